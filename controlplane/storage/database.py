@@ -1,0 +1,115 @@
+"""Connections: one that writes and several that read.
+
+SQLite allows one writer at a time, so the write engine has a pool of one and
+waiting is done in our queue, where it is fair and visible, not in SQLite's
+busy loop. Readers see the last commit (WAL) and are never held up by the writer.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from controlplane.errors import Unavailable
+from controlplane.storage.unit_of_work import UnitOfWork
+
+READERS = 4
+"""Reading connections; each is a thread of the driver, and two cores do not feed more."""
+
+# Durable means after a power cut: WAL with synchronous=FULL syncs the log at every commit.
+_WRITER_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA busy_timeout=10000",
+    "PRAGMA cache_size=-65536",
+    "PRAGMA wal_autocheckpoint=4000",
+)
+_READER_PRAGMAS = ("PRAGMA query_only=ON", "PRAGMA busy_timeout=10000", "PRAGMA cache_size=-16384")
+
+
+def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        # The driver's own transaction handling breaks savepoints; BEGIN is sent below instead.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _engine(path: Path, size: int) -> AsyncEngine:
+    return create_async_engine(
+        f"sqlite+aiosqlite:///{path}",
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_reset_on_return="rollback",
+    )
+
+
+class Database:
+    """The embedded database of one data folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.write_engine = _engine(path, 1)
+        self.read_engine = _engine(path, READERS)
+        _prepare(self.write_engine, _WRITER_PRAGMAS, "BEGIN IMMEDIATE")
+        _prepare(self.read_engine, _READER_PRAGMAS, "BEGIN")
+
+    @asynccontextmanager
+    async def unit_of_work(self) -> AsyncIterator[UnitOfWork]:
+        """Open a transaction that commits when the block ends and rolls back when it raises.
+
+        Raises ``Unavailable`` where the database cannot be written (full or failing disk).
+        """
+        work: UnitOfWork | None = None
+        try:
+            async with self.write_engine.begin() as connection:
+                work = UnitOfWork(connection)
+                yield work
+        except DBAPIError as error:
+            raise cannot_write(error) or error from error
+        work.committed()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Open a read-only snapshot."""
+        async with self.read_engine.connect() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Close every connection. The last one to close folds the log into the database."""
+        await self.read_engine.dispose()
+        await self.write_engine.dispose()
+
+
+def cannot_write(error: DBAPIError) -> Unavailable | None:
+    """Return the refusal for a database that cannot be written, or None where the error is another.
+
+    The texts are SQLite's own result strings (``sqlite3_errstr``).
+    """
+    text = str(error.orig)
+    if not isinstance(error, OperationalError) and "full" not in text:
+        return None
+    for sign in ("disk is full", "readonly database", "disk I/O error", "database is locked"):
+        if sign in text:
+            return Unavailable("UNAVAILABLE", f"the database cannot be written: {sign}")
+    if isinstance(error.orig, OSError) and error.orig.errno == errno.ENOSPC:
+        return Unavailable("UNAVAILABLE", "the database cannot be written: disk is full")
+    return None

@@ -1,0 +1,48 @@
+"""One transaction, as use cases see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controlplane.storage.schema import commit_counter
+
+
+class UnitOfWork:
+    """A transaction in progress, and what must happen once it is durable.
+
+    Stores take it as their first argument. It is opened by
+    ``Database.unit_of_work`` or by the writer, never by a store.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self._revision: int | None = None
+        self._after_commit: list[Callable[[], None]] = []
+
+    async def revision(self) -> int:
+        """Return the number of this transaction, which every watched row that it writes carries.
+
+        Numbers grow in the order of commits, so a watcher that has seen number n
+        misses nothing by asking for rows above n. On SQLite a counter gives that,
+        because one transaction writes at a time.
+        """
+        if self._revision is None:
+            statement = (
+                update(commit_counter)
+                .values(value=commit_counter.c.value + 1)
+                .returning(commit_counter.c.value)
+            )
+            self._revision = int((await self.connection.execute(statement)).scalar_one())
+        return self._revision
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Run ``action`` once the transaction is durable; it must not block and must not raise."""
+        self._after_commit.append(action)
+
+    def committed(self) -> None:
+        """Run what waited for the commit. Called by who opened the transaction."""
+        for action in self._after_commit:
+            action()

@@ -1,0 +1,162 @@
+"""The group-commit writer: what agents stream, many operations in one transaction.
+
+While one transaction is being synced, the operations of the next one gather. An
+idle writer commits at once, a busy one up to ``MAX_OPERATIONS`` together, so the
+price of a sync is shared without anyone waiting for a timer.
+
+Order: operations of the same ``key`` take effect in the order they were
+submitted. Inside a transaction they are laid into waves, the n-th operation of a
+key into wave n; within a wave all operations of one type go to their applier as
+one list, which answers with one outcome each and may use set-based statements.
+
+Isolation: each list runs in a savepoint. When an applier raises, the list is
+rolled back and its operations are tried one by one, so that a poisonous one
+fails alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from controlplane import failpoints
+from controlplane.errors import ServiceError, Unavailable
+from controlplane.storage.database import Database, cannot_write
+from controlplane.storage.unit_of_work import UnitOfWork
+
+MAX_OPERATIONS = 1_000
+"""Operations in one transaction: above this a commit's cost is no longer the sync."""
+
+MAX_QUEUED = 20_000
+"""Operations waiting; a submitter beyond waits, which holds back the stream that it reads."""
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_log = structlog.get_logger(__name__)
+
+
+class Operation(Protocol[R_co]):
+    """One change that an agent's stream asks for; ``R`` is its outcome."""
+
+    @property
+    def key(self) -> str:
+        """What it is about; operations of one key keep their order."""
+
+
+Applier = Callable[[UnitOfWork, Sequence[Any]], Awaitable[Sequence[Any]]]
+"""Applies operations of one type. Returns one outcome each, in order: a value, or a
+``ServiceError`` for one that is refused and changed nothing."""
+
+
+@dataclass(slots=True)
+class _Pending(Generic[R]):
+    operation: Operation[R]
+    done: asyncio.Future[R]
+
+
+class Writer:
+    """Commits operations in groups. ``run`` must be running for ``submit`` to return."""
+
+    def __init__(self, database: Database, observe: Callable[[int, float], None] | None = None) -> None:
+        self._database = database
+        self._appliers: dict[type, Applier] = {}
+        self._queue: asyncio.Queue[_Pending[Any]] = asyncio.Queue(MAX_QUEUED)
+        self._closed = False
+        self._observe = observe or (lambda _size, _seconds: None)
+
+    def register(self, kind: type, applier: Applier) -> None:
+        """Say who applies operations of type ``kind``."""
+        if kind in self._appliers:
+            raise ValueError(f"{kind.__name__} has an applier already")
+        self._appliers[kind] = applier
+
+    async def submit(self, operation: Operation[R]) -> R:
+        """Return the outcome of ``operation`` after it is durable.
+
+        Raises the ``ServiceError`` that refused it, ``Unavailable`` where nothing
+        can be written, and whatever its applier raised for it alone. A caller that
+        is cancelled leaves the operation in the queue: it may still be committed.
+        """
+        if self._closed:
+            raise Unavailable("UNAVAILABLE", "the server is stopping")
+        done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        await self._queue.put(_Pending(operation, done))
+        return await done
+
+    async def run(self) -> None:
+        """Commit until cancelled or closed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < MAX_OPERATIONS and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            begun = loop.time()
+            await self._commit(batch)
+            self._observe(len(batch), loop.time() - begun)
+            for _ in batch:
+                self._queue.task_done()
+
+    async def close(self) -> None:
+        """Refuse new operations and wait until those queued are committed."""
+        self._closed = True
+        await self._queue.join()
+
+    async def _commit(self, batch: list[_Pending[Any]]) -> None:
+        outcomes: list[Any] = [None] * len(batch)
+        try:
+            async with self._database.unit_of_work() as work:
+                for kind, places in _waves(batch):
+                    operations = [batch[place].operation for place in places]
+                    for place, outcome in zip(
+                        places, await self._apply(work, kind, operations), strict=True
+                    ):
+                        outcomes[place] = outcome
+                failpoints.hit("writer.before_commit")
+            failpoints.hit("writer.after_commit")
+        except Exception as error:  # noqa: BLE001 - the loop must outlive any failed transaction
+            if not isinstance(error, ServiceError):
+                _log.error("group commit failed", operations=len(batch), error=type(error).__name__)
+                error = Unavailable("UNAVAILABLE", "the transaction could not be committed")
+            outcomes = [error] * len(batch)
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            _settle(pending.done, outcome)
+
+    async def _apply(self, work: UnitOfWork, kind: type, operations: list[Any]) -> Sequence[Any]:
+        applier = self._appliers[kind]
+        try:
+            async with work.connection.begin_nested():
+                return await applier(work, operations)
+        except Exception as error:  # noqa: BLE001 - isolated below, and given to its own submitter
+            if isinstance(error, DBAPIError) and cannot_write(error):
+                raise
+            if len(operations) == 1:
+                if not isinstance(error, ServiceError):
+                    _log.exception("an operation failed", operation=kind.__name__)
+                return [error]
+        return [(await self._apply(work, kind, [operation]))[0] for operation in operations]
+
+
+def _waves(batch: Sequence[_Pending[Any]]) -> list[tuple[type, list[int]]]:
+    seen: Tally[str] = Tally()
+    groups: dict[tuple[int, type], list[int]] = {}
+    for place, pending in enumerate(batch):
+        key = pending.operation.key
+        groups.setdefault((seen[key], type(pending.operation)), []).append(place)
+        seen[key] += 1
+    return [(kind, places) for (_, kind), places in sorted(groups.items(), key=lambda group: group[0][0])]
+
+
+def _settle(done: asyncio.Future[Any], outcome: object) -> None:
+    if done.done():
+        return
+    if isinstance(outcome, Exception):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)
