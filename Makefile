@@ -1,0 +1,56 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both make their own virtual environment
+# from the lock files; python3, python3-venv and make are all that they need.
+# Other interpreter: make PYTHON=/path/to/python3.12 ...   More arguments: make demo ARGS='--agents 100'
+VENV := .venv
+BIN := $(VENV)/bin
+# Words that pass through to pytest or to the demo.
+ARGS ?=
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick generate lock upgrade lint format clean runtime-env dev-env
+
+help: ## this list
+	@echo "Fleetwright. What make can do:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: runtime-env ## the main job, end to end, on this machine (ARGS=... for its options)
+	$(BIN)/python scripts/demo.py $(ARGS)
+
+test: dev-env ## every test (ARGS=... for pytest's options)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: dev-env ## the tests that take no more than a few seconds each
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+generate: dev-env ## the Python stubs of the contracts, again
+	PYTHON=$(BIN)/python scripts/generate
+
+lock: dev-env ## requirements/*.txt from requirements/*.in; pins that stand are kept
+	scripts/lock
+
+upgrade: dev-env ## requirements/*.txt with the newest releases that requirements/*.in allow
+	scripts/lock --upgrade
+
+lint: dev-env ## formatting, lint, types, import contracts and the contracts' lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config .importlinter --cache-dir .cache/import-linter
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code proto
+
+format: dev-env ## formats Python and the contracts, and mends what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write proto
+
+clean: ## takes away the environment, caches and build products
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+runtime-env:
+	@scripts/environment runtime $(VENV)
+
+dev-env:
+	@scripts/environment dev $(VENV)
