@@ -79,6 +79,4 @@ class Unavailable(ServiceError):
 
 def invalid(field: str, description: str, *, reason: str = "VALIDATION_FAILED") -> InvalidArgument:
     """Return the error for one bad field."""
-    return InvalidArgument(
-        reason, f"{field}: {description}", violations=[FieldViolation(field, description)]
-    )
+    return InvalidArgument(reason, f"{field}: {description}", violations=[FieldViolation(field, description)])

@@ -37,7 +37,8 @@ def arm(specification: str) -> None:
         verb, _, count = action.partition("@")
         if name not in NAMES or verb != "kill" or not count.isdigit() or int(count) < 1:
             raise ValueError(
-                f"failpoints: {part!r} is not NAME=kill@N with N from 1 and NAME one of {', '.join(sorted(NAMES))}"
+                f"failpoints: {part!r} is not NAME=kill@N with N from 1 and NAME one of "
+                f"{', '.join(sorted(NAMES))}"
             )
         _armed[name] = int(count)
 

@@ -77,18 +77,26 @@ class Writer:
             raise ValueError(f"{kind.__name__} has an applier already")
         self._appliers[kind] = applier
 
-    async def submit(self, operation: Operation[R]) -> R:
-        """Return the outcome of ``operation`` after it is durable.
+    async def enqueue(self, operation: Operation[R]) -> asyncio.Future[R]:
+        """Take ``operation`` into the queue and return the future of its outcome.
 
-        Raises the ``ServiceError`` that refused it, ``Unavailable`` where nothing
-        can be written, and whatever its applier raised for it alone. A caller that
-        is cancelled leaves the operation in the queue: it may still be committed.
+        Waits only where the queue is full. The future ends after the commit: with
+        the outcome, the ``ServiceError`` that refused it, ``Unavailable`` where
+        nothing can be written, or whatever its applier raised for it alone.
         """
         if self._closed:
             raise Unavailable("UNAVAILABLE", "the server is stopping")
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Pending(operation, done))
-        return await done
+        return done
+
+    async def submit(self, operation: Operation[R]) -> R:
+        """Return the outcome of ``operation`` after it is durable; raises as ``enqueue``'s future.
+
+        A caller that is cancelled leaves the operation in the queue: it may still
+        be committed.
+        """
+        return await (await self.enqueue(operation))
 
     async def run(self) -> None:
         """Commit until cancelled or closed."""
@@ -114,9 +122,7 @@ class Writer:
             async with self._database.unit_of_work() as work:
                 for kind, places in _waves(batch):
                     operations = [batch[place].operation for place in places]
-                    for place, outcome in zip(
-                        places, await self._apply(work, kind, operations), strict=True
-                    ):
+                    for place, outcome in zip(places, await self._apply(work, kind, operations), strict=True):
                         outcomes[place] = outcome
                 failpoints.hit("writer.before_commit")
             failpoints.hit("writer.after_commit")
@@ -133,7 +139,7 @@ class Writer:
         try:
             async with work.connection.begin_nested():
                 return await applier(work, operations)
-        except Exception as error:  # noqa: BLE001 - isolated below, and given to its own submitter
+        except Exception as error:
             if isinstance(error, DBAPIError) and cannot_write(error):
                 raise
             if len(operations) == 1:

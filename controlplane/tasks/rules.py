@@ -1,0 +1,228 @@
+"""What may become of a task. Pure: no I/O, and the clock is passed in.
+
+Invariants, property-tested in ``tests/unit/tasks``:
+
+* A task leaves a state only along ``TRANSITIONS``; final states are never left.
+* An attempt is finished at most once: a second result changes nothing.
+* A result of a known attempt is never lost: it decides the task while the task
+  is open, and is kept beside the attempt when the task has ended meanwhile.
+* Only an idempotent task is run again after an attempt whose effect is unknown.
+* A task begins at most ``max_attempts`` attempts that fail, and at most
+  ``MAX_INTERRUPTIONS`` that are interrupted.
+
+The numbers of the enumerations are those of the contract, so that both the
+database and the wire hold the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, IntEnum
+
+MAX_INTERRUPTIONS = 20
+"""An idempotent task whose every run takes its agent down must not do so for ever."""
+
+RUN_GRACE = timedelta(seconds=60)
+"""How long beyond an attempt's run limit its result may take to arrive. The agent ends it at the limit."""
+
+RETRY_BASE = timedelta(seconds=5)
+RETRY_CAP = timedelta(minutes=10)
+
+
+class TaskState(IntEnum):
+    """Where a task stands; every state from SUCCEEDED on is final."""
+
+    QUEUED = 1
+    LEASED = 2
+    RUNNING = 3
+    SUCCEEDED = 4
+    FAILED = 5
+    CANCELLED = 6
+    EXPIRED = 7
+    INTERRUPTED = 8
+    SKIPPED = 9
+    SUPERSEDED = 10
+    DEAD = 11
+
+
+FINAL = frozenset(state for state in TaskState if state >= TaskState.SUCCEEDED)
+OPEN = frozenset(TaskState) - FINAL
+
+
+class AttemptState(IntEnum):
+    """Where an attempt stands."""
+
+    LEASED = 1
+    RUNNING = 2
+    FINISHED = 3
+    LAPSED = 4
+    ABANDONED = 5
+
+
+class Outcome(IntEnum):
+    """How an attempt ended, as its agent saw it."""
+
+    SUCCEEDED = 1
+    FAILED = 2
+    CANCELLED = 3
+    INTERRUPTED = 4
+    REFUSED = 5
+    TIMED_OUT = 6
+
+
+class Event(Enum):
+    """What happens to a task."""
+
+    LEASE = "handed to the agent"
+    ACCEPT = "journalled by the agent"
+    LAPSE = "the lease ended before the agent journalled it"
+    SUCCEED = "the agent reported success"
+    FAIL = "the agent reported a failure that is not tried again"
+    RETRY = "an attempt failed, or was interrupted, and may be tried again"
+    EXHAUST = "the last of several attempts failed"
+    INTERRUPT = "the agent ended while it ran, and it is not idempotent"
+    CANCEL = "cancelled while nothing runs, or the agent confirmed"
+    EXPIRE = "not begun in time"
+
+
+_RESULTS: Mapping[Event, TaskState] = {
+    Event.SUCCEED: TaskState.SUCCEEDED,
+    Event.FAIL: TaskState.FAILED,
+    Event.RETRY: TaskState.QUEUED,
+    Event.EXHAUST: TaskState.DEAD,
+    Event.INTERRUPT: TaskState.INTERRUPTED,
+    Event.CANCEL: TaskState.CANCELLED,
+}
+
+TRANSITIONS: Mapping[TaskState, Mapping[Event, TaskState]] = {
+    # A queued task may still get a result: that of an attempt whose lease lapsed
+    # while the agent, cut off, had it in its journal.
+    TaskState.QUEUED: {
+        Event.LEASE: TaskState.LEASED,
+        Event.ACCEPT: TaskState.RUNNING,
+        Event.EXPIRE: TaskState.EXPIRED,
+        **_RESULTS,
+    },
+    TaskState.LEASED: {
+        Event.ACCEPT: TaskState.RUNNING,
+        Event.LAPSE: TaskState.QUEUED,
+        Event.EXPIRE: TaskState.EXPIRED,
+        **_RESULTS,
+    },
+    TaskState.RUNNING: {Event.ACCEPT: TaskState.RUNNING, **_RESULTS},
+    **{state: {} for state in FINAL},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """What the rules need to know of a task."""
+
+    state: TaskState
+    cancel_requested: bool
+    idempotent: bool
+    max_attempts: int
+    attempt_count: int
+    failed_count: int
+
+
+def transition(state: TaskState, event: Event) -> TaskState:
+    """Return where ``event`` leads from ``state``; raises ``KeyError`` where the table has no such step."""
+    return TRANSITIONS[state][event]
+
+
+def is_final(state: TaskState) -> bool:
+    """Return whether nothing can happen to a task any more."""
+    return state in FINAL
+
+
+def event_of_result(task: TaskView, outcome: Outcome) -> Event:
+    """Return what a result does to an open task.
+
+    ``task.failed_count`` counts the failures before this one.
+    """
+    if outcome is Outcome.SUCCEEDED:
+        return Event.SUCCEED
+    if outcome is Outcome.REFUSED:
+        return Event.FAIL
+    if outcome is Outcome.CANCELLED and task.cancel_requested:
+        return Event.CANCEL
+    if outcome in (Outcome.CANCELLED, Outcome.INTERRUPTED):
+        return event_of_interruption(task)
+    return event_of_failure(task)
+
+
+def event_of_failure(task: TaskView) -> Event:
+    """Return what a failed attempt does to an open task."""
+    if task.cancel_requested or task.max_attempts <= 1:
+        return Event.FAIL
+    return Event.RETRY if task.failed_count + 1 < task.max_attempts else Event.EXHAUST
+
+
+def event_of_interruption(task: TaskView) -> Event:
+    """Return what an attempt with an unknown effect does to an open task."""
+    if not task.idempotent:
+        return Event.INTERRUPT
+    if task.cancel_requested:
+        return Event.CANCEL
+    return Event.RETRY if task.attempt_count < MAX_INTERRUPTIONS + task.max_attempts else Event.EXHAUST
+
+
+def event_of_overrun(task: TaskView) -> Event:
+    """Return what it does to an open task that an attempt ran past its deadline without a result.
+
+    The agent may still be at it, so only an idempotent task is tried again.
+    """
+    if task.cancel_requested:
+        return Event.CANCEL
+    return event_of_failure(task) if task.idempotent else Event.FAIL
+
+
+def event_of_lapse(task: TaskView) -> Event:
+    """Return what it does to a leased task that its agent is gone without having taken it."""
+    return Event.CANCEL if task.cancel_requested else Event.LAPSE
+
+
+class Acceptance(Enum):
+    """What to do with an attempt that an agent has in its journal."""
+
+    RUN = "it runs: adopt it"
+    KNOWN = "it was known to run, or its result is already here"
+    STOP = "nobody wants it any more: ask the agent to stop"
+
+
+def accept(task: TaskView, attempt: AttemptState) -> Acceptance:
+    """Decide on an attempt that the agent says it has journalled."""
+    if attempt is AttemptState.FINISHED:
+        return Acceptance.KNOWN
+    if is_final(task.state) or attempt is AttemptState.ABANDONED:
+        return Acceptance.STOP
+    return Acceptance.KNOWN if attempt is AttemptState.RUNNING else Acceptance.RUN
+
+
+def may_lease(task: TaskView) -> bool:
+    """Return whether a queued task may be handed out."""
+    return task.state is TaskState.QUEUED and not task.cancel_requested
+
+
+def retry_delay(failed_count: int) -> timedelta:
+    """Return how long a task waits after its ``failed_count``-th failure: doubling, capped."""
+    doublings = min(max(failed_count - 1, 0), 16)
+    return min(RETRY_BASE * (1 << doublings), RETRY_CAP)
+
+
+class ChunkPlace(Enum):
+    """Where a chunk of output belongs."""
+
+    NEXT = "it continues the output"
+    KNOWN = "it is here already"
+    GAP = "something before it is missing"
+
+
+def place_chunk(received: int, offset: int, length: int) -> ChunkPlace:
+    """Decide on a chunk of ``length`` bytes at ``offset`` when ``received`` bytes are here."""
+    if offset == received:
+        return ChunkPlace.NEXT
+    return ChunkPlace.KNOWN if offset + length <= received else ChunkPlace.GAP

@@ -1,0 +1,120 @@
+"""Making tasks, one or for every agent that a selector matches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import insert, literal, select
+from sqlalchemy.sql.selectable import Select
+
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.tasks.records import NewTask
+from controlplane.tasks.rules import TaskState
+from controlplane.tasks.store.tables import task_batches, task_requests, tasks
+
+
+def _common(new_task: NewTask, creator: str, now: int, revision: int) -> dict[str, Any]:
+    options = new_task.options
+    return {
+        "kind": new_task.kind,
+        "spec": new_task.spec,
+        **_delivery(new_task),
+        "state": int(TaskState.QUEUED),
+        "state_time": now,
+        "not_before": now,
+        "creator": creator,
+        "create_time": now,
+        "expire_time": now + options.queue_time,
+        "update_time": now,
+        "revision": revision,
+    }
+
+
+def _delivery(new_task: NewTask) -> dict[str, Any]:
+    options = new_task.options
+    return {
+        "priority": options.priority,
+        "queue_time": options.queue_time,
+        "run_limit": options.run_limit,
+        "idempotent": options.idempotent,
+        "max_attempts": options.max_attempts,
+    }
+
+
+async def insert_task(
+    work: UnitOfWork, task_id: str, agent_id: str, new_task: NewTask, creator: str, now: int
+) -> None:
+    """Insert one queued task."""
+    row = _common(new_task, creator, now, await work.revision())
+    await work.connection.execute(insert(tasks).values(task_id=task_id, agent_id=agent_id, **row))
+
+
+async def insert_batch(
+    work: UnitOfWork,
+    batch_id: str,
+    selector: str,
+    agents: Select[tuple[str]],
+    new_task: NewTask,
+    creator: str,
+    now: int,
+) -> list[str]:
+    """Insert a batch and a queued task for each agent id that ``agents`` selects; returns those ids.
+
+    One statement makes all tasks, so the selector is evaluated at one instant. A
+    task's id is made of the batch's and the agent's, hence unique without a
+    generator that each backend would have to bring.
+    """
+    batch = {
+        "batch_id": batch_id,
+        "selector": selector,
+        "kind": new_task.kind,
+        "spec": new_task.spec,
+        **_delivery(new_task),
+        "task_count": 0,
+        "creator": creator,
+        "create_time": now,
+    }
+    await work.connection.execute(insert(task_batches).values(batch))
+    chosen = agents.subquery()
+    agent_id = chosen.c[0]
+    row = {"batch_id": batch_id, **_common(new_task, creator, now, await work.revision())}
+    source = select(
+        (literal(f"{batch_id}.") + agent_id).label("task_id"),
+        agent_id.label("agent_id"),
+        *(literal(value, tasks.c[name].type).label(name) for name, value in row.items()),
+    )
+    statement = insert(tasks).from_select(["task_id", "agent_id", *row], source).returning(tasks.c.agent_id)
+    agent_ids = list((await work.connection.execute(statement)).scalars())
+    await work.connection.execute(
+        task_batches.update().where(task_batches.c.batch_id == batch_id).values(task_count=len(agent_ids))
+    )
+    return agent_ids
+
+
+async def find_request(work: UnitOfWork, creator: str, request_id: str) -> tuple[bytes, str] | None:
+    """Return (digest, created id) of a create call that was made before, or None."""
+    row = (
+        await work.connection.execute(
+            select(task_requests.c.digest, task_requests.c.created_id).where(
+                task_requests.c.creator == creator, task_requests.c.request_id == request_id
+            )
+        )
+    ).first()
+    return None if row is None else (row.digest, row.created_id)
+
+
+async def insert_request(
+    work: UnitOfWork, creator: str, request_id: str, digest: bytes, created_id: str, now: int
+) -> None:
+    """Remember what a create call made."""
+    await work.connection.execute(
+        insert(task_requests).values(
+            creator=creator, request_id=request_id, digest=digest, created_id=created_id, create_time=now
+        )
+    )
+
+
+async def forget_requests(work: UnitOfWork, before: int) -> int:
+    """Forget create calls from before an instant; returns how many."""
+    result = await work.connection.execute(task_requests.delete().where(task_requests.c.create_time < before))
+    return result.rowcount

@@ -1,0 +1,202 @@
+"""Questions about tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, Options, TaskRecord
+from controlplane.tasks.rules import AttemptState, TaskState
+from controlplane.tasks.store.tables import task_attempts, task_batches, task_output, tasks
+
+COLUMNS: Mapping[str, ColumnElement[Any]] = {
+    name: tasks.c[name]
+    for name in (
+        "task_id",
+        "agent_id",
+        "batch_id",
+        "kind",
+        "state",
+        "state_time",
+        "priority",
+        "attempt_count",
+        "cancel_requested",
+        "creator",
+        "create_time",
+        "expire_time",
+        "update_time",
+    )
+}
+"""What a filter over tasks may name."""
+
+
+def _options(row: Row[*tuple[Any, ...]]) -> Options:
+    return Options(row.priority, row.queue_time, row.run_limit, bool(row.idempotent), row.max_attempts)
+
+
+def _record(row: Row[*tuple[Any, ...]]) -> TaskRecord:
+    return TaskRecord(
+        task_id=row.task_id,
+        agent_id=row.agent_id,
+        batch_id=row.batch_id,
+        kind=row.kind,
+        spec=row.spec,
+        options=_options(row),
+        state=TaskState(row.state),
+        state_time=row.state_time,
+        state_reason=row.state_reason,
+        cancel_requested=bool(row.cancel_requested),
+        attempt_count=row.attempt_count,
+        progress_percent=row.progress_percent,
+        progress_message=row.progress_message,
+        result=row.shown_result,
+        creator=row.creator,
+        create_time=row.create_time,
+        expire_time=row.expire_time,
+        update_time=row.update_time,
+        revision=row.revision,
+    )
+
+
+_decided = tasks.outerjoin(task_attempts, task_attempts.c.attempt_id == tasks.c.decided_attempt_id)
+_WHOLE = select(tasks, task_attempts.c.result.label("shown_result")).select_from(_decided)
+_SUMMARY = select(tasks, task_attempts.c.summary.label("shown_result")).select_from(_decided)
+
+
+async def task(connection: AsyncConnection, task_id: str) -> TaskRecord | None:
+    """Return one task with its whole result, or None."""
+    row = (await connection.execute(_WHOLE.where(tasks.c.task_id == task_id))).first()
+    return None if row is None else _record(row)
+
+
+async def attempts_of(connection: AsyncConnection, task_id: str) -> list[AttemptRecord]:
+    """Return a task's attempts, oldest first."""
+    rows = await connection.execute(
+        select(task_attempts).where(task_attempts.c.task_id == task_id).order_by(task_attempts.c.number)
+    )
+    return [
+        AttemptRecord(
+            row.attempt_id,
+            row.number,
+            AttemptState(row.state),
+            row.lease_time,
+            row.accept_time,
+            row.run_deadline,
+            row.end_time,
+            row.session_epoch,
+            row.summary,
+        )
+        for row in rows
+    ]
+
+
+async def page(
+    connection: AsyncConnection,
+    condition: ColumnElement[bool],
+    after: tuple[int, str] | None,
+    limit: int,
+) -> list[TaskRecord]:
+    """Return tasks, newest first, after the (create_time, task_id) of the former page's last one."""
+    statement = _SUMMARY.where(condition)
+    if after is not None:
+        create_time, task_id = after
+        statement = statement.where(
+            or_(
+                tasks.c.create_time < create_time,
+                and_(tasks.c.create_time == create_time, tasks.c.task_id > task_id),
+            )
+        )
+    rows = await connection.execute(
+        statement.order_by(tasks.c.create_time.desc(), tasks.c.task_id).limit(limit)
+    )
+    return [_record(row) for row in rows]
+
+
+async def count(connection: AsyncConnection, condition: ColumnElement[bool]) -> int:
+    """Return how many tasks there are."""
+    return int(
+        (await connection.execute(select(func.count()).select_from(tasks).where(condition))).scalar_one()
+    )
+
+
+async def changed(
+    connection: AsyncConnection, condition: ColumnElement[bool], after: tuple[int, str], limit: int
+) -> Sequence[tuple[TaskRecord, bool]]:
+    """Return tasks in the order of commits after (revision, task_id), each with whether it matches."""
+    rows = await connection.execute(
+        _SUMMARY.add_columns(condition.label("matches"))
+        .where(tuple_(tasks.c.revision, tasks.c.task_id) > tuple_(*after))
+        .order_by(tasks.c.revision, tasks.c.task_id)
+        .limit(limit)
+    )
+    return [(_record(row), bool(row.matches)) for row in rows]
+
+
+async def last_revision(connection: AsyncConnection) -> int:
+    """Return the newest revision of any task; 0 for none."""
+    return int((await connection.execute(select(func.coalesce(func.max(tasks.c.revision), 0)))).scalar_one())
+
+
+async def batch(connection: AsyncConnection, batch_id: str) -> BatchRecord | None:
+    """Return one batch, or None."""
+    row = (await connection.execute(select(task_batches).where(task_batches.c.batch_id == batch_id))).first()
+    if row is None:
+        return None
+    new_task = NewTask(row.kind, row.spec, _options(row))
+    return BatchRecord(row.batch_id, row.selector, new_task, row.task_count, row.creator, row.create_time)
+
+
+async def batch_counts(connection: AsyncConnection, batch_id: str) -> list[tuple[TaskState, int]]:
+    """Return how many tasks of a batch are in which state."""
+    rows = await connection.execute(
+        select(tasks.c.state, func.count())
+        .where(tasks.c.batch_id == batch_id)
+        .group_by(tasks.c.state)
+        .order_by(tasks.c.state)
+    )
+    return [(TaskState(state), number) for state, number in rows.tuples()]
+
+
+async def state_counts(connection: AsyncConnection) -> dict[TaskState, int]:
+    """Return how many tasks are in which open state."""
+    rows = await connection.execute(
+        select(tasks.c.state, func.count())
+        .where(tasks.c.state < int(TaskState.SUCCEEDED))
+        .group_by(tasks.c.state)
+    )
+    return {TaskState(state): number for state, number in rows.tuples()}
+
+
+async def output_attempt(connection: AsyncConnection, task_id: str) -> str | None:
+    """Return the id of a task's last attempt that has output, or None."""
+    row = (
+        await connection.execute(
+            select(task_attempts.c.attempt_id)
+            .where(
+                task_attempts.c.task_id == task_id,
+                task_attempts.c.stdout_bytes + task_attempts.c.stderr_bytes + task_attempts.c.log_bytes > 0,
+            )
+            .order_by(task_attempts.c.number.desc())
+            .limit(1)
+        )
+    ).first()
+    return None if row is None else str(row.attempt_id)
+
+
+async def output(
+    connection: AsyncConnection, attempt_id: str, stream: int, after: int, limit: int
+) -> list[tuple[int, Chunk]]:
+    """Return (id, chunk) of an attempt after a chunk's id, in the order they came; stream 0 means all."""
+    statement = (
+        select(task_output)
+        .where(task_output.c.attempt_id == attempt_id, task_output.c.id > after)
+        .order_by(task_output.c.id)
+        .limit(limit)
+    )
+    if stream:
+        statement = statement.where(task_output.c.stream == stream)
+    rows = await connection.execute(statement)
+    return [(row.id, Chunk(row.stream, row.offset, row.data)) for row in rows]

@@ -1,0 +1,141 @@
+"""The tables of the tasks room. Instants and durations are microseconds."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+from controlplane.storage.schema import metadata
+
+task_batches = Table(
+    "task_batches",
+    metadata,
+    Column("batch_id", String(64), primary_key=True),
+    Column("selector", Text, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("spec", LargeBinary, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("queue_time", BigInteger, nullable=False),
+    Column("run_limit", BigInteger, nullable=False),
+    Column("idempotent", Boolean, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("task_count", Integer, nullable=False),
+    Column("creator", String(512), nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("task_id", String(128), primary_key=True),
+    Column("agent_id", String(63), nullable=False),
+    Column("batch_id", String(64), ForeignKey(task_batches.c.batch_id), nullable=True),
+    Column("kind", String(64), nullable=False),
+    Column("spec", LargeBinary, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("queue_time", BigInteger, nullable=False),
+    Column("run_limit", BigInteger, nullable=False),
+    Column("idempotent", Boolean, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("state_time", BigInteger, nullable=False),
+    Column("state_reason", Text, nullable=False, server_default=""),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("0")),
+    Column("attempt_count", Integer, nullable=False, server_default=text("0")),
+    Column("failed_count", Integer, nullable=False, server_default=text("0")),
+    Column("current_attempt_id", String(64), nullable=True),
+    Column("decided_attempt_id", String(64), nullable=True),
+    Column("progress_percent", Integer, nullable=False, server_default=text("0")),
+    Column("progress_message", Text, nullable=False, server_default=""),
+    Column("not_before", BigInteger, nullable=False),
+    Column("creator", String(512), nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("expire_time", BigInteger, nullable=False),
+    Column("update_time", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+# What is open is a small part of what is kept, and all that delivery and sweeps look at.
+_open = text("state < 4")
+Index(
+    "ix_tasks_open_by_agent",
+    tasks.c.agent_id,
+    tasks.c.state,
+    tasks.c.priority.desc(),
+    tasks.c.create_time,
+    sqlite_where=_open,
+    postgresql_where=_open,
+)
+Index(
+    "ix_tasks_open_by_expiry",
+    tasks.c.state,
+    tasks.c.expire_time,
+    sqlite_where=_open,
+    postgresql_where=_open,
+)
+Index("ix_tasks_create_time_task_id", tasks.c.create_time, tasks.c.task_id)
+Index("ix_tasks_revision_task_id", tasks.c.revision, tasks.c.task_id)
+Index("ix_tasks_batch_id", tasks.c.batch_id)
+
+task_attempts = Table(
+    "task_attempts",
+    metadata,
+    Column("attempt_id", String(64), primary_key=True),
+    Column("task_id", String(128), ForeignKey(tasks.c.task_id), nullable=False),
+    Column("agent_id", String(63), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("session_epoch", BigInteger, nullable=False),
+    Column("lease_time", BigInteger, nullable=False),
+    Column("lease_expire_time", BigInteger, nullable=False),
+    Column("accept_time", BigInteger, nullable=True),
+    Column("run_deadline", BigInteger, nullable=True),
+    Column("end_time", BigInteger, nullable=True),
+    Column("outcome", Integer, nullable=True),
+    Column("result", LargeBinary, nullable=True),
+    Column("summary", LargeBinary, nullable=True),
+    Column("stdout_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("stderr_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
+)
+Index("ix_task_attempts_task_id", task_attempts.c.task_id)
+_live = text("state < 3")
+Index(
+    "ix_task_attempts_live_by_agent",
+    task_attempts.c.agent_id,
+    task_attempts.c.state,
+    sqlite_where=_live,
+    postgresql_where=_live,
+)
+
+task_output = Table(
+    "task_output",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("attempt_id", String(64), ForeignKey(task_attempts.c.attempt_id), nullable=False),
+    Column("stream", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+Index("ix_task_output_attempt_id", task_output.c.attempt_id)
+
+task_requests = Table(
+    "task_requests",
+    metadata,
+    Column("creator", String(512), primary_key=True),
+    Column("request_id", String(64), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_id", String(128), nullable=False),
+    Column("create_time", BigInteger, nullable=False, index=True),
+    comment="What a request_id made, so that the same call again gives the first answer.",
+)
