@@ -1,0 +1,123 @@
+"""The metrics of one process, in a registry that is passed around.
+
+The gRPC names are those of grpc-ecosystem/go-grpc-prometheus, so that its
+dashboards work. Handling seconds are taken of unary calls alone: the age of a
+stream that lives for days says nothing, so streams have a gauge instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+_CALL = ("grpc_type", "grpc_service", "grpc_method")
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Every metric of the server. Labels name kinds, never an agent: a fleet would be its own outage."""
+
+    registry: CollectorRegistry = field(default_factory=_registry)
+    calls_started: Counter = field(init=False)
+    calls_handled: Counter = field(init=False)
+    messages_received: Counter = field(init=False)
+    messages_sent: Counter = field(init=False)
+    handling_seconds: Histogram = field(init=False)
+    refused: Counter = field(init=False)
+    """By reason of the contract's ErrorReason: at the door, by a handler, or inside a stream."""
+    tls_handshakes: Counter = field(init=False)
+    """Handshakes begun, by listener; far above the calls, it tells of garbage and of bad certificates."""
+    health_connections: Counter = field(init=False)
+    """Connections of the health listener, by what they spoke: http1, h2c, garbage, silent, overload."""
+    open_streams: Gauge = field(init=False)
+    """Streams that are open, by method name."""
+    agents: Gauge = field(init=False)
+    """Agents known, by presence."""
+    group_commit_size: Histogram = field(init=False)
+    group_commit_seconds: Histogram = field(init=False)
+    loop_lag_seconds: Histogram = field(init=False)
+    loop_lag_last_seconds: Gauge = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the metrics in the registry."""
+        for name, metric in {**_calls(self.registry), **_process(self.registry)}.items():
+            object.__setattr__(self, name, metric)
+
+    def expose(self) -> bytes:
+        """Return all metrics in the Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+def _calls(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
+    return {
+        "calls_started": Counter("grpc_server_started_total", "Calls begun.", _CALL, registry=registry),
+        "calls_handled": Counter(
+            "grpc_server_handled_total",
+            "Calls ended, by status code.",
+            (*_CALL, "grpc_code"),
+            registry=registry,
+        ),
+        "messages_received": Counter(
+            "grpc_server_msg_received_total", "Messages received.", _CALL, registry=registry
+        ),
+        "messages_sent": Counter("grpc_server_msg_sent_total", "Messages sent.", _CALL, registry=registry),
+        "handling_seconds": Histogram(
+            "grpc_server_handling_seconds", "Time of unary calls.", _CALL, buckets=_FAST, registry=registry
+        ),
+        "refused": Counter(
+            "fleetwright_refused_total", "Refusals, by reason.", ("reason",), registry=registry
+        ),
+        "tls_handshakes": Counter(
+            "fleetwright_tls_handshakes_total", "TLS handshakes begun.", ("listener",), registry=registry
+        ),
+        "health_connections": Counter(
+            "fleetwright_health_connections_total",
+            "Connections of the health listener.",
+            ("protocol",),
+            registry=registry,
+        ),
+        "open_streams": Gauge(
+            "fleetwright_open_streams", "Streams that are open.", ("stream",), registry=registry
+        ),
+    }
+
+
+def _process(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
+    return {
+        "agents": Gauge("fleetwright_agents", "Agents known.", ("presence",), registry=registry),
+        "group_commit_size": Histogram(
+            "fleetwright_group_commit_size", "Operations of a commit.", buckets=_SIZES, registry=registry
+        ),
+        "group_commit_seconds": Histogram(
+            "fleetwright_group_commit_seconds", "Time of a commit.", buckets=_FAST, registry=registry
+        ),
+        "loop_lag_seconds": Histogram(
+            "fleetwright_loop_lag_seconds",
+            "How late the loop runs what is due.",
+            buckets=_FAST,
+            registry=registry,
+        ),
+        "loop_lag_last_seconds": Gauge(
+            "fleetwright_loop_lag_last_seconds", "The last lag measured.", registry=registry
+        ),
+    }
