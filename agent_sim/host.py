@@ -16,7 +16,7 @@ from fleetwright.v1 import agent_service_pb2, work_pb2
 class AttemptReporter(Protocol):
     """What a running attempt may say before it ends."""
 
-    async def output(self, stream: work_pb2.OutputStream, data: bytes) -> None:
+    async def output(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
         """Journal ``data`` (any length; it is cut into chunks) as the next bytes of ``stream``.
 
         Waits while the journal is behind, which is how output is held back.

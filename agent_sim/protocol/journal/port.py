@@ -1,0 +1,149 @@
+"""The port of the journal: what an agent must not forget.
+
+A journal holds the attempts that the agent was handed until the server has
+acknowledged their results, the telemetry that waits to be sent, and the last
+session nonce. It is what makes an effect happen once: an attempt is journalled
+durably before it is accepted, and marked running before it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fleetwright.v1 import agent_service_pb2, work_pb2
+
+from agent_sim.protocol.rules import Admission, AttemptState
+
+MAX_CHUNK_BYTES = 65536
+"""Longest piece of output kept in one record, as OutputChunk.data allows."""
+
+DEFAULT_MAX_ATTEMPTS = 4096
+"""How many attempts a journal holds, as TasksOpen.journal allows."""
+
+DEFAULT_MAX_POINTS = 100_000
+"""How many telemetry points wait at most; older ones are dropped first."""
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """One attempt in the journal."""
+
+    attempt_id: str
+    task: str
+    state: AttemptState
+
+
+@dataclass(frozen=True)
+class OutputRecord:
+    """A piece of output as it was journalled; ``ordinal`` numbers the pieces of an attempt from 0."""
+
+    ordinal: int
+    stream: work_pb2.OutputStream.ValueType
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class PointRange:
+    """Consecutive telemetry points, each a serialised TelemetryPoint; may be empty."""
+
+    first_sequence: int
+    points: Sequence[bytes]
+
+
+class Journal(Protocol):
+    """What survives the agent's process. Every coroutine returns after its change is durable.
+
+    Methods that change something raise JournalError where it cannot be written.
+    """
+
+    @property
+    def journal_id(self) -> str:
+        """Id that changes only when the journal is lost or set aside."""
+
+    @property
+    def boot_id(self) -> str:
+        """Id that changes each time that the journal is opened."""
+
+    @property
+    def nonce(self) -> bytes:
+        """Session nonce stored last; empty where none was."""
+
+    async def store_nonce(self, nonce: bytes) -> None:
+        """Keep the nonce of a Welcome."""
+
+    async def add(self, assignment: agent_service_pb2.Assignment) -> Admission:
+        """Journal an assignment, if the rules admit it; returns what they said."""
+
+    async def start(self, attempt_id: str) -> None:
+        """Mark an attempt RUNNING. From here on a crash is an interruption."""
+
+    async def append_output(
+        self, attempt_id: str, stream: work_pb2.OutputStream.ValueType, data: bytes
+    ) -> None:
+        """Append ``data`` to an output of an attempt, cut into records of at most MAX_CHUNK_BYTES."""
+
+    async def finish(self, attempt_id: str, result: work_pb2.AttemptResult) -> None:
+        """Journal a result; the lengths of the outputs are filled in from the journal."""
+
+    async def forget(self, attempt_id: str) -> None:
+        """Remove an attempt whose result was acknowledged. One that is not there is no error."""
+
+    def entries(self) -> Sequence[JournalEntry]:
+        """Return every attempt that is journalled and not forgotten, oldest first."""
+
+    def state(self, attempt_id: str) -> AttemptState | None:
+        """Return an attempt's state, or None where the journal does not know it."""
+
+    async def assignment(self, attempt_id: str) -> agent_service_pb2.Assignment:
+        """Return the assignment of an attempt. Raises KeyError where there is none."""
+
+    async def result(self, attempt_id: str) -> work_pb2.AttemptResult:
+        """Return the result of a finished attempt. Raises KeyError where there is none."""
+
+    async def read_output(self, attempt_id: str, after: int, limit: int) -> Sequence[OutputRecord]:
+        """Return up to ``limit`` records with an ordinal of at least ``after``, in order."""
+
+    async def append_points(self, points: Sequence[work_pb2.TelemetryPoint]) -> int:
+        """Queue telemetry; returns how many older points were dropped to make room."""
+
+    async def read_points(self, after: int, limit: int, max_bytes: int) -> PointRange:
+        """Return up to ``limit`` points numbered above ``after``, of at most ``max_bytes`` together.
+
+        The first one is returned however large it is.
+        """
+
+    async def acknowledge_points(self, last_sequence: int) -> int:
+        """Forget the points up to ``last_sequence``; returns how many there were.
+
+        Where ``last_sequence`` was never given out here (the journal is an old
+        copy), numbering goes on behind it and what is queued is given up.
+        """
+
+    @property
+    def queued_points(self) -> int:
+        """How many points wait to be acknowledged."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another attempt can be added."""
+
+    async def close(self) -> None:
+        """Write what is pending and let go of what is open. The journal is not used afterwards."""
+
+
+def cut(data: bytes) -> Iterator[bytes]:
+    """Yield ``data`` in pieces of at most MAX_CHUNK_BYTES, none of them empty."""
+    for start in range(0, len(data), MAX_CHUNK_BYTES):
+        yield data[start : start + MAX_CHUNK_BYTES]
+
+
+def fill_lengths(
+    result: work_pb2.AttemptResult, lengths: Mapping[work_pb2.OutputStream.ValueType, int]
+) -> None:
+    """Write into ``result`` how long each output in the journal is."""
+    result.stdout_bytes = lengths.get(work_pb2.OUTPUT_STREAM_STDOUT, 0)
+    result.stderr_bytes = lengths.get(work_pb2.OUTPUT_STREAM_STDERR, 0)
+    result.log_bytes = lengths.get(work_pb2.OUTPUT_STREAM_LOG, 0)

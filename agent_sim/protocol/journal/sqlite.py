@@ -1,0 +1,260 @@
+"""The journal in a SQLite file of its own."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleetwright.v1 import agent_service_pb2, work_pb2
+
+from agent_sim.protocol.journal import schema
+from agent_sim.protocol.journal.port import (
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_MAX_POINTS,
+    JournalEntry,
+    OutputRecord,
+    PointRange,
+    cut,
+    fill_lengths,
+)
+from agent_sim.protocol.journal.writer import Writer
+from agent_sim.protocol.rules import Admission, AttemptIndex, AttemptState
+
+log = logging.getLogger(__name__)
+
+
+class SQLiteJournal:
+    """Implements Journal durably: WAL, synchronous=FULL, one writer thread, one process at a time."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        max_points: int = DEFAULT_MAX_POINTS,
+    ) -> None:
+        """Open or make the journal at ``path``; blocks, so open it before the event loop is busy.
+
+        Attempts that were running are INTERRUPTED from now on. A corrupt file is set
+        aside. Raises JournalError.
+        """
+        connection = schema.open_database(path)
+        interrupted = schema.interrupt_running(connection, time.time())
+        if interrupted:
+            log.warning("%d attempts were interrupted by the end of the process", len(interrupted))
+        row = connection.execute("SELECT journal_id, nonce, last_sequence FROM meta").fetchone()
+        self._journal_id: str = row[0]
+        self._nonce: bytes = row[1]
+        self._last_sequence: int = row[2]
+        self._boot_id = uuid.uuid4().hex
+        self._index = AttemptIndex(max_attempts)
+        for attempt_id, task, state in connection.execute(
+            "SELECT attempt_id, task, state FROM attempts ORDER BY number"
+        ):
+            self._index.restore(attempt_id, task, AttemptState(state))
+        self._queued: int = connection.execute("SELECT count(*) FROM points").fetchone()[0]
+        self._max_points = max_points
+        self._writer = Writer(connection, path.name)
+
+    @property
+    def journal_id(self) -> str:
+        """Id of this journal."""
+        return self._journal_id
+
+    @property
+    def boot_id(self) -> str:
+        """Id of this boot."""
+        return self._boot_id
+
+    @property
+    def nonce(self) -> bytes:
+        """Session nonce stored last; empty where none was."""
+        return self._nonce
+
+    async def store_nonce(self, nonce: bytes) -> None:
+        """Keep the nonce of a Welcome."""
+        await self._writer.run(lambda db: db.execute("UPDATE meta SET nonce = ?", (nonce,)) and None)
+        self._nonce = nonce
+
+    async def add(self, assignment: agent_service_pb2.Assignment) -> Admission:
+        """Journal an assignment, if the rules admit it."""
+        attempt_id = assignment.attempt_id
+        admission = self._index.admit(attempt_id, assignment.task)
+        if admission is not Admission.NEW:
+            return admission
+        row = (attempt_id, assignment.task, assignment.SerializeToString())
+        statement = "INSERT INTO attempts (attempt_id, task, state, assignment) VALUES (?, ?, 'journaled', ?)"
+        try:
+            await self._writer.run(lambda db: db.execute(statement, row) and None)
+        except BaseException:
+            # Not durable as far as anyone was told: the server will hand it out again.
+            self._index.remove(attempt_id)
+            raise
+        self._index.move(attempt_id, AttemptState.JOURNALED)
+        return admission
+
+    async def start(self, attempt_id: str) -> None:
+        """Mark an attempt RUNNING."""
+        row = (time.time_ns() // 1000, attempt_id)
+        statement = "UPDATE attempts SET state = 'running', start_time = ? WHERE attempt_id = ?"
+        self._index.move(attempt_id, AttemptState.RUNNING)
+        await self._writer.run(lambda db: db.execute(statement, row) and None)
+
+    async def append_output(
+        self, attempt_id: str, stream: work_pb2.OutputStream.ValueType, data: bytes
+    ) -> None:
+        """Append ``data`` to an output of an attempt."""
+        await self._writer.run(lambda db: _append_output(db, attempt_id, stream, data))
+
+    async def finish(self, attempt_id: str, result: work_pb2.AttemptResult) -> None:
+        """Journal a result."""
+
+        def operation(db: sqlite3.Connection) -> None:
+            fill_lengths(result, schema.output_lengths(db, attempt_id))
+            db.execute(
+                "UPDATE attempts SET state = 'finished', result = ? WHERE attempt_id = ?",
+                (result.SerializeToString(), attempt_id),
+            )
+
+        await self._writer.run(operation)
+        self._index.move(attempt_id, AttemptState.FINISHED)
+
+    async def forget(self, attempt_id: str) -> None:
+        """Remove an attempt whose result was acknowledged."""
+
+        def operation(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM attempts WHERE attempt_id = ?", (attempt_id,))
+            db.execute("DELETE FROM output WHERE attempt_id = ?", (attempt_id,))
+
+        await self._writer.run(operation)
+        self._index.remove(attempt_id)
+
+    def entries(self) -> Sequence[JournalEntry]:
+        """Return every attempt that is journalled and not forgotten, oldest first."""
+        return [JournalEntry(*attempt) for attempt in self._index.durable()]
+
+    def state(self, attempt_id: str) -> AttemptState | None:
+        """Return an attempt's state, or None."""
+        return self._index.state(attempt_id)
+
+    async def assignment(self, attempt_id: str) -> agent_service_pb2.Assignment:
+        """Return the assignment of an attempt. Raises KeyError."""
+        blob = await self._writer.run(lambda db: _one_blob(db, "assignment", attempt_id))
+        return agent_service_pb2.Assignment.FromString(blob)
+
+    async def result(self, attempt_id: str) -> work_pb2.AttemptResult:
+        """Return the result of a finished attempt. Raises KeyError."""
+        blob = await self._writer.run(lambda db: _one_blob(db, "result", attempt_id))
+        return work_pb2.AttemptResult.FromString(blob)
+
+    async def read_output(self, attempt_id: str, after: int, limit: int) -> Sequence[OutputRecord]:
+        """Return up to ``limit`` records with an ordinal of at least ``after``."""
+        statement = (
+            "SELECT ordinal, stream, first_byte, data FROM output "
+            "WHERE attempt_id = ? AND ordinal >= ? ORDER BY ordinal LIMIT ?"
+        )
+        rows = await self._writer.run(lambda db: db.execute(statement, (attempt_id, after, limit)).fetchall())
+        return [OutputRecord(*row) for row in rows]
+
+    async def append_points(self, points: Sequence[work_pb2.TelemetryPoint]) -> int:
+        """Queue telemetry; returns how many older points were dropped."""
+        first = self._last_sequence + 1
+        self._last_sequence += len(points)
+        rows = [(first + at, point.SerializeToString()) for at, point in enumerate(points)]
+        dropped = max(0, self._queued + len(points) - self._max_points)
+        self._queued += len(points) - dropped
+        last = self._last_sequence
+
+        def operation(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT INTO points VALUES (?, ?)", rows)
+            db.execute("UPDATE meta SET last_sequence = max(last_sequence, ?)", (last,))
+            if dropped:
+                db.execute(_DROP_OLDEST, (dropped,))
+
+        await self._writer.run(operation)
+        return dropped
+
+    async def read_points(self, after: int, limit: int, max_bytes: int) -> PointRange:
+        """Return up to ``limit`` points numbered above ``after``, of at most ``max_bytes`` together."""
+        return await self._writer.run(lambda db: _read_points(db, after, limit, max_bytes))
+
+    async def acknowledge_points(self, last_sequence: int) -> int:
+        """Forget the points up to ``last_sequence``; returns how many there were."""
+        self._last_sequence = max(self._last_sequence, last_sequence)
+
+        def operation(db: sqlite3.Connection) -> int:
+            db.execute("UPDATE meta SET last_sequence = max(last_sequence, ?)", (last_sequence,))
+            return db.execute("DELETE FROM points WHERE sequence <= ?", (last_sequence,)).rowcount
+
+        count = await self._writer.run(operation)
+        self._queued -= count
+        return count
+
+    @property
+    def queued_points(self) -> int:
+        """How many points wait to be acknowledged."""
+        return self._queued
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another attempt can be added."""
+        return self._index.has_room
+
+    async def close(self) -> None:
+        """Commit what is pending and close the file."""
+        await self._writer.close()
+
+
+_DROP_OLDEST = "DELETE FROM points WHERE sequence IN (SELECT sequence FROM points ORDER BY sequence LIMIT ?)"
+
+
+def _append_output(db: sqlite3.Connection, attempt_id: str, stream: int, data: bytes) -> None:
+    ordinal = db.execute(
+        "SELECT coalesce(max(ordinal) + 1, 0) FROM output WHERE attempt_id = ?", (attempt_id,)
+    ).fetchone()[0]
+    offset = db.execute(
+        "SELECT first_byte + length(data) FROM output WHERE attempt_id = ? AND stream = ? "
+        "ORDER BY ordinal DESC LIMIT 1",
+        (attempt_id, stream),
+    ).fetchone()
+    position = offset[0] if offset else 0
+    for piece in cut(data):
+        db.execute(
+            "INSERT INTO output VALUES (?, ?, ?, ?, ?)", (attempt_id, ordinal, stream, position, piece)
+        )
+        ordinal += 1
+        position += len(piece)
+
+
+def _read_points(db: sqlite3.Connection, after: int, limit: int, max_bytes: int) -> PointRange:
+    first = after + 1
+    points: list[bytes] = []
+    size = 0
+    rows = db.execute(
+        "SELECT sequence, point FROM points WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, limit)
+    )
+    for sequence, point in rows:
+        size += len(point)
+        if points and (size > max_bytes or sequence != first + len(points)):
+            break
+        if not points:
+            first = sequence
+        points.append(point)
+    return PointRange(first, points)
+
+
+_BLOBS = {
+    "assignment": "SELECT assignment FROM attempts WHERE attempt_id = ?",
+    "result": "SELECT result FROM attempts WHERE attempt_id = ?",
+}
+
+
+def _one_blob(db: sqlite3.Connection, column: str, attempt_id: str) -> bytes:
+    row = db.execute(_BLOBS[column], (attempt_id,)).fetchone()
+    if row is None or row[0] is None:
+        raise KeyError(attempt_id)
+    return bytes(row[0])

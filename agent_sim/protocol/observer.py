@@ -1,0 +1,44 @@
+"""What an engine tells whoever watches it: the agent's log, or the simulated fleet's counters."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fleetwright.v1 import agent_service_pb2
+
+
+class Observer:
+    """Hears what happens; every method does nothing until overridden, and none may block or raise."""
+
+    def connected(self, epoch: int) -> None:
+        """Note that the server welcomed a session."""
+
+    def disconnected(self, reason: str) -> None:
+        """Note that the session ended; ``reason`` is an ErrorReason, a ReconnectReason or a word."""
+
+    def failed(self, reason: str, detail: str) -> None:
+        """Note a failed call or stream: its ErrorReason or status code, and the server's words."""
+
+    def assignment_received(self, assignment: agent_service_pb2.Assignment) -> None:
+        """Note an assignment, before it is journalled; duplicates included."""
+
+    def attempt_finished(self, attempt_id: str, outcome: str) -> None:
+        """Note that an attempt's result is in the journal."""
+
+    def result_acknowledged(self, attempt_id: str, disposition: str) -> None:
+        """Note COMMITTED, DUPLICATE or REJECTED for a result."""
+
+    def points_sent(self, count: int) -> None:
+        """Note telemetry points written to the stream; a point sent twice counts twice."""
+
+    def points_acknowledged(self, count: int) -> None:
+        """Note telemetry points that the server has committed."""
+
+    def points_dropped(self, count: int) -> None:
+        """Note telemetry points that a full queue gave up."""
+
+    def beat_answered(self, latency: timedelta) -> None:
+        """Note the time between a beat and its acknowledgement."""
+
+    def renewed(self, not_after: str) -> None:
+        """Note that a renewed certificate took over; ``not_after`` in ISO 8601."""
