@@ -61,8 +61,8 @@ _CODES_BY_CLASS: dict[type[ServiceError], StatusCode] = {
 
 _REASONS_BY_CODE: dict[StatusCode, str] = {
     StatusCode.INVALID_ARGUMENT: (
-        "VALIDATION_FAILED FILTER_INVALID PAGE_TOKEN_INVALID FIELD_MASK_INVALID REQUEST_ID_REUSED CSR_MALFORMED"
-        " CSR_KEY_WEAK CSR_SUBJECT_MISMATCH CSR_EXTRA_NAMES SELECTOR_EMPTY PROTOCOL_VIOLATION"
+        "VALIDATION_FAILED FILTER_INVALID PAGE_TOKEN_INVALID FIELD_MASK_INVALID REQUEST_ID_REUSED"
+        " CSR_MALFORMED CSR_KEY_WEAK CSR_SUBJECT_MISMATCH CSR_EXTRA_NAMES SELECTOR_EMPTY PROTOCOL_VIOLATION"
     ),
     StatusCode.NOT_FOUND: "AGENT_UNKNOWN TASK_UNKNOWN ENROLLMENT_TOKEN_UNKNOWN ATTEMPT_UNKNOWN",
     StatusCode.ALREADY_EXISTS: "AGENT_ALREADY_ENROLLED",
@@ -86,7 +86,7 @@ CODES_BY_REASON = MappingProxyType(
 
 
 def code_of(error: ServiceError) -> StatusCode:
-    """Return the code that the contract gives the error's reason; that of its class for a reason it has not."""
+    """Return the code that the contract gives the reason; for one it does not know, that of the class."""
     code = CODES_BY_REASON.get(error.reason)
     if code is not None:
         return code

@@ -1,0 +1,245 @@
+"""What every call passes before and after its handler, in this order:
+
+1. request id, from the header ``x-request-id`` or made here;
+2. the method table: a method that this listener does not list is refused;
+3. authentication: one URI SAN of this trust domain, not expired, not denied;
+4. authorisation by the kind of identity, from the method table;
+5. the rate limit of this caller for this method;
+6. parsing and validation of every message (streams: at each ``read``);
+7. the server's own deadline, for unary calls;
+8. the handler;
+9. errors become one rich status, defects an incident id;
+10. metrics, and an audit line where the table asks for one.
+
+gRPC shows an interceptor only the method handler, so the handler is wrapped, once
+for each method. Bytes are parsed here and not by gRPC, whose text for a message
+that does not parse would reach the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import perf_counter
+from typing import Any
+
+import grpc
+import structlog
+from grpc import StatusCode
+from grpc.aio import AbortError, ServerInterceptor, ServicerContext
+
+from controlplane.callers import ANONYMOUS, Caller
+from controlplane.errors import PermissionDenied, ServiceError
+from controlplane.observability.metrics import Metrics
+from controlplane.transport import audit, context, errors
+from controlplane.transport.call_metrics import CallMetrics
+from controlplane.transport.checked_context import CheckedContext
+from controlplane.transport.errors import DeadlineExceeded, MethodUnknown
+from controlplane.transport.methods import METHODS, Listener, Method, for_listener
+from controlplane.transport.peers import Peers
+from controlplane.transport.rate_limits import RateLimits
+from controlplane.transport.validation import parser
+
+REQUEST_ID_HEADER = "x-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+Details = grpc.HandlerCallDetails
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call on its way through."""
+
+    context: CheckedContext
+    caller: Caller | None = None
+    request: Any = None
+    response: Any = None
+    code: StatusCode = StatusCode.OK
+    reason: str = ""
+    began: float = field(default_factory=perf_counter)
+
+
+class CallInterceptor(ServerInterceptor):
+    """The one interceptor of a listener.
+
+    ``peers`` is None on a listener whose TLS asks for no client certificate: its callers are anonymous.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        *,
+        peers: Peers | None,
+        metrics: Metrics,
+        limits: RateLimits | None = None,
+        methods: Mapping[str, Method] = METHODS,
+    ) -> None:
+        self._listener = listener
+        self._methods = for_listener(listener, methods)
+        self._peers = peers
+        self._metrics = metrics
+        self._limits = limits or RateLimits()
+        self._wrapped: dict[str, Handler] = {}
+        self._unknown: Handler = grpc.stream_stream_rpc_method_handler(self._refuse_unknown)
+
+    async def intercept_service(
+        self, continuation: Callable[[Details], Awaitable[Handler | None]], handler_call_details: Details
+    ) -> Handler:
+        """Return the handler of the method, wrapped; for a method that is not listed, one that refuses."""
+        name = handler_call_details.method
+        wrapped = self._wrapped.get(name)
+        if wrapped is not None:
+            return wrapped
+        method = self._methods.get(name)
+        handler = await continuation(handler_call_details) if method is not None else None
+        if method is None or handler is None:
+            return self._unknown
+        wrapped = self._wrapped[name] = self._wrap(method, handler)
+        return wrapped
+
+    async def _refuse_unknown(self, _requests: object, call_context: ServicerContext[Any, Any]) -> None:
+        self._metrics.refused.labels("METHOD_UNKNOWN").inc()
+        await errors.abort(
+            call_context,
+            MethodUnknown(
+                "METHOD_UNKNOWN",
+                f"the {self._listener.value} listener has no such method; check name and port",
+            ),
+        )
+
+    def _wrap(self, method: Method, handler: Handler) -> Handler:
+        served = _Served(method, handler, self._peers, self._limits, self._metrics)
+        streams_in, streams_out = bool(handler.request_streaming), bool(handler.response_streaming)
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[streams_in, streams_out]
+        wrapped: Handler = make(
+            served.serve, request_deserializer=None, response_serializer=handler.response_serializer
+        )
+        return wrapped
+
+
+class _Served:
+    """One method of one listener, as it is served."""
+
+    def __init__(
+        self, method: Method, handler: Handler, peers: Peers | None, limits: RateLimits, metrics: Metrics
+    ) -> None:
+        self._method = method
+        self._peers = peers
+        self._limits = limits
+        self._metrics = CallMetrics(metrics, method)
+        self._parse = parser(handler.request_deserializer or _raw)
+        self._streams_in = bool(handler.request_streaming)
+        self._streams_out = bool(handler.response_streaming)
+        # Exactly one of them is set, and which says no more than the two flags above.
+        self._behaviour: Any = (
+            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        )
+
+    async def serve(self, data: Any, call_context: ServicerContext[Any, Any]) -> Any:
+        """Serve one call; ``data`` is the request's bytes, or gRPC's iterator, which is not used."""
+        metrics = self._metrics
+        call = _Call(CheckedContext(call_context, self._parse, metrics.received, metrics.sent))
+        metrics.started()
+        try:
+            self._admit(call, call_context)
+            await self._answer(call, data)
+        except asyncio.CancelledError:
+            call.code = StatusCode.CANCELLED
+            raise
+        except AbortError:
+            call.code = call.context.aborted_with or StatusCode.UNKNOWN
+            raise
+        except Exception as error:  # noqa: BLE001 # whatever a handler raises must not reach the wire as it is
+            await self._fail(call, call_context, error)
+        finally:
+            metrics.handled(call.code, perf_counter() - call.began, call.reason)
+            if self._method.audited:
+                resource = audit.resource_name(self._method, call.request, call.response)
+                audit.record(self._method, call.caller, resource, call.code.name, call.reason)
+        return call.response
+
+    def _admit(self, call: _Call, call_context: ServicerContext[Any, Any]) -> None:
+        request_id = _request_id(call_context)
+        context.set_request_id(request_id)
+        structlog.contextvars.bind_contextvars(request_id=request_id, method=self._method.name)
+        caller = ANONYMOUS if self._peers is None else self._peers.identify(call_context.auth_context())
+        call.caller = caller
+        structlog.contextvars.bind_contextvars(actor=caller.spiffe_id or "anonymous")
+        context.set_caller(caller)
+        if caller.kind not in self._method.callers:
+            raise PermissionDenied(
+                "IDENTITY_NOT_ALLOWED",
+                f"{self._method.name}: not for {caller.kind.value} identities; use one of another kind",
+            )
+        self._limits.take(self._method, caller.spiffe_id or _address(call_context.peer()))
+
+    async def _answer(self, call: _Call, data: Any) -> None:
+        if self._streams_in:
+            request = call.context
+        else:
+            self._metrics.received.inc()
+            request = call.request = self._parse(data)
+        if self._method.deadline is None:
+            await self._run(call, request)
+            return
+        await self._run_within(call, request, self._method.deadline)
+
+    async def _run_within(self, call: _Call, request: Any, deadline: timedelta) -> None:
+        context.set_remaining(deadline)
+        seconds = deadline.total_seconds()
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                await self._run(call, request)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded(
+                "DEADLINE_EXCEEDED",
+                f"{self._method.name}: not done within {seconds:g} s; ask for less, or try again",
+            ) from error
+
+    async def _run(self, call: _Call, request: Any) -> None:
+        try:
+            answer = self._behaviour(request, call.context)
+        except NotImplementedError as error:
+            raise MethodUnknown("METHOD_UNKNOWN", f"{self._method.name}: not served here") from error
+        if hasattr(answer, "__aiter__"):
+            async for message in answer:
+                await call.context.write(message)
+            return
+        response = await answer
+        if not self._streams_out:
+            call.response = response
+            self._metrics.sent.inc()
+
+    async def _fail(self, call: _Call, call_context: ServicerContext[Any, Any], error: Exception) -> None:
+        call.response = None
+        call.reason = errors.reason_of(error)
+        call.code = errors.code_of(error) if isinstance(error, ServiceError) else StatusCode.INTERNAL
+        await errors.abort(call_context, error)
+
+
+def _raw(data: bytes) -> bytes:
+    return data
+
+
+def _request_id(call_context: ServicerContext[Any, Any]) -> str:
+    for name, value in call_context.invocation_metadata() or ():
+        if name == REQUEST_ID_HEADER and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8)
+
+
+def _address(peer: str) -> str:
+    """Return the host of gRPC's ``ipv4:192.0.2.1:1234``: anonymous callers share a limit by host."""
+    return peer.rpartition(":")[0] or peer

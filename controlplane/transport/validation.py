@@ -1,0 +1,71 @@
+"""Messages in: parsed, and checked against the rules that stand in the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import protovalidate
+from google.protobuf.message import DecodeError, Message
+
+from controlplane.errors import FieldViolation, InvalidArgument
+
+_PACKAGE = "fleetwright."
+# Compiling the rules of a message type is the dear part, so all calls share one validator.
+_validator = protovalidate.Validator()
+_collect = _validator.collect_violations
+
+
+def parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return a function from the bytes of a message to the valid message.
+
+    It raises ``InvalidArgument`` with VALIDATION_FAILED for bytes that are no such message, and for
+    a message of ours that breaks a rule, with one violation for each field and rule.
+    """
+
+    def parse(data: bytes) -> Any:
+        try:
+            message = deserialize(data)
+        except DecodeError:
+            raise InvalidArgument(
+                "VALIDATION_FAILED", "the bytes sent are not a message of this method's request type"
+            ) from None
+        violations = _collect(message) if _is_ours(message) else None
+        if violations:
+            raise _failed([_violation(v.proto) for v in violations])
+        return message
+
+    return parse
+
+
+def validate(message: Message) -> None:
+    """Check one message that did not come through a listener; raises as ``parser`` says."""
+    violations = _collect(message)
+    if violations:
+        raise _failed([_violation(v.proto) for v in violations])
+
+
+def _is_ours(message: Any) -> bool:
+    return isinstance(message, Message) and message.DESCRIPTOR.full_name.startswith(_PACKAGE)
+
+
+def _failed(violations: list[FieldViolation]) -> InvalidArgument:
+    first = violations[0]
+    return InvalidArgument(
+        "VALIDATION_FAILED", f"{first.field or 'message'}: {first.description}", violations=violations
+    )
+
+
+def _violation(proto: Any) -> FieldViolation:
+    elements = proto.field.elements if proto.field is not None else ()
+    path = ".".join(_element(element) for element in elements)
+    description = proto.message or proto.rule_id or "breaks a rule of the contract"
+    return FieldViolation(path, f"key {description}" if proto.for_key else description)
+
+
+def _element(element: Any) -> str:
+    subscript = element.subscript
+    if subscript is None:
+        return str(element.field_name)
+    value = f'"{subscript.value}"' if subscript.field == "string_key" else str(subscript.value)
+    return f"{element.field_name}[{value}]"
