@@ -1,0 +1,329 @@
+"""The subcommands of ``fleetwright-agent``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from agent_sim.agent.log_format import LEVELS, configure_logging
+from agent_sim.agent.operation import enroll_host, run_host
+from agent_sim.agent.policy import PolicyError
+from agent_sim.agent.rules import agent_id_from
+from agent_sim.agent.state import StateError, StateFolder, default_state
+from agent_sim.agent.status import read_status
+from agent_sim.protocol.config import AgentConfig
+from agent_sim.protocol.errors import AgentError, EnrollmentError
+from agent_sim.protocol.identity import AGENT_ID_PATTERN
+from agent_sim.protocol.root_fetch import split_address
+
+DEFAULT_ENROLLMENT_PORT = 7445
+TOKEN_VARIABLE = "FLEETWRIGHT_JOIN_TOKEN"  # noqa: S105 - the name of a variable, not a token
+
+_TOKEN_BYTES = 4096
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class OutputFormat(StrEnum):
+    """How ``status`` prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def explain(error: Exception) -> str:
+    """Say in one line what went wrong; the unforeseen by its kind, for its text may hold anything."""
+    if isinstance(error, AgentError | PolicyError | StateError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    structlog.get_logger(__name__).debug("unforeseen", exc_info=error)
+    return f"unforeseen {type(error).__name__}; run again with --log-level debug and report what it logs"
+
+
+def program_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return version("fleetwright-controlplane")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fleetwright-agent {program_version()}")
+        raise typer.Exit
+
+
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        metavar="DIR",
+        help="The agent's own folder, closed to others: identity, journal, policy. "
+        "Default: /var/lib/fleetwright-agent as root, ~/.local/state/fleetwright-agent otherwise.",
+        show_default=False,
+    ),
+]
+LogLevelOption = Annotated[
+    str, typer.Option("--log-level", metavar="LEVEL", help=f"One of {', '.join(LEVELS)}.")
+]
+
+
+@app.callback()
+def agent(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """The Fleetwright agent of this host.
+
+    Enrol the host once, with a token that an administrator handed out, then let a service manager run it:
+
+        fleetwright-agent enroll --server fleet.example.com --token-file token.txt
+
+        fleetwright-agent run
+
+    What a server may ask of this host stands in policy.toml in the state folder. It is yours; the server
+    cannot change it.
+    """
+
+
+@app.command()
+def enroll(
+    server: Annotated[
+        str,
+        typer.Option("--server", metavar="HOST[:PORT]", help="The enrolment address; port 7445 by default."),
+    ],
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file", metavar="FILE", help="File with the join token; - reads standard input."
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TOKEN",
+            envvar=TOKEN_VARIABLE,
+            show_envvar=True,
+            help="The join token itself. Other users can see the arguments of a process: prefer the file.",
+        ),
+    ] = None,
+    agent_id: Annotated[
+        str | None,
+        typer.Option(
+            "--agent-id",
+            metavar="ID",
+            help="1 to 63 lower-case letters, digits and hyphens. Default: made of the host's name.",
+            show_default=False,
+        ),
+    ] = None,
+    state: StateOption = None,
+    agent_address: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--agent-address",
+            metavar="HOST:PORT",
+            help="Where `run` finds the server, instead of where the server says; may be given again.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the identity that the state folder holds.")
+    ] = False,
+    log_level: LogLevelOption = "warning",
+) -> None:
+    """Give this host an identity.
+
+    The key is made here and never leaves. The server is trusted only if it shows the root that the
+    token names. A default policy.toml is written unless there is one.
+
+        fleetwright-agent enroll --server fleet.example.com --token-file token.txt
+
+        FLEETWRIGHT_JOIN_TOKEN=fwt1.… fleetwright-agent enroll --server 10.0.0.5:7445 --agent-id web-1
+
+        fleetwright-agent enroll --server fleet.example.com --token-file - --state ./state --force < token.txt
+    """
+    _configure(log_level)
+    addresses = tuple(_address(one, "--agent-address") for one in agent_address or ())
+    server_address = _address(server, "--server", DEFAULT_ENROLLMENT_PORT)
+    chosen, derived = _agent_id(agent_id)
+    join_token = _token(token_file, token)
+    folder = StateFolder(state or default_state())
+    if derived:
+        typer.echo(f"Agent id: {chosen}, made of this host's name (choose another with --agent-id)")
+    result = asyncio.run(
+        enroll_host(folder, server_address, join_token, chosen, addresses=addresses, replace_identity=force)
+    )
+    identity = result.identity
+    typer.echo(
+        f"Enrolled as {identity.spiffe_id}, certificate good until {identity.not_after:%Y-%m-%d %H:%M:%SZ}"
+    )
+    typer.echo(f"State:  {folder.path}")
+    kept = "" if result.policy_written else " (kept as it was)"
+    typer.echo(f"Policy: {folder.policy}{kept}; read it: it says what a server may ask of this host")
+    suffix = "" if folder.path == default_state() else f" --state {folder.path}"
+    typer.echo(f"Next:   fleetwright-agent run{suffix}")
+
+
+@app.command()
+def run(
+    state: StateOption = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="The policy file, instead of policy.toml in the state folder.",
+            show_default=False,
+        ),
+    ] = None,
+    http_proxy: Annotated[
+        str | None,
+        typer.Option("--http-proxy", metavar="URL", help="http://host:port of an HTTP CONNECT proxy."),
+    ] = None,
+    log_level: LogLevelOption = "info",
+) -> None:
+    """Run the agent until SIGTERM or SIGINT, which it answers with an orderly leave and exit status 0.
+
+    The log goes to standard error, as JSON where that is not a terminal.
+
+        fleetwright-agent run
+
+        fleetwright-agent run --state ./state --policy /etc/fleetwright/policy.toml
+    """
+    _configure(log_level)
+    folder = StateFolder(state or default_state())
+    config = AgentConfig(agent_version=program_version(), http_proxy=http_proxy)
+    run_host(folder, policy or folder.policy, config)
+
+
+@app.command()
+def status(
+    state: StateOption = None,
+    output: Annotated[
+        OutputFormat, typer.Option("-o", "--output", help="table or json.")
+    ] = OutputFormat.TABLE,
+) -> None:
+    """Tell who this agent is, how long its certificate is good, and what waits in its journal.
+
+    Reads only, and so may run beside the agent.
+
+        fleetwright-agent status
+
+        fleetwright-agent status -o json | jq .certificate.not_after
+    """
+    folder = StateFolder(state or default_state())
+    folder.check()
+    found = read_status(folder, datetime.now(UTC))
+    if output is OutputFormat.JSON:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        Console().print(_table(found))
+
+
+def _table(found: dict[str, Any]) -> Table:
+    certificate, journal = found["certificate"], found["journal"]
+    expiry = certificate["not_after"] + ("  EXPIRED: enrol again" if certificate["expired"] else "")
+    table = Table(show_header=False, box=None)
+    for name, value in (
+        ("agent", found["agent_id"]),
+        ("identity", found["spiffe_id"]),
+        ("running", f"process {found['running_process']}" if found["running_process"] else "no"),
+        ("servers", ", ".join(found["agent_addresses"])),
+        ("certificate until", expiry),
+        ("renewal after", certificate["renew_after"]),
+        ("renewal under way", "yes" if found["next_certificate"] else "no"),
+        ("attempts to run", str(journal["journaled"])),
+        ("attempts running", str(journal["running"])),
+        ("results to report", str(journal["finished"])),
+        ("telemetry queued", f"{journal['queued_points']} points"),
+        ("state", found["state"]),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _configure(level: str) -> None:
+    if level not in LEVELS:
+        raise typer.BadParameter(f"{level!r} is not one of {', '.join(LEVELS)}", param_hint="--log-level")
+    configure_logging(level)
+
+
+def _address(text: str, option: str, default_port: int | None = None) -> str:
+    """Return ``text`` as host:port, with ``default_port`` where it names none."""
+    candidate = text.strip()
+    bare_v6 = candidate.count(":") > 1 and not candidate.startswith("[")
+    if bare_v6:
+        candidate = f"[{candidate}]"
+    if default_port is not None and (candidate.endswith("]") or ":" not in candidate):
+        candidate = f"{candidate}:{default_port}"
+    try:
+        split_address(candidate)
+    except EnrollmentError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+    return candidate
+
+
+def _agent_id(given: str | None) -> tuple[str, bool]:
+    """Return the agent id, and whether it was made of the host's name."""
+    if given is None:
+        derived = agent_id_from(socket.gethostname())
+        if not derived:
+            raise typer.BadParameter(
+                f"the host's name {socket.gethostname()!r} has no letter or digit to make one of; give one",
+                param_hint="--agent-id",
+            )
+        return derived, True
+    if not AGENT_ID_PATTERN.fullmatch(given):
+        suggestion = agent_id_from(given)
+        raise typer.BadParameter(
+            f"{given!r}: use 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and "
+            "last" + (f", for example {suggestion}" if suggestion else ""),
+            param_hint="--agent-id",
+        )
+    return given, False
+
+
+def _token(file: Path | None, given: str | None) -> str:
+    """Return the join token; a file beats the environment, and two arguments are one too many."""
+    if file is None:
+        if not given:
+            raise typer.BadParameter(
+                f"a join token is needed: name a file, or set {TOKEN_VARIABLE}; an administrator makes one",
+                param_hint="--token-file",
+            )
+        return given
+    if given and given != os.environ.get(TOKEN_VARIABLE):
+        raise typer.BadParameter("give the token or a file with it, not both", param_hint="--token-file")
+    try:
+        if str(file) == "-":
+            return sys.stdin.read(_TOKEN_BYTES).strip()
+        with file.open(encoding="utf-8") as opened:
+            return opened.read(_TOKEN_BYTES).strip()
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file}: not a text file", param_hint="--token-file") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--token-file") from None

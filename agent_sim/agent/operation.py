@@ -1,0 +1,133 @@
+"""Enrolling and running: the parts put together. The only place where the agent's parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from agent_sim.agent.host import RealHost
+from agent_sim.agent.inventory import host_facts
+from agent_sim.agent.log_format import LogObserver
+from agent_sim.agent.policy import Policy, load_policy, write_default_policy
+from agent_sim.agent.run_folder import own_account
+from agent_sim.agent.state import StateError, StateFolder
+from agent_sim.protocol.agent import Agent
+from agent_sim.protocol.clock import SystemClock
+from agent_sim.protocol.config import AgentConfig
+from agent_sim.protocol.enrollment import enroll
+from agent_sim.protocol.errors import IdentityError
+from agent_sim.protocol.identity import AgentIdentity
+from agent_sim.protocol.identity_folder import FolderIdentityStore
+from agent_sim.protocol.journal import SQLiteJournal
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What an enrolment left in the state folder."""
+
+    identity: AgentIdentity
+    policy_written: bool
+
+
+async def enroll_host(
+    state: StateFolder,
+    server: str,
+    join_token: str,
+    agent_id: str,
+    *,
+    addresses: Sequence[str] = (),
+    replace_identity: bool = False,
+) -> Enrolled:
+    """Enrol this host at ``server`` (host:port) and keep its identity in ``state``.
+
+    The folder is made, locked and tried before the token is spent. ``addresses``
+    take the place of those that the server names. Raises ``StateError`` where the
+    folder holds an identity already, unless ``replace_identity``, and ``AgentError``.
+    """
+    state.make()
+    with state.locked():
+        store = FolderIdentityStore(state.path)
+        if not replace_identity:
+            _check_unused(state, store)
+        # Unpredictable jitter is all that is wanted of it.
+        identity = await enroll(join_token, server, agent_id, host_facts(), rng=random.Random())  # noqa: S311
+        if addresses:
+            identity = replace(identity, agent_addresses=tuple(addresses))
+        store.save(identity)
+        return Enrolled(identity, write_default_policy(state.policy))
+
+
+def _check_unused(state: StateFolder, store: FolderIdentityStore) -> None:
+    try:
+        current = store.current()
+    except IdentityError as error:
+        raise StateError(f"{error} with --force") from error
+    if current is not None:
+        raise StateError(
+            f"{state.path}: is the state of agent {current.agent_id!r} already; replace that identity with "
+            "--force, or name another folder with --state"
+        )
+
+
+def run_host(state: StateFolder, policy_path: Path, config: AgentConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises ``StateError``, ``PolicyError`` and ``AgentError``."""
+    state.check()
+    with state.locked():
+        state.check_writable()
+        policy = load_policy(policy_path, uid=own_account().uid)
+        store = FolderIdentityStore(state.path)
+        identity = store.current()
+        if identity is None:
+            raise StateError(f"{state.path}: holds no identity; enrol first with `fleetwright-agent enroll`")
+        # The agent's memory holds its key, and what scripts leave is theirs: neither dumps core.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _log.info(
+            "agent starts",
+            agent=identity.agent_id,
+            version=config.agent_version,
+            task_kinds=list(policy.task_kinds),
+            policy=str(policy_path),
+        )
+        config = replace(config, concurrency=policy.limits.concurrent_tasks)
+        asyncio.run(_run(state, policy, config, store))
+        _log.info("agent left in order")
+
+
+async def _run(state: StateFolder, policy: Policy, config: AgentConfig, store: FolderIdentityStore) -> None:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    clock = SystemClock()
+    host = RealHost(policy, state.path, clock.now)
+    journal = SQLiteJournal(state.journal)
+    try:
+        rng = random.Random()  # noqa: S311 - spreads retries and beats; no secret depends on it
+        await Agent(config, host, journal, store, clock, rng, LogObserver()).run(stop)
+    finally:
+        host.close()
+        await journal.close()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """Let the first signal ask for an orderly leave, and the second one end the process as usual."""
+    loop = asyncio.get_running_loop()
+
+    def leave(number: signal.Signals) -> None:
+        _log.info("asked to leave", signal=number.name)
+        stop.set()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            with suppress(ValueError):
+                loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, leave, each)

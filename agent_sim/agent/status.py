@@ -1,0 +1,65 @@
+"""What ``fleetwright-agent status`` tells: who this agent is, and what waits in its journal."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agent_sim.agent.state import StateError, StateFolder
+from agent_sim.protocol.identity import AgentIdentity
+from agent_sim.protocol.identity_folder import FolderIdentityStore
+
+
+def read_status(state: StateFolder, now: datetime) -> dict[str, Any]:
+    """Return the status as JSON-ready values; times are ISO 8601 in UTC.
+
+    Reads only, and so may run beside the agent. Raises ``StateError`` and
+    ``IdentityError``.
+    """
+    store = FolderIdentityStore(state.path)
+    identity = store.current()
+    if identity is None:
+        raise StateError(f"{state.path}: holds no identity; enrol first with `fleetwright-agent enroll`")
+    return {
+        "state": str(state.path),
+        "running_process": state.holder(),
+        "agent_id": identity.agent_id,
+        "spiffe_id": identity.spiffe_id,
+        "agent_addresses": list(identity.agent_addresses),
+        "certificate": _certificate(identity, now),
+        "next_certificate": store.next() is not None,
+        "journal": read_journal(state.journal),
+    }
+
+
+def _certificate(identity: AgentIdentity, now: datetime) -> dict[str, Any]:
+    return {
+        "serial": f"{identity.serial_number:x}",
+        "not_before": identity.not_before.isoformat(),
+        "not_after": identity.not_after.isoformat(),
+        "renew_after": identity.renew_after.isoformat(),
+        "expired": identity.not_after < now,
+    }
+
+
+def read_journal(path: Path) -> Mapping[str, int]:
+    """Count what waits in the journal at ``path``; all is 0 where there is none yet.
+
+    Raises ``StateError`` where it is damaged. Opened read-only, because opening
+    it as the agent does declares what runs interrupted.
+    """
+    counts = {"journaled": 0, "running": 0, "finished": 0, "queued_points": 0}
+    if not path.exists():
+        return counts
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+            for attempt_state, count in db.execute("SELECT state, count(*) FROM attempts GROUP BY state"):
+                counts[str(attempt_state)] = count
+            counts["queued_points"] = db.execute("SELECT count(*) FROM points").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StateError(f"{path}: cannot be read: {error}; see the agent's log") from error
+    return counts
