@@ -8,9 +8,12 @@ that changes twice between two looks is seen once, in its last state.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from enum import Enum
+from typing import Generic, TypeVar
 
 from controlplane.wakeups import WakeUps
 
@@ -31,7 +34,7 @@ async def follow(
     start: Cursor,
     read: Callable[[Cursor, int], Awaitable[Sequence[Row]]],
     position: Callable[[Row], Cursor],
-) -> AsyncIterator[Row | None]:
+) -> AsyncGenerator[Row | None, None]:
     """Yield every row above ``start`` in the order of commits, for ever.
 
     ``read(cursor, limit)`` returns rows above the cursor in its order. None is
@@ -48,3 +51,54 @@ async def follow(
             if len(rows) < PAGE:
                 yield None
                 await listener.wait(POLL)
+
+
+class Change(Enum):
+    """What a watch reports of a row; the values are the contract's ``ChangeType``."""
+
+    EXISTING = 1
+    CHANGED = 2
+    REMOVED = 3
+    SYNCED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Generic[Row]):
+    """A row above the cursor, and whether the watch's filter matches it now."""
+
+    row: Row
+    cursor: Cursor
+    matches: bool
+
+
+async def watch(
+    wakeups: WakeUps,
+    topic: str,
+    resume: Cursor | None,
+    read: Callable[[Cursor, int], Awaitable[Sequence[Seen[Row]]]],
+) -> AsyncGenerator[tuple[Change, Row | None, Cursor], None]:
+    """Yield what matches, then SYNCED, then every change, for ever.
+
+    With ``resume`` only what changed since is sent. A row that stops to match is
+    REMOVED if this watch has sent it; a resumed watch cannot know what the
+    earlier one sent, so there any row that changed and does not match is.
+    """
+    sent: set[str] = set()
+    synced = resume is not None
+    cursor = resume or (0, "")
+    rows = follow(wakeups, topic, cursor, read, lambda seen: seen.cursor)
+    async with aclosing(rows):
+        async for seen in rows:
+            if seen is None:
+                if not synced:
+                    synced = True
+                    yield Change.SYNCED, None, cursor
+                continue
+            cursor = seen.cursor
+            ident = cursor[1]
+            if seen.matches:
+                sent.add(ident)
+                yield Change.CHANGED if synced else Change.EXISTING, seen.row, cursor
+            elif ident in sent or (synced and resume is not None):
+                sent.discard(ident)
+                yield Change.REMOVED, seen.row, cursor

@@ -80,7 +80,8 @@ class Event(Enum):
     LAPSE = "the lease ended before the agent journalled it"
     SUCCEED = "the agent reported success"
     FAIL = "the agent reported a failure that is not tried again"
-    RETRY = "an attempt failed, or was interrupted, and may be tried again"
+    RETRY = "an attempt failed and may be tried again"
+    REQUEUE = "an attempt of an idempotent task was interrupted: it is run again"
     EXHAUST = "the last of several attempts failed"
     INTERRUPT = "the agent ended while it ran, and it is not idempotent"
     CANCEL = "cancelled while nothing runs, or the agent confirmed"
@@ -91,6 +92,7 @@ _RESULTS: Mapping[Event, TaskState] = {
     Event.SUCCEED: TaskState.SUCCEEDED,
     Event.FAIL: TaskState.FAILED,
     Event.RETRY: TaskState.QUEUED,
+    Event.REQUEUE: TaskState.QUEUED,
     Event.EXHAUST: TaskState.DEAD,
     Event.INTERRUPT: TaskState.INTERRUPTED,
     Event.CANCEL: TaskState.CANCELLED,
@@ -167,7 +169,7 @@ def event_of_interruption(task: TaskView) -> Event:
         return Event.INTERRUPT
     if task.cancel_requested:
         return Event.CANCEL
-    return Event.RETRY if task.attempt_count < MAX_INTERRUPTIONS + task.max_attempts else Event.EXHAUST
+    return Event.REQUEUE if task.attempt_count < MAX_INTERRUPTIONS + task.max_attempts else Event.EXHAUST
 
 
 def event_of_overrun(task: TaskView) -> Event:
@@ -207,9 +209,9 @@ def may_lease(task: TaskView) -> bool:
     return task.state is TaskState.QUEUED and not task.cancel_requested
 
 
-def retry_delay(failed_count: int) -> timedelta:
-    """Return how long a task waits after its ``failed_count``-th failure: doubling, capped."""
-    doublings = min(max(failed_count - 1, 0), 16)
+def retry_delay(attempt_count: int) -> timedelta:
+    """Return how long a task waits after its ``attempt_count``-th attempt: doubling, capped."""
+    doublings = min(max(attempt_count - 1, 0), 16)
     return min(RETRY_BASE * (1 << doublings), RETRY_CAP)
 
 
@@ -226,3 +228,28 @@ def place_chunk(received: int, offset: int, length: int) -> ChunkPlace:
     if offset == received:
         return ChunkPlace.NEXT
     return ChunkPlace.KNOWN if offset + length <= received else ChunkPlace.GAP
+
+
+DEFAULT_QUEUE_TIME = timedelta(days=7)
+DEFAULT_RUN_LIMIT = timedelta(minutes=10)
+DEFAULT_MAX_ATTEMPTS = 1
+
+
+class Cancellation(Enum):
+    """What a request to cancel does."""
+
+    NOW = "nothing runs: it is cancelled"
+    ASK = "the agent has it: it is asked to stop"
+    REPEATED = "it was asked already, or is cancelled already"
+    TOO_LATE = "it has ended in another way"
+
+
+def cancel(task: TaskView) -> Cancellation:
+    """Decide on a request to cancel."""
+    if task.state is TaskState.CANCELLED:
+        return Cancellation.REPEATED
+    if is_final(task.state):
+        return Cancellation.TOO_LATE
+    if task.state is TaskState.QUEUED:
+        return Cancellation.NOW
+    return Cancellation.REPEATED if task.cancel_requested else Cancellation.ASK

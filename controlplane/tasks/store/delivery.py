@@ -297,18 +297,3 @@ async def overrun(connection: AsyncConnection, now: int, limit: int) -> list[Att
         ).limit(limit)
     )
     return [_attempt(row) for row in rows]
-
-
-async def open_tasks_of(connection: AsyncConnection, agent_id: str) -> list[AnyRow]:
-    """Return an agent's tasks that are not final."""
-    rows = await connection.execute(
-        select(tasks.c.task_id, tasks.c.current_attempt_id, *_VIEW).where(
-            tasks.c.agent_id == agent_id, tasks.c.state < int(TaskState.SUCCEEDED)
-        )
-    )
-    return list(rows)
-
-
-def view(row: AnyRow) -> TaskView:
-    """Return the rules' view of a row of ``queued``, ``expired`` or ``open_tasks_of``."""
-    return _view(row)

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controlplane.filtering import (
+    BooleanField,
+    BoundFilter,
+    EnumField,
+    FilterSchema,
+    IntegerField,
+    TextField,
+    TimestampField,
+)
+from controlplane.storage.filters import compile_filter
+from controlplane.storage.watching import Cursor, Seen
 from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, Options, TaskRecord
 from controlplane.tasks.rules import AttemptState, TaskState
 from controlplane.tasks.store.tables import task_attempts, task_batches, task_output, tasks
 
-COLUMNS: Mapping[str, ColumnElement[Any]] = {
-    name: tasks.c[name]
-    for name in (
-        "task_id",
-        "agent_id",
-        "batch_id",
-        "kind",
-        "state",
-        "state_time",
-        "priority",
-        "attempt_count",
-        "cancel_requested",
-        "creator",
-        "create_time",
-        "expire_time",
-        "update_time",
-    )
-}
-"""What a filter over tasks may name."""
+FILTER = FilterSchema(
+    {
+        "task_id": TextField(),
+        "agent_id": TextField(),
+        "batch_id": TextField(),
+        "kind": TextField(),
+        "state": EnumField({state.name: int(state) for state in TaskState}, prefix="TASK_STATE_"),
+        "state_time": TimestampField(),
+        "priority": IntegerField(),
+        "attempt_count": IntegerField(),
+        "cancel_requested": BooleanField(),
+        "creator": TextField(),
+        "create_time": TimestampField(),
+        "expire_time": TimestampField(),
+        "update_time": TimestampField(),
+    }
+)
+"""What a filter over tasks may name; every field is a column of the same name."""
+
+
+def _condition(chosen: BoundFilter) -> ColumnElement[bool]:
+    return compile_filter(chosen, {name: tasks.c[name] for name in FILTER.fields})
 
 
 def _options(row: Row[*tuple[Any, ...]]) -> Options:
@@ -95,12 +109,12 @@ async def attempts_of(connection: AsyncConnection, task_id: str) -> list[Attempt
 
 async def page(
     connection: AsyncConnection,
-    condition: ColumnElement[bool],
+    chosen: BoundFilter,
     after: tuple[int, str] | None,
     limit: int,
 ) -> list[TaskRecord]:
     """Return tasks, newest first, after the (create_time, task_id) of the former page's last one."""
-    statement = _SUMMARY.where(condition)
+    statement = _SUMMARY.where(_condition(chosen))
     if after is not None:
         create_time, task_id = after
         statement = statement.where(
@@ -115,29 +129,23 @@ async def page(
     return [_record(row) for row in rows]
 
 
-async def count(connection: AsyncConnection, condition: ColumnElement[bool]) -> int:
-    """Return how many tasks there are."""
-    return int(
-        (await connection.execute(select(func.count()).select_from(tasks).where(condition))).scalar_one()
-    )
+async def count(connection: AsyncConnection, chosen: BoundFilter) -> int:
+    """Return how many tasks match."""
+    statement = select(func.count()).select_from(tasks).where(_condition(chosen))
+    return int((await connection.execute(statement)).scalar_one())
 
 
 async def changed(
-    connection: AsyncConnection, condition: ColumnElement[bool], after: tuple[int, str], limit: int
-) -> Sequence[tuple[TaskRecord, bool]]:
+    connection: AsyncConnection, chosen: BoundFilter, after: Cursor, limit: int
+) -> Sequence[Seen[TaskRecord]]:
     """Return tasks in the order of commits after (revision, task_id), each with whether it matches."""
     rows = await connection.execute(
-        _SUMMARY.add_columns(condition.label("matches"))
+        _SUMMARY.add_columns(_condition(chosen).label("matches"))
         .where(tuple_(tasks.c.revision, tasks.c.task_id) > tuple_(*after))
         .order_by(tasks.c.revision, tasks.c.task_id)
         .limit(limit)
     )
-    return [(_record(row), bool(row.matches)) for row in rows]
-
-
-async def last_revision(connection: AsyncConnection) -> int:
-    """Return the newest revision of any task; 0 for none."""
-    return int((await connection.execute(select(func.coalesce(func.max(tasks.c.revision), 0)))).scalar_one())
+    return [Seen(_record(row), (row.revision, row.task_id), bool(row.matches)) for row in rows]
 
 
 async def batch(connection: AsyncConnection, batch_id: str) -> BatchRecord | None:

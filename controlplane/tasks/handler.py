@@ -1,0 +1,223 @@
+"""TaskService of the contract: proto in, service, proto out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from fleetwright.v1 import agent_registry_service_pb2 as registry_pb2
+from fleetwright.v1 import task_service_pb2 as pb2
+from fleetwright.v1 import task_service_pb2_grpc as pb2_grpc
+from fleetwright.v1 import work_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from controlplane.clock import duration_micros
+from controlplane.storage.watching import Change
+from controlplane.tasks import rules
+from controlplane.tasks.records import AttemptRecord, BatchRecord, NewTask, Options, TaskRecord
+from controlplane.tasks.service import TasksService
+from controlplane.transport.context import current_caller
+
+if TYPE_CHECKING:
+    # A generic class only to the type checker.
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def new_task(spec: work_pb2.TaskSpec, options: pb2.TaskOptions) -> NewTask:
+    """Return the room's form of a request's spec and options, defaults filled in."""
+    return NewTask(
+        kind=str(spec.WhichOneof("kind")),
+        spec=spec.SerializeToString(deterministic=True),
+        options=Options(
+            priority=options.priority,
+            queue_time=_micros(options, "queue_time", rules.DEFAULT_QUEUE_TIME),
+            run_limit=_micros(options, "run_limit", rules.DEFAULT_RUN_LIMIT),
+            idempotent=options.idempotent,
+            max_attempts=options.max_attempts or rules.DEFAULT_MAX_ATTEMPTS,
+        ),
+    )
+
+
+def _micros(options: pb2.TaskOptions, field: str, default: timedelta) -> int:
+    if not options.HasField(field):  # type: ignore[arg-type]  # the stub lists the names as literals
+        return duration_micros(default)
+    duration: Duration = getattr(options, field)
+    return duration.ToMicroseconds()
+
+
+def _timestamp(micros: int | None) -> Timestamp | None:
+    if micros is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromMicroseconds(micros)
+    return stamp
+
+
+def _duration(micros: int) -> Duration:
+    duration = Duration()
+    duration.FromMicroseconds(micros)
+    return duration
+
+
+def _options(options: Options) -> pb2.TaskOptions:
+    return pb2.TaskOptions(
+        priority=options.priority,
+        queue_time=_duration(options.queue_time),
+        run_limit=_duration(options.run_limit),
+        idempotent=options.idempotent,
+        max_attempts=options.max_attempts,
+    )
+
+
+def _result(wire: bytes | None) -> work_pb2.AttemptResult | None:
+    return None if wire is None else work_pb2.AttemptResult.FromString(wire)
+
+
+def task_message(task: TaskRecord) -> pb2.Task:
+    """Return the contract's form of a task."""
+    return pb2.Task(
+        name=f"tasks/{task.task_id}",
+        agent=f"agents/{task.agent_id}",
+        batch=f"taskBatches/{task.batch_id}" if task.batch_id else "",
+        kind=task.kind,
+        spec=work_pb2.TaskSpec.FromString(task.spec),
+        options=_options(task.options),
+        state=pb2.TaskState.ValueType(int(task.state)),
+        state_time=_timestamp(task.state_time),
+        state_reason=task.state_reason,
+        cancel_requested=task.cancel_requested,
+        attempt_count=task.attempt_count,
+        progress_percent=task.progress_percent,
+        progress_message=task.progress_message,
+        result=_result(task.result),
+        creator=task.creator,
+        create_time=_timestamp(task.create_time),
+        expire_time=_timestamp(task.expire_time),
+        update_time=_timestamp(task.update_time),
+        etag=f"{task.revision:x}",
+    )
+
+
+def _attempt_message(attempt: AttemptRecord) -> pb2.Attempt:
+    return pb2.Attempt(
+        attempt_id=attempt.attempt_id,
+        number=attempt.number,
+        state=pb2.AttemptState.ValueType(int(attempt.state)),
+        lease_time=_timestamp(attempt.lease_time),
+        accept_time=_timestamp(attempt.accept_time),
+        run_deadline=_timestamp(attempt.run_deadline),
+        end_time=_timestamp(attempt.end_time),
+        session_epoch=attempt.session_epoch,
+        result=_result(attempt.result),
+    )
+
+
+def _batch_message(batch: BatchRecord) -> pb2.TaskBatch:
+    return pb2.TaskBatch(
+        name=f"taskBatches/{batch.batch_id}",
+        selector=batch.selector,
+        kind=batch.new_task.kind,
+        spec=work_pb2.TaskSpec.FromString(batch.new_task.spec),
+        options=_options(batch.new_task.options),
+        task_count=batch.task_count,
+        creator=batch.creator,
+        create_time=_timestamp(batch.create_time),
+    )
+
+
+def _id(name: str) -> str:
+    return name.partition("/")[2]
+
+
+class TaskHandler(pb2_grpc.TaskServiceServicer):
+    """Serves TaskService."""
+
+    def __init__(self, service: TasksService) -> None:
+        self._service = service
+
+    async def CreateTask(self, request: pb2.CreateTaskRequest, context: Context) -> pb2.CreateTaskResponse:
+        """Queue work for one agent."""
+        task = await self._service.create(
+            current_caller(),
+            _id(request.agent),
+            new_task(request.spec, request.options),
+            request.request_id,
+        )
+        return pb2.CreateTaskResponse(task=task_message(task))
+
+    async def CreateTaskBatch(
+        self, request: pb2.CreateTaskBatchRequest, context: Context
+    ) -> pb2.CreateTaskBatchResponse:
+        """Queue work for every agent that a selector matches."""
+        batch = await self._service.create_batch(
+            current_caller(),
+            request.selector,
+            new_task(request.spec, request.options),
+            request.request_id,
+            allow_empty=request.allow_empty,
+        )
+        return pb2.CreateTaskBatchResponse(batch=_batch_message(batch))
+
+    async def GetTask(self, request: pb2.GetTaskRequest, context: Context) -> pb2.GetTaskResponse:
+        """Read one task with its attempts."""
+        task_id = _id(request.name)
+        message = task_message(await self._service.get(task_id))
+        message.attempts.extend(
+            _attempt_message(attempt) for attempt in await self._service.attempts(task_id)
+        )
+        return pb2.GetTaskResponse(task=message)
+
+    async def GetTaskBatch(
+        self, request: pb2.GetTaskBatchRequest, context: Context
+    ) -> pb2.GetTaskBatchResponse:
+        """Read one batch with its counts."""
+        batch, counts = await self._service.get_batch(_id(request.name))
+        message = _batch_message(batch)
+        for state, number in counts:
+            message.state_counts.add(state=pb2.TaskState.ValueType(int(state)), count=number)
+        return pb2.GetTaskBatchResponse(batch=message)
+
+    async def ListTasks(self, request: pb2.ListTasksRequest, context: Context) -> pb2.ListTasksResponse:
+        """Read a page of tasks."""
+        page = await self._service.list_tasks(request.filter, request.page_size, request.page_token)
+        return pb2.ListTasksResponse(
+            tasks=[task_message(task) for task in page.tasks],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    async def CancelTask(self, request: pb2.CancelTaskRequest, context: Context) -> pb2.CancelTaskResponse:
+        """End a task."""
+        task = await self._service.cancel(current_caller(), _id(request.name))
+        return pb2.CancelTaskResponse(task=task_message(task))
+
+    async def WatchTasks(
+        self, request: pb2.WatchTasksRequest, context: Context
+    ) -> AsyncIterator[pb2.WatchTasksResponse]:
+        """Send tasks as they are and as they change."""
+        async with aclosing(self._service.watch(request.filter, request.resume_token)) as changes:
+            async for change, task, token in changes:
+                response = pb2.WatchTasksResponse(
+                    change_type=registry_pb2.ChangeType.ValueType(change.value), resume_token=token
+                )
+                if change is Change.REMOVED and task is not None:
+                    response.task.name = f"tasks/{task.task_id}"
+                elif task is not None:
+                    response.task.CopyFrom(task_message(task))
+                yield response
+
+    async def ReadTaskOutput(
+        self, request: pb2.ReadTaskOutputRequest, context: Context
+    ) -> AsyncIterator[pb2.ReadTaskOutputResponse]:
+        """Send a task's output in order."""
+        async with aclosing(self._service.output(_id(request.name), int(request.stream))) as chunks:
+            async for chunk in chunks:
+                yield pb2.ReadTaskOutputResponse(
+                    stream=work_pb2.OutputStream.ValueType(chunk.stream),
+                    offset=chunk.offset,
+                    data=chunk.data,
+                )

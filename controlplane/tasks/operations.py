@@ -1,0 +1,144 @@
+"""What agents' streams ask of the tasks room, as operations of the writer.
+
+Operations about one attempt carry its id as key, those about an agent's queue
+the agent's, so that each keeps its order while different attempts share
+statements. ``now`` is microseconds since the Unix epoch by the server's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from controlplane.storage.writer import Operation
+from controlplane.tasks.records import Assigned, Chunk
+from controlplane.tasks.rules import Acceptance, Outcome
+
+
+class Disposition(Enum):
+    """What became of a result."""
+
+    COMMITTED = "it decided the attempt"
+    DUPLICATE = "the attempt had a result already"
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What an agent must be told after it has listed its journal."""
+
+    stop: tuple[str, ...]
+    """Attempts that nobody wants any more."""
+    resend: tuple[Assigned, ...]
+    """Attempts that were handed out and are not in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt(Operation[Adopted]):
+    """The agent lists its journal: (attempt id, finished) of each attempt not acknowledged."""
+
+    agent_id: str
+    epoch: int
+    journal: tuple[tuple[str, bool], ...]
+    now: int
+
+    @property
+    def key(self) -> str:
+        """The agent's queue."""
+        return f"agent/{self.agent_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease(Operation[tuple[Assigned, ...]]):
+    """The agent can take ``limit`` more attempts."""
+
+    agent_id: str
+    epoch: int
+    limit: int
+    now: int
+
+    @property
+    def key(self) -> str:
+        """The agent's queue."""
+        return f"agent/{self.agent_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoseJournal(Operation[int]):
+    """The agent came back with another journal: what it had in hand has an unknown effect.
+
+    The outcome is how many attempts were given up.
+    """
+
+    agent_id: str
+    now: int
+
+    @property
+    def key(self) -> str:
+        """The agent's queue."""
+        return f"agent/{self.agent_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Operation[Acceptance]):
+    """The agent has journalled an attempt."""
+
+    agent_id: str
+    attempt_id: str
+    now: int
+
+    @property
+    def key(self) -> str:
+        """The attempt."""
+        return self.attempt_id
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Operation[None]):
+    """The agent reports how far an attempt is."""
+
+    agent_id: str
+    attempt_id: str
+    percent: int
+    message: str
+    now: int
+
+    @property
+    def key(self) -> str:
+        """The attempt."""
+        return self.attempt_id
+
+
+@dataclass(frozen=True, slots=True)
+class AppendOutput(Operation[None]):
+    """The agent sends a piece of an attempt's output."""
+
+    agent_id: str
+    attempt_id: str
+    chunk: Chunk
+
+    @property
+    def key(self) -> str:
+        """The attempt."""
+        return self.attempt_id
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(Operation[Disposition]):
+    """The agent reports an attempt's result.
+
+    ``result`` is the contract's AttemptResult in wire form, ``summary`` the same
+    without a large detail.
+    """
+
+    agent_id: str
+    attempt_id: str
+    outcome: Outcome
+    reason: str
+    result: bytes
+    summary: bytes
+    now: int
+
+    @property
+    def key(self) -> str:
+        """The attempt."""
+        return self.attempt_id
