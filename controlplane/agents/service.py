@@ -1,0 +1,279 @@
+"""The room's door: who exists, for other rooms and for administrators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from controlplane.agents import rules
+from controlplane.agents.operations import TOPIC
+from controlplane.agents.records import (
+    AgentChange,
+    AgentPage,
+    AgentRecord,
+    HostRecord,
+    Registration,
+    SessionFacts,
+)
+from controlplane.agents.rules import Editable, HealthLimits, Presence, PresenceReason, Transition
+from controlplane.agents.store import presence, reading, registry, selecting
+from controlplane.agents.store.reading import Connection
+from controlplane.agents.store.selecting import Selector
+from controlplane.agents.watches import AgentWatch
+from controlplane.callers import Caller
+from controlplane.clock import Clock, to_micros
+from controlplane.errors import Aborted, AlreadyExists, NotFound, invalid
+from controlplane.filtering import PageToken, digest_of_request
+from controlplane.storage.database import Database
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.wakeups import WakeUps
+
+__all__ = [
+    "AgentRecord",
+    "AgentsService",
+    "HealthLimits",
+    "HostRecord",
+    "Presence",
+    "PresenceReason",
+    "Registration",
+    "Selector",
+    "SessionFacts",
+    "Transition",
+]
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1_000
+
+OnDelete = Callable[[UnitOfWork, str, datetime], Awaitable[int]]
+"""Takes part in the transaction that deletes an agent; returns how many tasks it cancelled."""
+
+_PAGES = "agents"
+_MICROSECOND = timedelta(microseconds=1)
+
+_log = structlog.get_logger(__name__)
+
+
+class AgentsService:
+    """Use cases around agents.
+
+    ``on_delete`` hooks run inside the transaction that deletes an agent, ``after_delete``
+    once it is durable; both are wired by ``bootstrap``, and the latter must not block.
+    ``page_secret`` signs page and resume tokens.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        wakeups: WakeUps,
+        clock: Clock,
+        limits: HealthLimits,
+        page_secret: bytes,
+    ) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._clock = clock
+        self._limits = limits
+        self._secret = page_secret
+        self.on_delete: list[OnDelete] = []
+        self.after_delete: list[Callable[[str], None]] = []
+
+    async def register(
+        self, work: UnitOfWork, registration: Registration, *, replace: bool, now: datetime
+    ) -> bool:
+        """Enrol an agent in the caller's transaction; returns whether it is new.
+
+        One that is enrolled keeps its labels and notes; the registration's labels are added
+        and win. A deleted one begins anew, except that its session epoch goes on. Raises
+        ``AlreadyExists`` AGENT_ALREADY_ENROLLED where it is enrolled and ``replace`` is
+        false, and ``InvalidArgument`` where the labels together break a limit.
+        """
+        agent_id, host, micros = registration.agent_id, registration.host, to_micros(now)
+        entry = await registry.entry(work.connection, agent_id)
+        enrolled = entry is not None and not entry.deleted
+        if enrolled and not replace:
+            raise AlreadyExists(
+                "AGENT_ALREADY_ENROLLED",
+                f"agent_id: {agent_id!r} is enrolled; take another id, or a token that may replace agents",
+            )
+        labels = {**(entry.editable.labels if entry and enrolled else {}), **registration.labels}
+        try:
+            rules.check_labels(labels)
+        except rules.LabelsInvalid as error:
+            raise invalid("labels", str(error)) from None
+        write = registry.enrol if entry is None else registry.replace if enrolled else registry.revive
+        await write(work, agent_id, labels, host, micros)
+        self._notify_after(work)
+        return not enrolled
+
+    async def require(self, connection: Connection | None, agent_id: str) -> None:
+        """Raise ``NotFound`` AGENT_UNKNOWN unless an agent is enrolled.
+
+        ``connection`` is the caller's transaction; None reads by itself.
+        """
+        if not await self.existing_ids(connection, [agent_id]):
+            raise _unknown(agent_id)
+
+    async def existing_ids(self, connection: Connection | None, agent_ids: Iterable[str]) -> frozenset[str]:
+        """Return those of at most 10,000 ``agent_ids`` that are enrolled."""
+        if connection is not None:
+            return await reading.existing(connection, agent_ids)
+        async with self._database.reading() as own:
+            return await reading.existing(own, agent_ids)
+
+    def selector(self, filter_text: str, *, field: str = "selector") -> Selector:
+        """Return all agents that match a filter, ``*`` for all, as a part of another room's statement.
+
+        Raises ``InvalidArgument`` FILTER_INVALID with the position, and the request's ``field``.
+        """
+        return selecting.selector(filter_text, field=field)
+
+    async def get(self, agent_id: str) -> AgentRecord:
+        """Return an agent. Raises ``NotFound`` AGENT_UNKNOWN."""
+        async with self._database.reading() as connection:
+            return await self._get(connection, agent_id)
+
+    async def list(self, *, page_size: int, page_token: str, filter_text: str) -> AgentPage:
+        """Return a page of the agents that match a filter, ordered by id.
+
+        ``page_size`` 0 is the default. Raises ``InvalidArgument`` FILTER_INVALID and
+        PAGE_TOKEN_INVALID.
+        """
+        size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
+        request = digest_of_request({"filter": filter_text})
+        after = ""
+        if page_token:
+            token = PageToken.decode(page_token, kind=_PAGES, request=request, secret=self._secret)
+            after = str(token.key[0])
+        async with self._database.reading() as connection:
+            total = 0 if page_token else await reading.total(connection, filter_text)
+            found = await reading.page(connection, filter_text, after, size + 1)
+        agents, more = found[:size], len(found) > size
+        following = PageToken(_PAGES, request, (agents[-1].agent_id,)).encode(self._secret) if more else ""
+        return AgentPage(agents, following, total)
+
+    async def update(
+        self, agent_id: str, *, paths: Sequence[str], sent: Editable, etag: str, caller: Caller
+    ) -> AgentRecord:
+        """Change the fields of an agent that the mask ``paths`` names; returns it as it is then.
+
+        An empty ``etag`` fits any version. Raises ``NotFound``, ``Aborted`` ETAG_MISMATCH,
+        and ``InvalidArgument`` FIELD_MASK_INVALID or VALIDATION_FAILED.
+        """
+        now = to_micros(self._clock.now())
+        async with self._database.unit_of_work() as work:
+            entry = await self._entry(work, agent_id, etag, field="agent.etag")
+            await registry.write_editable(work, agent_id, _edited(entry.editable, paths, sent), now)
+            self._notify_after(work)
+            record = await self._get(work.connection, agent_id)
+        _log.info("agent updated", agent=agent_id, fields=sorted(paths), by=caller.spiffe_id)
+        return record
+
+    async def delete(self, agent_id: str, *, etag: str, caller: Caller) -> int:
+        """Delete an agent and all that hangs on it; returns how many tasks were cancelled.
+
+        Raises ``NotFound`` AGENT_UNKNOWN and ``Aborted`` ETAG_MISMATCH.
+        """
+        now = self._clock.now()
+        async with self._database.unit_of_work() as work:
+            await self._entry(work, agent_id, etag, field="etag")
+            cancelled = 0
+            for hook in self.on_delete:
+                cancelled += await hook(work, agent_id, now)
+            await registry.bury(work, agent_id, f"deleted by {caller.spiffe_id}", to_micros(now))
+            self._notify_after(work)
+        _log.info("agent deleted", agent=agent_id, cancelled_tasks=cancelled, by=caller.spiffe_id)
+        for action in self.after_delete:
+            action(agent_id)
+        return cancelled
+
+    def watch(self, *, filter_text: str, resume_token: str) -> AsyncGenerator[AgentChange, None]:
+        """Yield the agents that match a filter, then SYNCED, then changes in the order of commits.
+
+        After a ``resume_token``, yields what came after it. Ends when the consumer closes it. Raises
+        ``InvalidArgument`` FILTER_INVALID and PAGE_TOKEN_INVALID at the first step.
+        """
+        return AgentWatch(self._database, self._wakeups, self._secret, filter_text).changes(resume_token)
+
+    async def record_beats(self, last_seen: Mapping[str, int]) -> None:
+        """Move the last-seen times of many agents forward; microseconds by agent id. Watchers are not told."""
+        if last_seen:
+            async with self._database.unit_of_work() as work:
+                await presence.write_beats(work.connection, last_seen)
+
+    async def health_sweep(
+        self, now: datetime, live_sessions: Mapping[str, int], limits: HealthLimits | None = None
+    ) -> Sequence[Transition]:
+        """Move agents between ONLINE, STALE and OFFLINE by their silence; returns what it moved.
+
+        ``live_sessions`` has the last beat, in microseconds, of each session of this process;
+        ``limits`` stands for those of the settings where the interval grew with the fleet.
+        """
+        limits, micros = limits or self._limits, to_micros(now)
+        oldest = micros - limits.stale_after // _MICROSECOND
+        late = {agent_id for agent_id, beat in live_sessions.items() if beat < oldest}
+        async with self._database.reading() as connection:
+            online = await presence.online(connection)
+            # Only who may change is read in full: in a healthy fleet, no one.
+            doubtful = late | (online ^ live_sessions.keys())
+            sightings = await presence.sightings(connection, live_sessions, doubtful)
+        judged = (rules.judge(sighting, micros, limits) for sighting in sightings)
+        return await self._move([transition for transition in judged if transition], micros)
+
+    async def adopt_after_restart(self, now: datetime) -> Sequence[Transition]:
+        """Mark as STALE who was ONLINE when the last server ended; call it before agents are let in."""
+        async with self._database.reading() as connection:
+            online = await presence.online(connection)
+            sightings = await presence.sightings(connection, {}, online)
+        adopted = [rules.adopted(seen) for seen in sightings if seen.presence is Presence.ONLINE]
+        return await self._move(adopted, to_micros(now))
+
+    async def counts(self) -> Mapping[Presence, int]:
+        """Return how many agents have each presence."""
+        async with self._database.reading() as connection:
+            return await reading.counts(connection)
+
+    async def _move(self, transitions: Sequence[Transition], now: int) -> Sequence[Transition]:
+        if transitions:
+            async with self._database.unit_of_work() as work:
+                await presence.write_transitions(work, [(transition, now) for transition in transitions])
+                self._notify_after(work)
+        return transitions
+
+    async def _get(self, connection: Connection, agent_id: str) -> AgentRecord:
+        record = await reading.find(connection, agent_id)
+        if record is None:
+            raise _unknown(agent_id)
+        return record
+
+    async def _entry(self, work: UnitOfWork, agent_id: str, etag: str, field: str) -> registry.Entry:
+        entry = await registry.entry(work.connection, agent_id)
+        if entry is None or entry.deleted:
+            raise _unknown(agent_id)
+        if etag and etag != entry.etag:
+            raise Aborted(
+                "ETAG_MISMATCH",
+                f"{field}: the agent has changed since it was read: read agents/{agent_id} again, then decide",
+            )
+        return entry
+
+    def _notify_after(self, work: UnitOfWork) -> None:
+        work.after_commit(lambda: self._wakeups.notify(TOPIC))
+
+
+def _unknown(agent_id: str) -> NotFound:
+    return NotFound("AGENT_UNKNOWN", f"no agent is named 'agents/{agent_id}'")
+
+
+def _edited(present: Editable, paths: Sequence[str], sent: Editable) -> Editable:
+    try:
+        edited = rules.edit(paths, present, sent)
+    except rules.FieldMaskInvalid as error:
+        raise invalid("update_mask", str(error), reason="FIELD_MASK_INVALID") from None
+    except rules.LabelsInvalid as error:
+        raise invalid("agent.labels", str(error)) from None
+    size = len(edited.notes.encode())
+    if size > rules.MAX_NOTES_BYTES:
+        raise invalid("agent.notes", f"{size} bytes; at most {rules.MAX_NOTES_BYTES}")
+    return edited

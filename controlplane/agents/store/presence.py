@@ -1,0 +1,219 @@
+"""What streams and schedules change: many agents with one statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import ColumnElement, bindparam, case, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controlplane.agents.records import SessionFacts
+from controlplane.agents.rules import Nonces, Presence, PresenceReason, Sighting, Transition
+from controlplane.agents.store.selecting import alive
+from controlplane.agents.store.tables import agents
+from controlplane.storage.unit_of_work import UnitOfWork
+
+IDS_AT_ONCE = 10_000
+"""Ids in one IN list: SQLite takes 32,766 parameters (SQLITE_MAX_VARIABLE_NUMBER)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What the next session of an agent depends on."""
+
+    epoch: int
+    presence: Presence
+    presence_time: int
+    presence_reason: PresenceReason
+    nonces: Nonces
+    journal_id: str
+    suspected_clone: bool
+
+
+async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) -> Mapping[str, SessionState]:
+    """Return the state of each of ``agent_ids`` that is not deleted."""
+    statement = select(
+        agents.c.agent_id,
+        agents.c.session_epoch,
+        agents.c.presence,
+        agents.c.presence_time,
+        agents.c.presence_reason,
+        agents.c.nonce,
+        agents.c.previous_nonce,
+        agents.c.journal_id,
+        agents.c.suspected_clone,
+    ).where(agents.c.agent_id.in_(agent_ids), alive())
+    return {
+        row.agent_id: SessionState(
+            epoch=row.session_epoch,
+            presence=Presence(row.presence),
+            presence_time=row.presence_time,
+            presence_reason=PresenceReason(row.presence_reason),
+            nonces=Nonces(row.nonce, row.previous_nonce),
+            journal_id=row.journal_id,
+            suspected_clone=row.suspected_clone,
+        )
+        for row in await connection.execute(statement)
+    }
+
+
+_SESSION_COLUMNS = (
+    *("presence", "presence_time", "presence_reason", "presence_detail", "last_seen_time", "hostname"),
+    *("os_family", "os_name", "os_version", "kernel_version", "architecture", "agent_version"),
+    *("task_kinds", "inventory_digest", "clock_offset", "session_epoch", "nonce", "previous_nonce"),
+    *("boot_id", "journal_id", "suspected_clone", "certificate_expire_time", "update_time", "revision"),
+)
+_WRITE_SESSION = (
+    update(agents)
+    .where(agents.c.agent_id == bindparam("of"))
+    .values({name: bindparam(f"to_{name}") for name in _SESSION_COLUMNS})
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session as it is written; ``state`` is the one after its Hello."""
+
+    agent_id: str
+    state: SessionState
+    facts: SessionFacts
+    detail: str
+    certificate_expire_time: int
+    now: int
+
+
+async def write_sessions(work: UnitOfWork, sessions: Sequence[NewSession]) -> None:
+    """Write new sessions, at most one of each agent."""
+    revision = await work.revision()
+    rows = []
+    for session in sessions:
+        state, facts = session.state, session.facts
+        values = {
+            "presence": state.presence.value,
+            "presence_time": state.presence_time,
+            "presence_reason": state.presence_reason.value,
+            "presence_detail": session.detail,
+            "last_seen_time": session.now,
+            **asdict(facts.host),
+            "agent_version": facts.agent_version,
+            "task_kinds": json.dumps(facts.task_kinds, separators=(",", ":")),
+            "inventory_digest": facts.inventory_digest,
+            "clock_offset": facts.clock_offset,
+            "session_epoch": state.epoch,
+            "nonce": state.nonces.current,
+            "previous_nonce": state.nonces.previous,
+            "boot_id": facts.boot_id,
+            "journal_id": facts.journal_id,
+            "suspected_clone": state.suspected_clone,
+            "certificate_expire_time": session.certificate_expire_time,
+            "update_time": session.now,
+            "revision": revision,
+        }
+        rows.append({"of": session.agent_id, **{f"to_{name}": value for name, value in values.items()}})
+    await work.connection.execute(_WRITE_SESSION, rows)
+
+
+_WRITE_TRANSITION = (
+    update(agents)
+    .where(
+        agents.c.agent_id == bindparam("of"),
+        agents.c.session_epoch == bindparam("of_epoch"),
+        agents.c.presence == bindparam("of_presence"),
+        alive(),
+    )
+    .values(
+        presence=bindparam("to_presence"),
+        # Since when: another reason for the same presence does not begin it anew.
+        presence_time=case(
+            (agents.c.presence == bindparam("to_presence"), agents.c.presence_time), else_=bindparam("to_now")
+        ),
+        presence_reason=bindparam("to_reason"),
+        presence_detail=bindparam("to_detail"),
+        update_time=bindparam("to_now"),
+        revision=bindparam("to_revision"),
+    )
+)
+
+
+async def write_transitions(work: UnitOfWork, transitions: Sequence[tuple[Transition, int]]) -> None:
+    """Write changes of presence, each with its time.
+
+    An agent whose session or presence is no longer the one that was judged stays as it is.
+    """
+    revision = await work.revision()
+    rows = [
+        {
+            "of": transition.agent_id,
+            "of_epoch": transition.epoch,
+            "of_presence": transition.before.value,
+            "to_presence": transition.after.value,
+            "to_reason": transition.reason.value,
+            "to_detail": transition.detail,
+            "to_now": now,
+            "to_revision": revision,
+        }
+        for transition, now in transitions
+    ]
+    await work.connection.execute(_WRITE_TRANSITION, rows)
+
+
+_WRITE_BEAT = (
+    update(agents)
+    .where(
+        agents.c.agent_id == bindparam("of"),
+        alive(),
+        or_(agents.c.last_seen_time.is_(None), agents.c.last_seen_time < bindparam("seen")),
+    )
+    .values(last_seen_time=bindparam("seen"))
+)
+
+
+async def write_beats(connection: AsyncConnection, last_seen: Mapping[str, int]) -> None:
+    """Move the last-seen times forward."""
+    rows = [{"of": agent_id, "seen": seen} for agent_id, seen in last_seen.items()]
+    await connection.execute(_WRITE_BEAT, rows)
+
+
+async def online(connection: AsyncConnection) -> frozenset[str]:
+    """Return the ids of all agents that are ONLINE."""
+    statement = select(agents.c.agent_id).where(agents.c.presence == Presence.ONLINE.value, alive())
+    return frozenset((await connection.execute(statement)).scalars())
+
+
+async def sightings(
+    connection: AsyncConnection, beats: Mapping[str, int], agent_ids: Iterable[str]
+) -> list[Sighting]:
+    """Return what is known of every STALE agent and of ``agent_ids``; ``beats`` are of live sessions."""
+    found = await _sightings(connection, beats, agents.c.presence == Presence.STALE.value)
+    wanted = sorted(set(agent_ids) - {sighting.agent_id for sighting in found})
+    for first in range(0, len(wanted), IDS_AT_ONCE):
+        some = wanted[first : first + IDS_AT_ONCE]
+        found += await _sightings(connection, beats, agents.c.agent_id.in_(some))
+    return found
+
+
+async def _sightings(
+    connection: AsyncConnection, beats: Mapping[str, int], condition: ColumnElement[bool]
+) -> list[Sighting]:
+    statement = select(
+        agents.c.agent_id,
+        agents.c.session_epoch,
+        agents.c.presence,
+        agents.c.presence_reason,
+        agents.c.presence_time,
+        agents.c.last_seen_time,
+    ).where(condition, alive())
+    return [
+        Sighting(
+            agent_id=row.agent_id,
+            epoch=row.session_epoch,
+            presence=Presence(row.presence),
+            reason=PresenceReason(row.presence_reason),
+            since=row.presence_time,
+            last_seen=row.last_seen_time,
+            beat=beats.get(row.agent_id),
+        )
+        for row in await connection.execute(statement)
+    ]

@@ -1,0 +1,132 @@
+"""Reading agents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from sqlalchemy import RowMapping, and_, case, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controlplane.agents.records import AgentRecord, HostRecord, WatchedAgent
+from controlplane.agents.rules import Presence, PresenceReason
+from controlplane.agents.store.selecting import alive, matching
+from controlplane.agents.store.tables import agent_labels, agents
+from controlplane.storage.schema import commit_counter
+from controlplane.storage.watching import Cursor
+
+Connection: TypeAlias = AsyncConnection
+"""What other modules call a connection: it comes out of ``Database.reading`` or a unit of work."""
+
+# What a record is made of; nonces and the like stay in the database.
+_SHOWN = [
+    column for column in agents.c if column.name not in ("nonce", "previous_nonce", "boot_id", "journal_id")
+]
+
+
+async def find(connection: AsyncConnection, agent_id: str) -> AgentRecord | None:
+    """Return an agent that is not deleted, or None."""
+    statement = select(*_SHOWN).where(agents.c.agent_id == agent_id, alive())
+    rows = (await connection.execute(statement)).mappings().all()
+    return (await _records(connection, rows))[0] if rows else None
+
+
+async def existing(connection: AsyncConnection, agent_ids: Iterable[str]) -> frozenset[str]:
+    """Return those of ``agent_ids`` that are enrolled and not deleted."""
+    statement = select(agents.c.agent_id).where(agents.c.agent_id.in_(list(agent_ids)), alive())
+    return frozenset((await connection.execute(statement)).scalars())
+
+
+async def page(connection: AsyncConnection, text: str, after: str, limit: int) -> list[AgentRecord]:
+    """Return at most ``limit`` agents that match a filter, ordered by id, above ``after``."""
+    condition = and_(alive(), matching(text), agents.c.agent_id > after)
+    statement = select(*_SHOWN).where(condition).order_by(agents.c.agent_id).limit(limit)
+    return await _records(connection, (await connection.execute(statement)).mappings().all())
+
+
+async def total(connection: AsyncConnection, text: str) -> int:
+    """Return how many agents match a filter."""
+    statement = select(func.count()).select_from(agents).where(and_(alive(), matching(text)))
+    return int((await connection.execute(statement)).scalar_one())
+
+
+async def counts(connection: AsyncConnection) -> Mapping[Presence, int]:
+    """Return how many agents have each presence."""
+    statement = select(agents.c.presence, func.count()).where(alive()).group_by(agents.c.presence)
+    found = {Presence(presence): count for presence, count in await connection.execute(statement)}
+    return {presence: found.get(presence, 0) for presence in Presence}
+
+
+async def last_revision(connection: AsyncConnection) -> int:
+    """Return the number of the last transaction that this snapshot sees."""
+    return int((await connection.execute(select(commit_counter.c.value))).scalar_one())
+
+
+async def watched(
+    connection: AsyncConnection, text: str, after: Cursor, began: int, limit: int
+) -> Sequence[WatchedAgent]:
+    """Return at most ``limit`` agents above the cursor in the order of commits.
+
+    Agents that do not match, or are deleted, come only if they changed after revision
+    ``began``: before it, no one was told of them.
+    """
+    matches = case((and_(alive(), matching(text)), 1), else_=0)
+    revision, agent_id = after
+    above = or_(
+        agents.c.revision > revision, and_(agents.c.revision == revision, agents.c.agent_id > agent_id)
+    )
+    statement = (
+        select(*_SHOWN, matches.label("matches"))
+        .where(agents.c.revision >= revision, above, or_(matches == 1, agents.c.revision > began))
+        .order_by(agents.c.revision, agents.c.agent_id)
+        .limit(limit)
+    )
+    rows = (await connection.execute(statement)).mappings().all()
+    records = await _records(connection, [row for row in rows if row["matches"]])
+    found = {record.agent_id: record for record in records}
+    return [WatchedAgent(row["agent_id"], row["revision"], found.get(row["agent_id"])) for row in rows]
+
+
+async def labels_of(connection: AsyncConnection, agent_ids: Sequence[str]) -> Mapping[str, dict[str, str]]:
+    """Return the labels of each of ``agent_ids``."""
+    labels: dict[str, dict[str, str]] = {agent_id: {} for agent_id in agent_ids}
+    if labels:
+        statement = select(agent_labels).where(agent_labels.c.agent_id.in_(list(agent_ids)))
+        for agent_id, key, value in await connection.execute(statement.order_by(agent_labels.c.key)):
+            labels[agent_id][key] = value
+    return labels
+
+
+async def _records(connection: AsyncConnection, rows: Sequence[RowMapping]) -> list[AgentRecord]:
+    labels = await labels_of(connection, [row["agent_id"] for row in rows])
+    return [_record(row, labels[row["agent_id"]]) for row in rows]
+
+
+def _record(row: RowMapping, labels: Mapping[str, str]) -> AgentRecord:
+    return AgentRecord(
+        agent_id=row["agent_id"],
+        labels=labels,
+        notes=row["notes"],
+        presence=Presence(row["presence"]),
+        presence_time=row["presence_time"],
+        presence_reason=PresenceReason(row["presence_reason"]),
+        presence_detail=row["presence_detail"],
+        last_seen_time=row["last_seen_time"],
+        host=HostRecord(**{name: row[name] for name in HostRecord.__slots__}),
+        agent_version=row["agent_version"],
+        task_kinds=tuple(json.loads(row["task_kinds"])),
+        inventory_digest=row["inventory_digest"],
+        clock_offset=row["clock_offset"],
+        session_epoch=row["session_epoch"],
+        suspected_clone=row["suspected_clone"],
+        certificate_expire_time=row["certificate_expire_time"],
+        enroll_time=row["enroll_time"],
+        update_time=row["update_time"],
+        etag=etag(row["edit_version"]),
+    )
+
+
+def etag(edit_version: int) -> str:
+    """Return the etag of an agent's ``edit_version``."""
+    return f"v{edit_version}"

@@ -1,0 +1,89 @@
+"""Filters over agents as SQL, and selectors that other rooms put into statements of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, select, true
+
+from controlplane.agents.rules import Presence
+from controlplane.agents.store.tables import agent_labels, agents
+from controlplane.filtering import (
+    BooleanField,
+    EnumField,
+    FilterSchema,
+    LabelsField,
+    TextField,
+    TimestampField,
+    read,
+)
+from controlplane.filtering.schema import FieldType
+from controlplane.storage.filters import LabelTable, compile_filter
+
+EVERYONE = "*"
+"""The selector of all agents, and the same as an empty filter."""
+
+_FIELDS: Mapping[str, FieldType] = {
+    "agent_id": TextField(),
+    "presence": EnumField({presence.name: presence.value for presence in Presence}, prefix="PRESENCE_"),
+    "presence_time": TimestampField(),
+    "last_seen_time": TimestampField(),
+    "enroll_time": TimestampField(),
+    "update_time": TimestampField(),
+    "hostname": TextField(),
+    "os_family": TextField(),
+    "os_name": TextField(),
+    "os_version": TextField(),
+    "architecture": TextField(),
+    "agent_version": TextField(),
+    "suspected_clone": BooleanField(),
+    "notes": TextField(),
+}
+
+SCHEMA = FilterSchema(fields={**_FIELDS, "labels": LabelsField()}, searched=("agent_id", "hostname"))
+
+_COLUMNS: Mapping[str, SQLColumnExpression[Any]] = {name: agents.c[name] for name in _FIELDS}
+
+_LABELS = LabelTable(
+    listed=agents.c.agent_id,
+    owner=agent_labels.c.agent_id,
+    key=agent_labels.c.key,
+    value=agent_labels.c.value,
+)
+
+
+def alive() -> ColumnElement[bool]:
+    """Return the condition of an agent that is not deleted."""
+    return agents.c.delete_time.is_(None)
+
+
+def matching(text: str, *, field: str = "filter") -> ColumnElement[bool]:
+    """Return the condition of a filter over agents; NULL counts as false. Deleted agents may match.
+
+    Raises ``FilterError``, which names the request's ``field``.
+    """
+    if text.strip() in ("", EVERYONE):
+        return true()
+    return compile_filter(read(text, SCHEMA, field=field), _COLUMNS, _LABELS)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """All agents that match a filter, as a statement that another room makes part of its own.
+
+    ``statement`` has the one column ``agent_id``, of agents that are not deleted at the
+    moment at which it runs. Only stores look into it.
+    """
+
+    text: str
+    statement: Select[tuple[str]]
+
+
+def selector(text: str, *, field: str = "selector") -> Selector:
+    """Return the selector of a filter, ``*`` for all agents.
+
+    Raises ``FilterError``, which names the request's ``field``.
+    """
+    return Selector(text, select(agents.c.agent_id).where(and_(alive(), matching(text, field=field))))
