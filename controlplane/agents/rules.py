@@ -131,9 +131,7 @@ def judge(sighting: Sighting, now: int, limits: HealthLimits) -> Transition | No
         detail = f"a beat came after {_words(sighting.beat - sighting.since)}"
         return _transition(sighting, Presence.ONLINE, PresenceReason.HEARTBEAT_RESUMED, detail)
     if sighting.presence is Presence.STALE and silence > limits.offline_after // _US:
-        detail = (
-            f"silent for {_words(silence)}; it was stale because {_WHY.get(sighting.reason, 'it was silent')}"
-        )
+        detail = f"silent for {_words(silence)}; it was stale because {_why(sighting.reason)}"
         return _transition(sighting, Presence.OFFLINE, PresenceReason.SILENT, detail)
     return None
 
@@ -176,6 +174,10 @@ def _lapse(sighting: Sighting, silence: int, limits: HealthLimits) -> Transition
 
 def _transition(sighting: Sighting, after: Presence, reason: PresenceReason, detail: str) -> Transition:
     return Transition(sighting.agent_id, sighting.epoch, sighting.presence, after, reason, detail)
+
+
+def _why(reason: PresenceReason) -> str:
+    return _WHY.get(reason, "its session ended")
 
 
 def _words(micros: int) -> str:
@@ -222,8 +224,8 @@ def check_labels(labels: Mapping[str, str]) -> None:
     for key, value in labels.items():
         if len(key) > MAX_LABEL_KEY or not _LABEL_KEY.fullmatch(key):
             raise LabelsInvalid(
-                f"key {key[: MAX_LABEL_KEY + 1]!r} is not 1 to {MAX_LABEL_KEY} of a-z, 0-9, '.', '_', '/' and '-' "
-                "with a letter or digit first and last"
+                f"key {key[: MAX_LABEL_KEY + 1]!r} is not 1 to {MAX_LABEL_KEY} of a-z, 0-9, '.', '_', '/' "
+                "and '-' with a letter or digit first and last"
             )
         if len(value) > MAX_LABEL_VALUE:
             raise LabelsInvalid(

@@ -197,7 +197,7 @@ class AgentsService:
         return AgentWatch(self._database, self._wakeups, self._secret, filter_text).changes(resume_token)
 
     async def record_beats(self, last_seen: Mapping[str, int]) -> None:
-        """Move the last-seen times of many agents forward; microseconds by agent id. Watchers are not told."""
+        """Move the last-seen times of many agents forward, in microseconds; watchers are not told."""
         if last_seen:
             async with self._database.unit_of_work() as work:
                 await presence.write_beats(work.connection, last_seen)
@@ -254,7 +254,7 @@ class AgentsService:
         if etag and etag != entry.etag:
             raise Aborted(
                 "ETAG_MISMATCH",
-                f"{field}: the agent has changed since it was read: read agents/{agent_id} again, then decide",
+                f"{field}: the agent has changed since: read agents/{agent_id} again, then decide",
             )
         return entry
 

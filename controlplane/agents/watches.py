@@ -50,7 +50,7 @@ class AgentWatch:
                 # At least 1, for 0 says that the beginning is over.
                 self._began = max(1, await reading.last_revision(connection))
         rows = follow(self._wakeups, TOPIC, self._place, self._read, lambda row: (row.revision, row.agent_id))
-        async with aclosing(rows):  # type: ignore[type-var] # an async generator by its body
+        async with aclosing(rows):
             async for row in rows:
                 change = self._synced() if row is None else self._changed(row)
                 if change is not None:

@@ -55,7 +55,7 @@ async def revive(
 async def replace(
     work: UnitOfWork, agent_id: str, labels: Mapping[str, str], host: HostRecord, now: int
 ) -> None:
-    """Enrol an agent again that is enrolled: who shows the token now is the agent, whatever it showed before."""
+    """Enrol an agent anew that is enrolled: who shows the token is the agent, so suspicion ends here."""
     forgotten = {"nonce": None, "previous_nonce": None, "suspected_clone": False}
     await _edit(work, agent_id, now, **forgotten, **asdict(host))
     await _write_labels(work, agent_id, labels)
