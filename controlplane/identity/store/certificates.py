@@ -1,0 +1,80 @@
+"""What was issued to agents, and where each certificate stands."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controlplane.identity.records import CertificateRecord
+from controlplane.identity.rules import LIVE_STATES, CertificateState
+from controlplane.identity.store.tables import certificates
+from controlplane.storage.unit_of_work import UnitOfWork
+
+COLUMNS = [column for column in certificates.columns if column.name not in ("revoke_time", "revoke_reason")]
+"""The columns that make a ``CertificateRecord``."""
+
+_LIVE = [state.value for state in LIVE_STATES]
+
+
+async def add(work: UnitOfWork, certificate: CertificateRecord) -> None:
+    """Add a certificate that was signed."""
+    values = {**asdict(certificate), "state": certificate.state.value}
+    await work.connection.execute(insert(certificates).values(**values))
+
+
+async def find(connection: AsyncConnection, serials: Collection[str]) -> dict[str, CertificateRecord]:
+    """Return the certificates of these serial numbers that exist, by serial number."""
+    rows = await connection.execute(select(*COLUMNS).where(certificates.c.serial.in_(serials)))
+    return {row.serial: record(row) for row in rows}
+
+
+async def live(connection: AsyncConnection, agent_id: str) -> list[CertificateRecord]:
+    """Return an agent's CURRENT and NEXT certificates, at most one of each."""
+    statement = select(*COLUMNS).where(certificates.c.agent_id == agent_id, certificates.c.state.in_(_LIVE))
+    return [record(row) for row in await connection.execute(statement)]
+
+
+async def supersede(work: UnitOfWork, serials: Sequence[str]) -> None:
+    """Make certificates SUPERSEDED."""
+    statement = update(certificates).where(certificates.c.serial.in_(serials))
+    await work.connection.execute(statement.values(state=CertificateState.SUPERSEDED.value))
+
+
+async def promote(work: UnitOfWork, agent_ids: Sequence[str]) -> None:
+    """Make these agents' NEXT certificates CURRENT and their former CURRENT ones SUPERSEDED."""
+    for old, new in (
+        (CertificateState.CURRENT, CertificateState.SUPERSEDED),
+        (CertificateState.NEXT, CertificateState.CURRENT),
+    ):
+        statement = update(certificates).where(
+            certificates.c.agent_id.in_(agent_ids), certificates.c.state == old.value
+        )
+        await work.connection.execute(statement.values(state=new.value))
+
+
+async def revoke_live(work: UnitOfWork, agent_id: str, reason: str, now: int) -> list[str]:
+    """Revoke an agent's CURRENT and NEXT certificates and return their serial numbers."""
+    statement = (
+        update(certificates)
+        .where(certificates.c.agent_id == agent_id, certificates.c.state.in_(_LIVE))
+        .values(state=CertificateState.REVOKED.value, revoke_time=now, revoke_reason=reason)
+        .returning(certificates.c.serial)
+    )
+    return list((await work.connection.execute(statement)).scalars())
+
+
+async def revoked(connection: AsyncConnection, now: int) -> Iterable[str]:
+    """Return the serial numbers of revoked certificates whose time is not over."""
+    statement = select(certificates.c.serial).where(
+        certificates.c.state == CertificateState.REVOKED.value, certificates.c.not_after >= now
+    )
+    return (await connection.execute(statement)).scalars()
+
+
+def record(row: Row[tuple[object, ...]]) -> CertificateRecord:
+    """Return the record of a row of ``COLUMNS``."""
+    values = row._asdict()
+    return CertificateRecord(**{**values, "state": CertificateState(values["state"])})

@@ -1,0 +1,25 @@
+"""Serial numbers of operators' and integrators' certificates that are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controlplane.identity.store.tables import denied_serials
+from controlplane.storage.unit_of_work import UnitOfWork
+
+
+async def deny(work: UnitOfWork, serial: str, *, not_after: int, reason: str, creator: str, now: int) -> None:
+    """Refuse a serial number from now on; one that is refused keeps its first reason."""
+    values = {"serial": serial, "not_after": not_after, "reason": reason, "creator": creator}
+    statement = upsert(denied_serials).values(**values, deny_time=now).on_conflict_do_nothing()
+    await work.connection.execute(statement)
+
+
+async def denied(connection: AsyncConnection, now: int) -> Iterable[str]:
+    """Return the refused serial numbers whose certificate's time is not over."""
+    statement = select(denied_serials.c.serial).where(denied_serials.c.not_after >= now)
+    return (await connection.execute(statement)).scalars()
