@@ -163,9 +163,9 @@ class MemoryJournal:
         return len(self._points)
 
     @property
-    def has_room(self) -> bool:
-        """Whether another attempt can be added."""
-        return self._index.has_room
+    def unreported(self) -> int:
+        """How many attempts it holds, those that are just being journalled included."""
+        return len(self._index)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to let go of."""

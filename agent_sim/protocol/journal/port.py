@@ -127,8 +127,8 @@ class Journal(Protocol):
         """How many points wait to be acknowledged."""
 
     @property
-    def has_room(self) -> bool:
-        """Whether another attempt can be added."""
+    def unreported(self) -> int:
+        """How many attempts it holds, those that are just being journalled included."""
 
     async def close(self) -> None:
         """Write what is pending and let go of what is open. The journal is not used afterwards."""

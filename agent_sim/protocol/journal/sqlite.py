@@ -200,9 +200,9 @@ class SQLiteJournal:
         return self._queued
 
     @property
-    def has_room(self) -> bool:
-        """Whether another attempt can be added."""
-        return self._index.has_room
+    def unreported(self) -> int:
+        """How many attempts it holds, those that are just being journalled included."""
+        return len(self._index)
 
     async def close(self) -> None:
         """Commit what is pending and close the file."""

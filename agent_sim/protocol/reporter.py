@@ -1,0 +1,59 @@
+"""What a running attempt may say: output into the journal, progress to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fleetwright.v1 import work_pb2
+
+from agent_sim.protocol.context import EngineContext
+
+if TYPE_CHECKING:
+    from agent_sim.protocol.attempts import AttemptListener
+
+_PROGRESS_INTERVAL = 1.0
+"""Seconds between two reports of progress, as AttemptProgress says."""
+_MAX_MESSAGE = 256
+
+
+class JournalReporter:
+    """Implements AttemptReporter for one attempt."""
+
+    def __init__(
+        self, context: EngineContext, attempt_id: str, listener: Callable[[], AttemptListener | None]
+    ) -> None:
+        self._context = context
+        self._attempt_id = attempt_id
+        self._listener = listener
+        self._newest: tuple[int, str] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def output(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
+        """Journal ``data`` as the next bytes of ``stream``."""
+        if data:
+            await self._context.journal.append_output(self._attempt_id, stream, data)
+            if (listener := self._listener()) is not None:
+                listener.output(self._attempt_id)
+
+    def progress(self, percent: int, message: str) -> None:
+        """Report how far the attempt is; the newest report replaces one not sent yet."""
+        self._newest = (max(0, min(100, percent)), message[:_MAX_MESSAGE])
+        if self._timer is None:
+            self._say()
+
+    def close(self) -> None:
+        """Say nothing more: the result will."""
+        self._newest = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _say(self) -> None:
+        self._timer = None
+        if self._newest is None:
+            return
+        if (listener := self._listener()) is not None:
+            listener.progress(self._attempt_id, *self._newest)
+        self._newest = None
+        self._timer = asyncio.get_running_loop().call_later(_PROGRESS_INTERVAL, self._say)

@@ -1,0 +1,54 @@
+"""The results that the engine itself gives to attempts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from fleetwright.v1 import work_pb2
+
+_MAX_REASON_BYTES = 2048
+
+
+def complete(result: work_pb2.AttemptResult, begun: datetime, ended: datetime) -> work_pb2.AttemptResult:
+    """Fill in the times that a host left out, and cut a reason that is too long."""
+    if not result.HasField("start_time"):
+        result.start_time.FromDatetime(begun)
+    if not result.HasField("end_time"):
+        result.end_time.FromDatetime(ended)
+    reason = result.reason.encode()
+    if len(reason) > _MAX_REASON_BYTES:
+        result.reason = reason[:_MAX_REASON_BYTES].decode(errors="ignore")
+    return result
+
+
+def cancelled(now: datetime) -> work_pb2.AttemptResult:
+    """Return the result of an attempt that was stopped because the server asked for it."""
+    return _ended(work_pb2.OUTCOME_CANCELLED, "cancelled by the server", now)
+
+
+def cancelled_unknown(now: datetime) -> work_pb2.AttemptResult:
+    """Return the answer to the cancellation of an attempt that this agent does not know."""
+    return _ended(work_pb2.OUTCOME_CANCELLED, "the agent does not know this attempt: nothing runs", now)
+
+
+def interrupted(now: datetime) -> work_pb2.AttemptResult:
+    """Return the result of an attempt that an orderly stop cut off."""
+    return _ended(work_pb2.OUTCOME_INTERRUPTED, "the agent was stopped while the work ran", now)
+
+
+def timed_out(limit: timedelta) -> work_pb2.AttemptResult:
+    """Return the result of an attempt that ran over its limit."""
+    reason = f"ended after its run limit of {limit.total_seconds():g} s"
+    return work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_TIMED_OUT, reason=reason)
+
+
+def crashed(error: Exception) -> work_pb2.AttemptResult:
+    """Return the result of an attempt whose host broke its word and raised."""
+    reason = f"the agent failed while it did the work ({type(error).__name__}); its log says more"
+    return work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_FAILED, reason=reason)
+
+
+def _ended(outcome: work_pb2.Outcome.ValueType, reason: str, now: datetime) -> work_pb2.AttemptResult:
+    result = work_pb2.AttemptResult(outcome=outcome, reason=reason)
+    result.end_time.FromDatetime(now)
+    return result

@@ -1,0 +1,105 @@
+"""Telemetry: sampled into the journal at all times, sent when a session can take it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
+
+from agent_sim.protocol.context import EngineContext
+from agent_sim.protocol.demand import OnDemand
+from agent_sim.protocol.errors import JournalError
+from agent_sim.protocol.failures import Failure
+from agent_sim.protocol.telemetry_stream import TelemetryStream
+
+log = logging.getLogger(__name__)
+
+_FIRST_SAMPLE_WITHIN = 5.0
+"""Seconds: a fleet that starts at one moment does not report at one moment."""
+
+
+class Sampler:
+    """Measures at the interval of the last Welcome, connected or not."""
+
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._interval: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.on_points: Callable[[], None] | None = None
+
+    def set_interval(self, interval: timedelta) -> None:
+        """Measure so often from now on; the first call begins."""
+        begun = self._interval is not None
+        self._interval = max(0.001, interval.total_seconds())
+        if not begun:
+            self._schedule(self._context.rng.uniform(0.0, min(self._interval, _FIRST_SAMPLE_WITHIN)))
+
+    async def stop(self) -> None:
+        """Measure no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _schedule(self, delay: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay, self._begin)
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._sample())
+
+    async def _sample(self) -> None:
+        try:
+            points = await self._context.host.sample()
+            if points:
+                dropped = await self._context.journal.append_points(points)
+                if dropped:
+                    self._context.observer.points_dropped(dropped)
+                if self.on_points is not None:
+                    self.on_points()
+        except JournalError as error:
+            self._context.fail(error)
+        except Exception:
+            log.exception("measuring failed; the next one is tried at its time")
+        self._schedule(self._context.jittered(self._interval or 1.0))
+
+
+class Telemetry:
+    """The Telemetry stream of a session, opened when points wait."""
+
+    def __init__(
+        self,
+        context: EngineContext,
+        stub: agent_service_pb2_grpc.AgentServiceAsyncStub,
+        welcome: agent_service_pb2.Welcome,
+        on_stale: Callable[[Failure], None],
+    ) -> None:
+        self._context = context
+        self._stub = stub
+        self._welcome = welcome
+        self._stream: TelemetryStream | None = None
+        self._demand = OnDemand(context, self._serve, on_stale)
+
+    def points_wait(self) -> None:
+        """Send what waits, opening the stream where it is not open."""
+        if self._stream is not None and not self._stream.closing:
+            self._stream.points_wait()
+        else:
+            self._demand.want()
+
+    async def close(self, grace: timedelta) -> None:
+        """Let what is under way be acknowledged, and end the stream."""
+        if self._stream is not None:
+            self._stream.half_close()
+        await self._demand.close(grace)
+
+    async def _serve(self) -> None:
+        self._stream = TelemetryStream(self._context, self._stub, self._welcome)
+        try:
+            await self._stream.serve()
+        finally:
+            self._stream = None
