@@ -1,0 +1,155 @@
+"""What must be true of the machine before the server starts, each checked by doing it.
+
+Every refusal says what is wrong, with the path or the number, and what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+MIN_FREE_BYTES = 64 * 1024 * 1024
+"""Room for the database's log to grow between two checkpoints, with as much again to spare."""
+
+RESERVED_FILES = 256
+"""Files beside the agents' connections: database, listeners, probes, administrators, the runtime itself."""
+
+LOCK_NAME = "server.lock"
+
+_PROBE_NAME = ".preflight"
+# What `fleetwright init` makes last: a folder without it was never finished.
+_INITIALISED = "trust"
+
+
+class StartRefused(Exception):
+    """The server does not start; the text says why and what to do."""
+
+
+def check_folder(data_dir: Path) -> None:
+    """Check that the data folder exists, was made by ``fleetwright init``, and can be written."""
+    if not data_dir.is_dir():
+        raise StartRefused(
+            f"data folder {data_dir}: there is none; make it with `fleetwright init`,"
+            " or set FLEETWRIGHT_DATA_DIR to the right one"
+        )
+    if not (data_dir / _INITIALISED).is_dir():
+        raise StartRefused(
+            f"data folder {data_dir}: it has no {_INITIALISED}/, so it was never initialised;"
+            " run `fleetwright init`"
+        )
+    probe = data_dir / _PROBE_NAME
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(data_dir, error) from error
+
+
+def check_disk(data_dir: Path, needed: int = MIN_FREE_BYTES) -> None:
+    """Check that ``needed`` bytes can be had, by taking them and giving them back.
+
+    Figures of free space leave out quotas and reserved blocks; taking does not.
+    """
+    probe = data_dir / _PROBE_NAME
+    try:
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        raise _unwritable(data_dir, error, needed) from error
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _unwritable(data_dir: Path, error: OSError, needed: int = 0) -> StartRefused:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StartRefused(
+            f"data folder {data_dir}: the disk is full ({needed // 1024 // 1024} MiB are needed to start);"
+            " free some space, or move the folder to a larger disk"
+        )
+    if error.errno == errno.EROFS:
+        return StartRefused(
+            f"data folder {data_dir}: its file system is mounted read-only; mount it read-write"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StartRefused(
+            f"data folder {data_dir}: user {os.geteuid()} may not write it;"
+            " change its owner or mode, or start as the user that made it"
+        )
+    return StartRefused(f"data folder {data_dir}: cannot be written: {error.strerror}; check the disk")
+
+
+class FolderLock:
+    """The right to be the one server of a data folder; given up by ``release`` or by the process's end.
+
+    An advisory lock (flock), so that a crash leaves nothing to clean up; the file holds the owner's pid.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        path = data_dir / LOCK_NAME
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unwritable(data_dir, error) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._descriptor)
+            raise StartRefused(
+                f"data folder {data_dir}: another server uses it (process {holder});"
+                " stop that one, or give this one a data folder of its own"
+            ) from error
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Let another server have the folder."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def raise_open_files(max_agents: int) -> int:
+    """Raise the soft limit of open files to the hard one and return it.
+
+    Raises ``StartRefused`` where it is too low for ``max_agents`` connections and ``RESERVED_FILES``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    needed = max_agents + RESERVED_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        fit = max(0, hard - RESERVED_FILES)
+        raise StartRefused(
+            f"open files: {needed} are needed for {max_agents} agents and the limit is {hard}, which fits {fit};"
+            f" raise it (`ulimit -Hn {needed}`, or LimitNOFILE={needed} in the service's unit),"
+            f" or set FLEETWRIGHT_MAX_AGENTS to {fit} or less"
+        )
+    return hard
+
+
+def check(data_dir: Path, max_agents: int) -> FolderLock:
+    """Make all checks and return the lock of the data folder; raises ``StartRefused``.
+
+    The lock is taken before the disk is tried: two servers that start at once get a clear answer.
+    """
+    check_folder(data_dir)
+    lock = FolderLock(data_dir)
+    try:
+        check_disk(data_dir)
+        raise_open_files(max_agents)
+    except BaseException:
+        lock.release()
+        raise
+    return lock

@@ -1,0 +1,66 @@
+"""What operators look at a running server with: reflection, channelz, health."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from controlplane.transport.methods import METHODS
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICES = frozenset(method.service for method in METHODS.values())
+_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
+
+class Health:
+    """Whether this process serves, as every listener tells it (grpc/grpc, doc/health-checking.md).
+
+    NOT_SERVING until ``serving`` is called, so that no probe sends traffic to a process that starts.
+    """
+
+    def __init__(self) -> None:
+        self._servicer = health_aio.HealthServicer()
+        self.ready = False
+
+    async def serving(self) -> None:
+        """Say SERVING for the server and each of its services."""
+        await self._set(True)
+
+    async def not_serving(self) -> None:
+        """Say NOT_SERVING: at the start, and first of all at a drain."""
+        await self._set(False)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve it on ``server``."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def _set(self, ready: bool) -> None:
+        self.ready = ready
+        for service in ("", *sorted(_SERVICES)):
+            await self._servicer.set(service, _SERVING if ready else _NOT_SERVING)
+
+
+def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+    """Serve reflection of ``services``, under the name v1 that tools ask for first and under v1alpha."""
+    names = sorted({*services, reflection.SERVICE_NAME})
+    reflection.enable_server_reflection(names, server)
+    # The two versions are the same on the wire; the library has only the older name.
+    handler = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(_REFLECTION_V1, {"ServerReflectionInfo": handler}),)
+    )
+
+
+def add_channelz(server: grpc.aio.Server) -> None:
+    """Serve channelz: the sockets and calls of this process."""
+    channelz.add_channelz_servicer(server)
