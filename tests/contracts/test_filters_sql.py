@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from controlplane.filtering import read
+from controlplane.filtering.grammar import MAX_COMPARISONS, MAX_DEPTH
 from controlplane.storage.filters import LabelTable, compile_filter
 from tests.unit.filtering.oracle import matches
 from tests.unit.filtering.strategies import SCHEMA, Row, filter_texts, rows
@@ -149,6 +150,16 @@ def test_a_filter_serves_an_update(connection: Connection) -> None:
     condition = compile_filter(read("labels.env = prod", SCHEMA), COLUMNS, LABELS)
     connection.execute(things.update().where(condition).values(priority=9))
     assert chosen(connection, "priority = 9") == [0]
+
+
+@pytest.mark.parametrize("part", ["web", "labels.env != prod", "hostname = *a*"])
+def test_the_largest_filter_is_one_that_the_database_takes(connection: Connection, part: str) -> None:
+    fill(connection, [row(hostname="a web host"), row()])
+    flat = " ".join([part] * (MAX_COMPARISONS - 1))
+    nested = f"NOT ({part}"
+    for _ in range(MAX_DEPTH - 1):
+        nested = f"NOT ({nested})"
+    assert set(chosen(connection, f"{flat} OR {nested})")) <= {0, 1}
 
 
 def test_a_comparison_leaves_an_index_of_use() -> None:

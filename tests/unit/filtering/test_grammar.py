@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,3 +214,12 @@ def test_a_damaged_filter_is_refused_inside_the_text_or_understood(text: str, da
     damaged = text[:start] + data.draw(st.sampled_from(["", '"', ")", "(", "=", "\\", " ", "*"])) + text[end:]
     error = refusal(damaged)
     assert error is None or 0 <= error.position <= len(damaged)
+
+
+def test_the_examples_of_the_docs_are_filters() -> None:
+    page = Path(__file__).parents[3].joinpath("docs", "filters.md").read_text("utf-8")
+    introduction = page.split("## Grammar")[0]
+    examples = [line for line in introduction.splitlines() if line.startswith("    ")]
+    assert len(examples) == 5
+    for example in examples:
+        parse(example)
