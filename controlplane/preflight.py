@@ -132,8 +132,8 @@ def raise_open_files(max_agents: int) -> int:
     if hard != resource.RLIM_INFINITY and hard < needed:
         fit = max(0, hard - RESERVED_FILES)
         raise StartRefused(
-            f"open files: {needed} are needed for {max_agents} agents and the limit is {hard}, which fits {fit};"
-            f" raise it (`ulimit -Hn {needed}`, or LimitNOFILE={needed} in the service's unit),"
+            f"open files: {needed} are needed for {max_agents} agents and the limit is {hard},"
+            f" which fits {fit} agents; raise it (`ulimit -Hn {needed}`, or LimitNOFILE={needed} in the service's unit),"
             f" or set FLEETWRIGHT_MAX_AGENTS to {fit} or less"
         )
     return hard

@@ -1,0 +1,213 @@
+"""The settings of a server process: frozen, and the only reader of the environment.
+
+Each field is the environment variable of its name with the prefix ``FLEETWRIGHT_``,
+for example ``FLEETWRIGHT_AGENTS_PORT=7443``; what the command line says is passed to
+the constructor and wins. Durations are seconds or ISO 8601 (``90``, ``PT1M30S``, ``P1D``).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_TRUST_DOMAIN = r"^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _between(default: timedelta, least: timedelta, most: timedelta, description: str) -> timedelta:
+    field: timedelta = Field(default=default, ge=least, le=most, description=description)
+    return field
+
+
+_SECOND = timedelta(seconds=1)
+_MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
+
+class Settings(BaseSettings):
+    """What an operator may set. Raises ``pydantic.ValidationError``; ``explain`` puts that into words."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLEETWRIGHT_", frozen=True, extra="forbid", ser_json_timedelta="iso8601"
+    )
+
+    data_dir: Path = Field(
+        default=Path("fleetwright-data"), description="Folder of the database, the roots and the identities."
+    )
+    trust_domain: str = Field(
+        default="fleetwright.local",
+        pattern=_TRUST_DOMAIN,
+        description="SPIFFE trust domain of every identity; fixed by `fleetwright init`.",
+    )
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Names and addresses that go into the server's certificate beside its own,"
+        " separated by commas.",
+    )
+
+    bind_host: str = Field(
+        default="0.0.0.0",  # noqa: S104 # agents come from other machines; mutual TLS guards the port
+        min_length=1,
+        description="Address that the listeners for agents, administrators and enrolment bind.",
+    )
+    health_bind_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address that the plaintext health and metrics listener binds.",
+    )
+    agents_port: Port = Field(default=7443, description="Port for agents; 0 for any free one.")
+    admin_port: Port = Field(default=7444, description="Port for administrators; 0 for any free one.")
+    enrollment_port: Port = Field(default=7445, description="Port for enrolment; 0 for any free one.")
+    health_port: Port = Field(default=7446, description="Port for health and metrics; 0 for any free one.")
+    advertised_agent_addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="host:port at which agents reach the server, in order of preference, told to them at"
+        " enrolment and separated by commas; empty for the host they enrolled at.",
+    )
+
+    max_agents: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Agents that may be connected; decides how many open files are needed.",
+    )
+    handshake_timeout: timedelta = _between(
+        10 * _SECOND, timedelta(milliseconds=10), 2 * _MINUTE, "A TLS handshake not done by then is dropped."
+    )
+    keepalive_interval: timedelta = _between(
+        15 * _SECOND, _SECOND, 10 * _MINUTE, "Interval of HTTP/2 pings to agents."
+    )
+    ping_timeout: timedelta = _between(
+        10 * _SECOND, _SECOND, 2 * _MINUTE, "A ping unanswered for so long ends the connection."
+    )
+    max_connection_age: timedelta = _between(
+        7 * _DAY, _MINUTE, 365 * _DAY, "Backstop: a connection of an agent that is older is closed."
+    )
+
+    agent_certificate_life: timedelta = _between(
+        24 * _HOUR, _MINUTE, 90 * _DAY, "Life of an agent's certificate; renewed at half of it."
+    )
+    heartbeat_interval: timedelta = _between(
+        10 * _SECOND, timedelta(milliseconds=100), _HOUR, "Least time between two beats of an agent."
+    )
+    max_beats_per_second: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Beats that the fleet may send in a second: with more agents their interval grows.",
+    )
+    stale_after: timedelta = _between(
+        45 * _SECOND, timedelta(milliseconds=200), _DAY, "An agent without a beat for so long is STALE."
+    )
+    offline_after: timedelta = _between(
+        3 * _MINUTE, timedelta(milliseconds=300), 7 * _DAY, "An agent without a beat for so long is OFFLINE."
+    )
+    telemetry_interval: timedelta = _between(
+        30 * _SECOND, timedelta(milliseconds=100), _DAY, "Time between two samplings of telemetry."
+    )
+    telemetry_retention: timedelta = _between(
+        30 * _DAY, _HOUR, 3650 * _DAY, "Telemetry that is older is deleted."
+    )
+    telemetry_budget: int = Field(
+        default=5_000,
+        ge=1_000,
+        le=100_000,
+        description="Points that one agent may have sent without an acknowledgement.",
+    )
+    tasks_linger: timedelta = _between(
+        5 * _SECOND, timedelta(), 10 * _MINUTE, "How long an agent keeps a Tasks stream without work open."
+    )
+    telemetry_linger: timedelta = _between(
+        2 * _SECOND,
+        timedelta(),
+        10 * _MINUTE,
+        "How long an agent keeps a Telemetry stream without points open.",
+    )
+    max_credits: int = Field(
+        default=64, ge=1, le=1_024, description="Assignments that one Tasks stream may have outstanding."
+    )
+    slow_reader_after: timedelta = _between(
+        30 * _SECOND,
+        timedelta(milliseconds=100),
+        _HOUR,
+        "A peer that has not read what it was sent for so long is closed.",
+    )
+    admissions_per_second: int = Field(
+        default=500, ge=1, le=100_000, description="New sessions that are admitted in a second."
+    )
+    lease_time: timedelta = _between(
+        30 * _SECOND, _SECOND, _HOUR, "How long an assignment may stay unaccepted before it is queued again."
+    )
+
+    drain_window: timedelta = _between(
+        10 * _SECOND, timedelta(), _HOUR, "At a stop: agents are sent away over this time."
+    )
+    drain_grace: timedelta = _between(
+        10 * _SECOND, timedelta(), _HOUR, "At a stop, after the window: calls in flight may still end."
+    )
+
+    presence_sweep: timedelta = _between(
+        5 * _SECOND,
+        timedelta(milliseconds=50),
+        _HOUR,
+        "How often agents are looked at for STALE and OFFLINE.",
+    )
+    last_seen_flush: timedelta = _between(
+        5 * _SECOND, timedelta(milliseconds=50), _HOUR, "How often times of beats are written, many at once."
+    )
+    tasks_sweep: timedelta = _between(
+        2 * _SECOND,
+        timedelta(milliseconds=50),
+        _HOUR,
+        "How often leases, run limits and deadlines are looked at.",
+    )
+    retention_sweep: timedelta = _between(
+        _HOUR, timedelta(milliseconds=50), _DAY, "How often old telemetry and old records are deleted."
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        default="auto", description="auto is pretty on a terminal and JSON elsewhere."
+    )
+    failpoints: str = Field(
+        default="", description="For fault tests: NAME=kill@N, separated by commas; empty outside of tests."
+    )
+
+    @field_validator("hosts", "advertised_agent_addresses", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(filter(None, (part.strip() for part in value.split(","))))
+        return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.heartbeat_interval < self.stale_after < self.offline_after:
+            raise ValueError(
+                "heartbeat_interval, stale_after and offline_after must grow in this order, so that"
+                f" one late beat is no loss; they are {self.heartbeat_interval}, {self.stale_after}, {self.offline_after}"
+            )
+        ports = [self.agents_port, self.admin_port, self.enrollment_port, self.health_port]
+        chosen = [port for port in ports if port]
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"agents, admin, enrolment and health need a port each; they are {ports}")
+        return self
+
+
+def explain(error: ValidationError) -> str:
+    """Return what is wrong with the settings, a line each, by the name of the variable."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        name = f"FLEETWRIGHT_{field.upper()}" if field else "settings"
+        given = f" (it is {problem['input']!r})" if field else ""
+        lines.append(f"{name}: {problem['msg']}{given}")
+    return "\n".join(lines)
