@@ -23,7 +23,6 @@ from controlplane.filtering.tree import (
 _KEYWORDS = frozenset({"AND", "OR", "NOT"})
 _LOOKS_LIKE_KEYWORD = {"and": "AND", "&&": "AND", "or": "OR", "||": "OR", "not": "NOT"}
 
-# What stands in parentheses after a comparator is parsed with Search leaves, then distributed.
 Path = tuple[Literal, ...]
 
 
@@ -67,7 +66,7 @@ class TreeBuilder(Transformer[Token, Filter]):
     def distribution(self, path: Path, comparator: Token, values: Filter) -> Filter:
         """Return ``field = (A OR B)`` as ``(field = A OR field = B)``.
 
-        ``!=`` is true unless ``=`` is, so it negates the whole rather than each value.
+        The values come as a tree with a ``Search`` for each. ``!=`` is true unless ``=`` is, so it negates the whole rather than each value.
         """
         operator, position = Operator(comparator), _position(comparator)
         if operator is Operator.NOT_EQUAL:
