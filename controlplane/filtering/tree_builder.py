@@ -66,7 +66,8 @@ class TreeBuilder(Transformer[Token, Filter]):
     def distribution(self, path: Path, comparator: Token, values: Filter) -> Filter:
         """Return ``field = (A OR B)`` as ``(field = A OR field = B)``.
 
-        The values come as a tree with a ``Search`` for each. ``!=`` is true unless ``=`` is, so it negates the whole rather than each value.
+        The values come as a tree with a ``Search`` for each. ``!=`` is true
+        unless ``=`` is, so it negates the whole rather than each value.
         """
         operator, position = Operator(comparator), _position(comparator)
         if operator is Operator.NOT_EQUAL:
