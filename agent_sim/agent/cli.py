@@ -21,7 +21,7 @@ def main() -> None:
     from agent_sim.agent.commands import app, explain
 
     try:
-        app()
+        app(prog_name="fleetwright-agent")
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except Exception as error:  # noqa: BLE001 - the last stop: a person is told in words, not by a traceback

@@ -99,14 +99,15 @@ def agent(
 ) -> None:
     """The Fleetwright agent of this host.
 
-    Enrol the host once, with a token that an administrator handed out, then let a service manager run it:
+    Enrol the host once, with a token that an administrator handed out,
+    then let a service manager run it:
 
         fleetwright-agent enroll --server fleet.example.com --token-file token.txt
 
         fleetwright-agent run
 
-    What a server may ask of this host stands in policy.toml in the state folder. It is yours; the server
-    cannot change it.
+    What a server may ask of this host stands in policy.toml in the state
+    folder. It is yours; the server cannot change it.
     """
 
 
@@ -157,14 +158,14 @@ def enroll(
 ) -> None:
     """Give this host an identity.
 
-    The key is made here and never leaves. The server is trusted only if it shows the root that the
-    token names. A default policy.toml is written unless there is one.
+    The key is made here and never leaves. The server is trusted only if it
+    shows the root that the token names. A default policy.toml is written
+    unless there is one.
 
-        fleetwright-agent enroll --server fleet.example.com --token-file token.txt
+        fleetwright-agent enroll --server fleet.example.com --token-file FILE
 
-        FLEETWRIGHT_JOIN_TOKEN=fwt1.… fleetwright-agent enroll --server 10.0.0.5:7445 --agent-id web-1
-
-        fleetwright-agent enroll --server fleet.example.com --token-file - --state ./state --force < token.txt
+        fleetwright-agent enroll --server 10.0.0.5:7445 --agent-id web-1 \\
+            --state ./state --token-file - < FILE
     """
     _configure(log_level)
     addresses = tuple(_address(one, "--agent-address") for one in agent_address or ())
@@ -212,7 +213,7 @@ def run(
 
         fleetwright-agent run
 
-        fleetwright-agent run --state ./state --policy /etc/fleetwright/policy.toml
+        fleetwright-agent run --state ./state --policy /etc/fleetwright.toml
     """
     _configure(log_level)
     folder = StateFolder(state or default_state())
@@ -227,7 +228,7 @@ def status(
         OutputFormat, typer.Option("-o", "--output", help="table or json.")
     ] = OutputFormat.TABLE,
 ) -> None:
-    """Tell who this agent is, how long its certificate is good, and what waits in its journal.
+    """Tell who this agent is, and what waits in its journal.
 
     Reads only, and so may run beside the agent.
 

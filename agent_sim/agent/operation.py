@@ -26,6 +26,7 @@ from agent_sim.protocol.enrollment import enroll
 from agent_sim.protocol.errors import IdentityError
 from agent_sim.protocol.identity import AgentIdentity
 from agent_sim.protocol.identity_folder import FolderIdentityStore
+from agent_sim.protocol.join_token import JoinToken
 from agent_sim.protocol.journal import SQLiteJournal
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ async def enroll_host(
     take the place of those that the server names. Raises ``StateError`` where the
     folder holds an identity already, unless ``replace_identity``, and ``AgentError``.
     """
+    JoinToken.parse(join_token)
     state.make()
     with state.locked():
         store = FolderIdentityStore(state.path)

@@ -1,0 +1,131 @@
+"""The real host behind the Host port."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import protovalidate
+import pytest
+from fleetwright.v1 import agent_service_pb2, work_pb2
+
+from agent_sim.agent.host import RealHost
+from agent_sim.agent.policy import default_policy, parse_policy
+from agent_sim.agent.telemetry import HostTelemetry
+from agent_sim.host import Host
+from tests.unit.agent.reporting import Recorder
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def make_host(state: Path, policy: str) -> RealHost:
+    return RealHost(parse_policy(policy, "test"), state, lambda: NOW)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[RealHost]:
+    host = make_host(tmp_path, default_policy())
+    yield host
+    host.close()
+
+
+def assignment(**spec: object) -> agent_service_pb2.Assignment:
+    task = work_pb2.TaskSpec(**spec)  # type: ignore[arg-type] # field names
+    return agent_service_pb2.Assignment(attempt_id="a1", task="tasks/t1", number=1, spec=task)
+
+
+async def run(host: Host, recorder: Recorder | None = None, **spec: object) -> work_pb2.AttemptResult:
+    result = await host.run(assignment(**spec), recorder or Recorder())
+    protovalidate.validate(result)
+    return result
+
+
+async def test_echo_gives_the_payload_back_with_its_times(host: RealHost) -> None:
+    result = await run(host, echo=work_pb2.EchoSpec(payload=b"\0x"))
+    assert result.outcome == work_pb2.OUTCOME_SUCCEEDED
+    assert result.echo.payload == b"\0x"
+    assert result.start_time.ToDatetime(UTC) == result.end_time.ToDatetime(UTC) == NOW
+
+
+async def test_a_delayed_echo_can_be_cancelled(host: RealHost) -> None:
+    spec = work_pb2.EchoSpec(payload=b"x")
+    spec.delay.FromTimedelta(timedelta(hours=1))
+    task = asyncio.create_task(host.run(assignment(echo=spec), Recorder()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_script_runs(host: RealHost) -> None:
+    recorder = Recorder()
+    result = await run(host, recorder, script=work_pb2.ScriptSpec(interpreter="sh", body="echo hello"))
+    assert (result.outcome, recorder.stdout) == (work_pb2.OUTCOME_SUCCEEDED, b"hello\n")
+
+
+async def test_a_forbidden_kind_is_refused_with_nothing_done(tmp_path: Path) -> None:
+    host = make_host(tmp_path, 'task_kinds = ["echo"]')
+    try:
+        result = await run(host, script=work_pb2.ScriptSpec(interpreter="sh", body="echo hello"))
+        assert list(host.task_kinds()) == ["echo"]
+    finally:
+        host.close()
+    assert result.outcome == work_pb2.OUTCOME_REFUSED
+    assert result.reason == "policy task_kinds: 'script' is not listed"
+    assert not result.HasField("start_time")
+
+
+async def test_a_kind_of_a_later_contract_is_refused(host: RealHost) -> None:
+    result = await run(host)
+    assert result.outcome == work_pb2.OUTCOME_REFUSED
+    assert "does not know" in result.reason
+
+
+async def test_what_the_system_refuses_is_a_failure_in_words(host: RealHost) -> None:
+    result = await run(host, logs=work_pb2.LogsSpec(path="/var/log/no such file"))
+    assert result.outcome == work_pb2.OUTCOME_FAILED
+    assert result.reason == "logs: no such file: No such file or directory"
+
+
+async def test_a_long_reason_is_cut_to_the_contracts_length(host: RealHost) -> None:
+    result = await run(host, logs=work_pb2.LogsSpec(path="/" + "ä" * 2000))
+    assert result.outcome in (work_pb2.OUTCOME_REFUSED, work_pb2.OUTCOME_FAILED)
+    assert 2000 < len(result.reason.encode()) <= 2048
+
+
+async def test_the_inventorys_digest_outlives_a_restart(host: RealHost, tmp_path: Path) -> None:
+    assert host.inventory_digest() == ""
+    result = await run(host, inventory=work_pb2.InventorySpec())
+    again = make_host(tmp_path, default_policy())
+    again.close()
+    assert again.inventory_digest() == result.inventory.digest != ""
+
+
+async def test_samples_keep_the_contract(host: RealHost) -> None:
+    points = await host.sample()
+    for point in points:
+        protovalidate.validate(point)
+        assert math.isfinite(point.value)
+        assert point.time.ToDatetime(UTC) == NOW
+    assert {point.metric for point in points} >= {
+        "cpu.load1",
+        "memory.used_bytes",
+        "memory.available_bytes",
+        "uptime.seconds",
+        "agent.rss_bytes",
+    }
+    series = [(point.metric, *sorted(point.attributes.items())) for point in points]
+    assert len(series) == len(set(series))
+
+
+def test_a_source_that_fails_leaves_out_only_its_own_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError
+
+    monkeypatch.setattr("psutil.virtual_memory", broken)
+    metrics = {point.metric for point in HostTelemetry(lambda: NOW).measure()}
+    assert "memory.used_bytes" not in metrics
+    assert "uptime.seconds" in metrics

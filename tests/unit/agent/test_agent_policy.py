@@ -1,0 +1,98 @@
+"""The policy file: strict to read, safe by default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent_sim.agent.policy import (
+    PolicyError,
+    default_policy,
+    load_policy,
+    parse_policy,
+    write_default_policy,
+)
+
+MINIMAL = 'task_kinds = ["echo"]\n'
+
+
+def test_the_default_allows_what_a_careful_operator_expects() -> None:
+    policy = parse_policy(default_policy(), "default")
+    assert set(policy.task_kinds) == {"inventory", "logs", "script", "echo"}
+    assert policy.script.users == ("@agent",)
+    assert "sh" in policy.script.interpreters
+    assert policy.logs.paths == ("/var/log/**",)
+    assert policy.limits.script_time_seconds == 3600
+
+
+def test_what_a_policy_leaves_out_is_forbidden() -> None:
+    policy = parse_policy(MINIMAL, "file")
+    assert policy.script.interpreters == {}
+    assert policy.script.users == ()
+    assert policy.logs.paths == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["task_kinds", "must be set"]),
+        (MINIMAL + "[limts]\noutput_bytes = 1\n", ["limts", "unknown key"]),
+        (MINIMAL + "[limits]\noutput_byts = 1\n", ["limits.output_byts", "unknown key"]),
+        ('task_kinds = ["reboot"]\n', ["task_kinds.0", "'reboot'", "inventory"]),
+        (MINIMAL + '[limits]\noutput_bytes = "1"\n', ["limits.output_bytes", "'1'", "integer"]),
+        (MINIMAL + "[limits]\nscript_time_seconds = 0\n", ["limits.script_time_seconds", "1"]),
+        (MINIMAL + '[script.interpreters]\nsh = "bin/sh"\n', ["script.interpreters.sh", "absolute"]),
+        (MINIMAL + '[logs]\npaths = ["/var/log/../etc/*"]\n', ["logs.paths.0", "'..'"]),
+        (MINIMAL + '[logs]\npaths = ["/var/log/x**"]\n', ["logs.paths.0", "stand alone"]),
+        ("task_kinds = [", ["not TOML"]),
+        (MINIMAL + "task_kinds = 2020-01-01\n", ["not TOML"]),
+    ],
+)
+def test_an_error_names_file_key_and_remedy(text: str, words: list[str]) -> None:
+    with pytest.raises(PolicyError) as error:
+        parse_policy(text, "/etc/policy.toml")
+    for word in ["/etc/policy.toml", *words]:
+        assert word in str(error.value)
+
+
+def test_the_default_is_written_once_and_closed_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    assert write_default_policy(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text(MINIMAL)
+    assert not write_default_policy(path)
+    assert path.read_text() == MINIMAL
+    assert load_policy(path, uid=os.geteuid()).task_kinds == ("echo",)
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o620])
+def test_a_policy_that_others_can_write_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(MINIMAL)
+    path.chmod(mode)
+    with pytest.raises(PolicyError, match="chmod go-w"):
+        load_policy(path, uid=os.geteuid())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_policy_of_another_user_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(MINIMAL)
+    os.chown(path, 12345, -1)
+    with pytest.raises(PolicyError, match=r"uid 12345.*chown 0"):
+        load_policy(path, uid=0)
+
+
+def test_a_missing_policy_allows_nothing(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="no policy file"):
+        load_policy(tmp_path / "policy.toml", uid=os.geteuid())
+
+
+def test_a_policy_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_bytes(b"\xff\xfe")
+    path.chmod(0o600)
+    with pytest.raises(PolicyError, match="UTF-8"):
+        load_policy(path, uid=os.geteuid())
