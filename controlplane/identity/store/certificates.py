@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.identity.records import CertificateRecord
@@ -72,6 +72,12 @@ async def revoked(connection: AsyncConnection, now: int) -> Iterable[str]:
         certificates.c.state == CertificateState.REVOKED.value, certificates.c.not_after >= now
     )
     return (await connection.execute(statement)).scalars()
+
+
+async def forget(work: UnitOfWork, before: int) -> list[str]:
+    """Delete certificates whose time was over at ``before`` and return their serial numbers."""
+    statement = delete(certificates).where(certificates.c.not_after < before)
+    return list((await work.connection.execute(statement.returning(certificates.c.serial))).scalars())
 
 
 def record(row: Row[tuple[object, ...]]) -> CertificateRecord:

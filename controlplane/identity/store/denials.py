@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,3 +23,9 @@ async def denied(connection: AsyncConnection, now: int) -> Iterable[str]:
     """Return the refused serial numbers whose certificate's time is not over."""
     statement = select(denied_serials.c.serial).where(denied_serials.c.not_after >= now)
     return (await connection.execute(statement)).scalars()
+
+
+async def forget(work: UnitOfWork, before: int) -> list[str]:
+    """Delete denials of certificates whose time was over at ``before``; returns the serial numbers."""
+    statement = delete(denied_serials).where(denied_serials.c.not_after < before)
+    return list((await work.connection.execute(statement.returning(denied_serials.c.serial))).scalars())

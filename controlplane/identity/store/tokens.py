@@ -13,6 +13,9 @@ from controlplane.identity.store.certificates import COLUMNS, record
 from controlplane.identity.store.tables import certificates, enrollment_tokens, enrollment_uses
 from controlplane.storage.unit_of_work import UnitOfWork
 
+Connection = AsyncConnection
+"""What a use case reads by; so that it need not know SQLAlchemy."""
+
 Position = tuple[int, str]
 """(create_time, token_id): what a listing is ordered by, downwards."""
 

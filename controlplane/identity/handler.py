@@ -1,0 +1,136 @@
+"""gRPC of enrolment and of its tokens: proto in, service, proto out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from fleetwright.v1 import (
+    enrollment_service_pb2,
+    enrollment_service_pb2_grpc,
+    enrollment_token_service_pb2,
+    enrollment_token_service_pb2_grpc,
+)
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc.aio import ServicerContext
+
+from controlplane.agents.service import HostRecord
+from controlplane.clock import Clock, to_micros
+from controlplane.identity.records import Issued, TokenRecord
+from controlplane.identity.service import IdentityService
+from controlplane.transport.context import current_caller
+
+_COLLECTION = "enrollmentTokens/"
+
+Context = ServicerContext[Any, Any]
+
+
+class EnrollmentServicer(enrollment_service_pb2_grpc.EnrollmentServiceServicer):
+    """Turns join tokens into identities."""
+
+    def __init__(self, service: IdentityService) -> None:
+        self._service = service
+
+    async def Enroll(
+        self, request: enrollment_service_pb2.EnrollRequest, context: Context
+    ) -> enrollment_service_pb2.EnrollResponse:
+        """Register an agent and issue its first certificate."""
+        enrolled = await self._service.enroll(
+            request.join_token, request.agent_id, request.certificate_signing_request, _host(request)
+        )
+        return enrollment_service_pb2.EnrollResponse(
+            spiffe_id=enrolled.spiffe_id,
+            certificate=issued_certificate(enrolled.certificate),
+            agent_addresses=enrolled.agent_addresses,
+        )
+
+
+class EnrollmentTokenServicer(enrollment_token_service_pb2_grpc.EnrollmentTokenServiceServicer):
+    """Lets administrators say who may enrol."""
+
+    def __init__(self, service: IdentityService, clock: Clock) -> None:
+        self._service = service
+        self._clock = clock
+
+    async def CreateEnrollmentToken(
+        self, request: enrollment_token_service_pb2.CreateEnrollmentTokenRequest, context: Context
+    ) -> enrollment_token_service_pb2.CreateEnrollmentTokenResponse:
+        """Make a token and show its secret this once."""
+        made = await self._service.create_token(
+            current_caller(),
+            description=request.description,
+            ttl=_duration(request),
+            max_uses=request.max_uses,
+            allow_reenrollment=request.allow_reenrollment,
+            labels=dict(request.labels),
+        )
+        return enrollment_token_service_pb2.CreateEnrollmentTokenResponse(
+            token=self._token(made.token), join_token=made.join_token
+        )
+
+    async def ListEnrollmentTokens(
+        self, request: enrollment_token_service_pb2.ListEnrollmentTokensRequest, context: Context
+    ) -> enrollment_token_service_pb2.ListEnrollmentTokensResponse:
+        """Read a page of tokens, newest first."""
+        page = await self._service.list_tokens(page_size=request.page_size, page_token=request.page_token)
+        return enrollment_token_service_pb2.ListEnrollmentTokensResponse(
+            tokens=[self._token(token) for token in page.tokens], next_page_token=page.next_page_token
+        )
+
+    async def RevokeEnrollmentToken(
+        self, request: enrollment_token_service_pb2.RevokeEnrollmentTokenRequest, context: Context
+    ) -> enrollment_token_service_pb2.RevokeEnrollmentTokenResponse:
+        """End a token at once."""
+        token = await self._service.revoke_token(current_caller(), request.name.removeprefix(_COLLECTION))
+        return enrollment_token_service_pb2.RevokeEnrollmentTokenResponse(token=self._token(token))
+
+    def _token(self, token: TokenRecord) -> enrollment_token_service_pb2.EnrollmentToken:
+        state = token.state(to_micros(self._clock.now()))
+        return enrollment_token_service_pb2.EnrollmentToken(
+            name=f"{_COLLECTION}{token.token_id}",
+            description=token.description,
+            state=enrollment_token_service_pb2.EnrollmentTokenState.ValueType(state.value),
+            max_uses=token.max_uses,
+            use_count=token.use_count,
+            allow_reenrollment=token.allow_reenrollment,
+            labels=token.labels,
+            creator=token.creator,
+            create_time=_timestamp(token.create_time),
+            expire_time=_timestamp(token.expire_time),
+            revoke_time=None if token.revoke_time is None else _timestamp(token.revoke_time),
+        )
+
+
+def issued_certificate(issued: Issued) -> enrollment_service_pb2.IssuedCertificate:
+    """Return the message for a certificate that enrolment or renewal issued."""
+    return enrollment_service_pb2.IssuedCertificate(
+        chain=issued.chain,
+        trust_bundle=issued.trust_bundle,
+        not_before=_timestamp(issued.not_before),
+        not_after=_timestamp(issued.not_after),
+        renew_after=_timestamp(issued.renew_after),
+    )
+
+
+def _host(request: enrollment_service_pb2.EnrollRequest) -> HostRecord:
+    host = request.host
+    return HostRecord(
+        hostname=host.hostname,
+        os_family=host.os_family,
+        os_name=host.os_name,
+        os_version=host.os_version,
+        kernel_version=host.kernel_version,
+        architecture=host.architecture,
+    )
+
+
+def _duration(request: enrollment_token_service_pb2.CreateEnrollmentTokenRequest) -> timedelta | None:
+    if not request.HasField("ttl"):
+        return None
+    return timedelta(seconds=request.ttl.seconds, microseconds=request.ttl.nanos // 1_000)
+
+
+def _timestamp(micros: int) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMicroseconds(micros)
+    return stamp

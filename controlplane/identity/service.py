@@ -1,0 +1,396 @@
+"""The room's door: enrolment, renewal and admission of agents, and the tokens that let them in."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from controlplane.agents.service import AgentsService, HostRecord, Registration
+from controlplane.callers import Caller, IdentityKind
+from controlplane.clock import Clock, duration_micros, to_micros
+from controlplane.errors import NotFound, ResourceExhausted, ServiceError, Unauthenticated, invalid
+from controlplane.filtering import PageToken, digest_of_request
+from controlplane.identity import csr, rules
+from controlplane.identity.csr import CheckedRequest
+from controlplane.identity.operations import UseCertificate, refusal
+from controlplane.identity.records import (
+    CertificateRecord,
+    Enrolled,
+    Issued,
+    NewToken,
+    Revocation,
+    TokenPage,
+    TokenRecord,
+)
+from controlplane.identity.rules import Admission, CertificateState, JoinToken, TokenState
+from controlplane.identity.store import certificates, denials, tokens
+from controlplane.identity.store.tokens import Connection
+from controlplane.storage.database import Database
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.storage.writer import Writer
+from controlplane.trust.authority import CertificateAuthority
+
+__all__ = ["Enrolled", "IdentityPolicy", "IdentityService", "Issued", "NewToken", "Revocation", "TokenPage"]
+
+DEFAULT_TTL = timedelta(hours=1)
+DEFAULT_PAGE = 100
+MAX_PAGE = 1_000
+
+KEPT_AFTER_END = timedelta(days=30)
+"""How long the row of a certificate outlives it: to answer which key an agent had when."""
+
+_PAGES = "enrollment_tokens"
+_REQUEST = digest_of_request({})
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityPolicy:
+    """What an operator sets: the life of agents' certificates, and where agents are to connect."""
+
+    agent_certificate_life: timedelta = timedelta(hours=24)
+    agent_addresses: tuple[str, ...] = ()
+
+
+class IdentityService:
+    """Use cases around identities.
+
+    ``after_revoke`` is called once a revocation is durable, to close live streams; it is
+    wired by ``bootstrap`` and must not block. ``page_secret`` signs page tokens.
+    ``load_denials`` must have run before ``is_denied`` is asked.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        agents: AgentsService,
+        authority: CertificateAuthority,
+        clock: Clock,
+        policy: IdentityPolicy,
+        page_secret: bytes,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._agents = agents
+        self._authority = authority
+        self._clock = clock
+        self._policy = policy
+        self._secret = page_secret
+        self._denied: set[str] = set()
+        self.after_revoke: list[Callable[[Revocation], None]] = []
+
+    # --- tokens
+
+    async def create_token(
+        self,
+        caller: Caller,
+        *,
+        description: str = "",
+        ttl: timedelta | None = None,
+        max_uses: int = 0,
+        allow_reenrollment: bool = False,
+        labels: Mapping[str, str] | None = None,
+    ) -> NewToken:
+        """Make a token, for ``DEFAULT_TTL`` and one use unless told otherwise.
+
+        The limits of all fields are the contract's, checked where the request comes in.
+        """
+        now = to_micros(self._clock.now())
+        token_id = "".join(secrets.choice(rules.TOKEN_ID_ALPHABET) for _ in range(rules.TOKEN_ID_LENGTH))
+        joined = JoinToken(token_id, secrets.token_bytes(rules.SECRET_BYTES), self._authority.digest)
+        token = TokenRecord(
+            token_id=token_id,
+            secret_digest=rules.secret_digest(joined.secret),
+            description=description,
+            labels=dict(labels or {}),
+            max_uses=max_uses or 1,
+            use_count=0,
+            allow_reenrollment=allow_reenrollment,
+            creator=caller.spiffe_id,
+            create_time=now,
+            expire_time=now + duration_micros(DEFAULT_TTL if ttl is None else ttl),
+            revoke_time=None,
+        )
+        async with self._database.unit_of_work() as work:
+            await tokens.add(work, token)
+        _log.info("enrollment token created", token=token_id, uses=token.max_uses, by=caller.spiffe_id)
+        return NewToken(token, joined.write())
+
+    async def list_tokens(self, *, page_size: int, page_token: str) -> TokenPage:
+        """Return a page of tokens, newest first; ``page_size`` 0 is the default.
+
+        Raises ``InvalidArgument`` PAGE_TOKEN_INVALID.
+        """
+        size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
+        before = None
+        if page_token:
+            place = PageToken.decode(page_token, kind=_PAGES, request=_REQUEST, secret=self._secret)
+            before = int(place.key[0]), str(place.key[1])
+        async with self._database.reading() as connection:
+            found = await tokens.page(connection, before, size + 1)
+        listed, following = found[:size], ""
+        if len(found) > size:
+            place = PageToken(_PAGES, _REQUEST, (listed[-1].create_time, listed[-1].token_id))
+            following = place.encode(self._secret)
+        return TokenPage(listed, following)
+
+    async def revoke_token(self, caller: Caller, token_id: str) -> TokenRecord:
+        """Revoke a token and return it; a second time changes nothing.
+
+        Raises ``NotFound`` ENROLLMENT_TOKEN_UNKNOWN.
+        """
+        async with self._database.unit_of_work() as work:
+            await tokens.revoke(work, token_id, to_micros(self._clock.now()))
+            token = await tokens.find(work.connection, token_id)
+        if token is None:
+            raise NotFound(
+                "ENROLLMENT_TOKEN_UNKNOWN", f"no enrollment token is named 'enrollmentTokens/{token_id}'"
+            )
+        _log.info("enrollment token revoked", token=token_id, by=caller.spiffe_id)
+        return token
+
+    # --- agents' certificates
+
+    async def enroll(self, join_token: str, agent_id: str, request: bytes, host: HostRecord) -> Enrolled:
+        """Register an agent and issue its first certificate, or do nothing at all.
+
+        The same token, agent and key again give the same certificate and use the token once,
+        while that certificate is the agent's current one. An agent that is replaced loses its
+        former certificates. Raises, in this order: ``Unauthenticated`` TOKEN_UNKNOWN,
+        TOKEN_REVOKED, TOKEN_EXPIRED, ``ResourceExhausted`` TOKEN_EXHAUSTED; ``InvalidArgument``
+        as ``csr.check``; ``AlreadyExists`` AGENT_ALREADY_ENROLLED.
+        """
+        now = self._clock.now()
+        joined = rules.read_join_token(join_token)
+        # Asked of a reader first: who has no token must not be able to queue for the one writer.
+        async with self._database.reading() as connection:
+            await self._judge(connection, joined, agent_id, now)
+        checked = csr.check(request, agent_id, self._spiffe_id(agent_id))
+        async with self._database.unit_of_work() as work:
+            token = await self._judge(work.connection, joined, agent_id, now)
+            given = await tokens.given(work.connection, token.token_id, agent_id, checked.key_digest)
+            if given is not None and _is_current(given, now):
+                return self._enrolled(given)
+            if not await tokens.take_use(work, token.token_id):
+                raise _token_refusal(TokenState.EXHAUSTED)
+            await self._agents.register(
+                work, Registration(agent_id, token.labels, host), replace=token.allow_reenrollment, now=now
+            )
+            await self._revoke(work, agent_id, "the agent enrolled again", now)
+            certificate = self._sign(agent_id, checked, CertificateState.CURRENT, now)
+            await certificates.add(work, certificate)
+            await tokens.remember_use(work, token.token_id, certificate)
+        _log.info("agent enrolled", agent=agent_id, token=token.token_id, serial=certificate.serial)
+        return self._enrolled(certificate)
+
+    async def renew(self, caller: Caller, request: bytes) -> Issued:
+        """Issue the next certificate of the agent that calls, for a fresh key.
+
+        It becomes the current one when it is first used. The same key again gets the same
+        certificate; another key replaces a next certificate that was not used. Raises
+        ``InvalidArgument`` as ``csr.check``, and where the key is the caller's own;
+        ``Unauthenticated`` CERTIFICATE_REVOKED or CERTIFICATE_EXPIRED.
+        """
+        now, agent_id = self._clock.now(), caller.name
+        checked = csr.check(request, agent_id, self._spiffe_id(agent_id))
+        async with self._database.unit_of_work() as work:
+            await self._shown(work, caller, checked, now)
+            for following in await certificates.live(work.connection, agent_id):
+                if following.state is not CertificateState.NEXT:
+                    continue
+                if following.key_digest == checked.key_digest and _is_young(following, now):
+                    return self._issued(following)
+                await certificates.supersede(work, [following.serial])
+            certificate = self._sign(agent_id, checked, CertificateState.NEXT, now)
+            await certificates.add(work, certificate)
+        _log.info("certificate renewed", agent=agent_id, serial=certificate.serial, former=caller.serial)
+        return self._issued(certificate)
+
+    async def admit(self, caller: Caller) -> bool:
+        """Check the certificate that a caller opens a stream with; returns whether this was its first use.
+
+        The first use of an agent's next certificate makes it the current one and the former
+        one superseded, durably, before this returns. Raises ``Unauthenticated``
+        CERTIFICATE_REVOKED or CERTIFICATE_EXPIRED.
+        """
+        now = to_micros(self._clock.now())
+        if caller.kind is not IdentityKind.AGENT:
+            self._admit_administrator(caller, now)
+            return False
+        async with self._database.reading() as connection:
+            found = await certificates.find(connection, [caller.serial])
+        verdict = _verdict(caller, found.get(caller.serial), now)
+        if error := refusal(verdict, caller.name):
+            raise error
+        if verdict is Admission.ACCEPT:
+            return False
+        return await self._writer.submit(UseCertificate(caller.name, caller.serial, now))
+
+    # --- revocation
+
+    async def deny_agent(self, work: UnitOfWork, agent_id: str, reason: str, now: datetime) -> Revocation:
+        """Revoke an agent's certificates in the caller's transaction.
+
+        Once it is durable, ``is_denied`` knows them and ``after_revoke`` is called.
+        """
+        return await self._revoke(work, agent_id, reason, now)
+
+    async def agent_deleted(self, work: UnitOfWork, agent_id: str, now: datetime) -> int:
+        """Take part in the deletion of an agent: a hook for ``AgentsService.on_delete``.
+
+        Returns 0, the number of tasks that it cancelled.
+        """
+        await self.deny_agent(work, agent_id, "the agent was deleted", now)
+        return 0
+
+    async def deny_serial(self, caller: Caller, serial: str, *, not_after: int, reason: str) -> None:
+        """Refuse an operator's or integrator's certificate from now on.
+
+        ``serial`` is lower-case hexadecimal; ``not_after``, in microseconds, is when the
+        denial may be forgotten because the certificate has ended by itself.
+        """
+        now = to_micros(self._clock.now())
+        async with self._database.unit_of_work() as work:
+            await denials.deny(
+                work, serial, not_after=not_after, reason=reason, creator=caller.spiffe_id, now=now
+            )
+            work.after_commit(lambda: self._denied.add(serial))
+        _log.info("certificate denied", serial=serial, by=caller.spiffe_id)
+
+    def is_denied(self, serial: str) -> bool:
+        """Return whether a certificate was revoked before its time; asked at every call, from memory.
+
+        Superseded certificates are not among them: they are refused by ``admit``.
+        """
+        return serial in self._denied
+
+    async def load_denials(self) -> None:
+        """Read which certificates are revoked; at the start, before anyone is let in."""
+        now = to_micros(self._clock.now())
+        async with self._database.reading() as connection:
+            self._denied.update(await certificates.revoked(connection, now))
+            self._denied.update(await denials.denied(connection, now))
+
+    async def sweep(self) -> int:
+        """Forget certificates that ended ``KEPT_AFTER_END`` ago; returns how many. For a schedule."""
+        before = to_micros(self._clock.now() - KEPT_AFTER_END)
+        async with self._database.unit_of_work() as work:
+            forgotten = await certificates.forget(work, before) + await denials.forget(work, before)
+        self._denied.difference_update(forgotten)
+        return len(forgotten)
+
+    # --- inside
+
+    async def _judge(
+        self, connection: Connection, joined: JoinToken | None, agent_id: str, now: datetime
+    ) -> TokenRecord:
+        token = None if joined is None else await tokens.find(connection, joined.token_id)
+        stored = None if token is None else token.secret_digest
+        known = rules.secret_matches(b"" if joined is None else joined.secret, stored)
+        if token is None or not known:
+            raise Unauthenticated(
+                "TOKEN_UNKNOWN", "join_token: no enrollment token has this id and secret; ask for a new one"
+            )
+        state = token.state(to_micros(now))
+        if state is TokenState.EXHAUSTED and await tokens.was_used_by(connection, token.token_id, agent_id):
+            return token  # it may be the same request again: the key will tell
+        if state is not TokenState.ACTIVE:
+            raise _token_refusal(state)
+        return token
+
+    async def _shown(self, work: UnitOfWork, caller: Caller, checked: CheckedRequest, now: datetime) -> None:
+        found = (await certificates.find(work.connection, [caller.serial])).get(caller.serial)
+        verdict = _verdict(caller, found, to_micros(now))
+        if error := refusal(verdict, caller.name):
+            raise error
+        if found is not None and found.key_digest == checked.key_digest:
+            raise invalid(
+                "certificate_signing_request",
+                "its key is the one of the certificate in use: make a fresh key for each renewal",
+            )
+        if verdict is Admission.PROMOTE:
+            await certificates.promote(work, [caller.name])
+
+    async def _revoke(self, work: UnitOfWork, agent_id: str, reason: str, now: datetime) -> Revocation:
+        serials = await certificates.revoke_live(work, agent_id, reason, to_micros(now))
+        revocation = Revocation(agent_id, tuple(serials), reason)
+        if serials:
+            work.after_commit(lambda: self._revoked(revocation))
+        return revocation
+
+    def _revoked(self, revocation: Revocation) -> None:
+        self._denied.update(revocation.serials)
+        _log.info("certificates revoked", agent=revocation.agent_id, why=revocation.reason)
+        for action in self.after_revoke:
+            action(revocation)
+
+    def _admit_administrator(self, caller: Caller, now: int) -> None:
+        if self.is_denied(caller.serial):
+            raise Unauthenticated(
+                "CERTIFICATE_REVOKED", f"client certificate: the one of {caller.spiffe_id} is revoked"
+            )
+        if now > caller.not_after:
+            raise Unauthenticated(
+                "CERTIFICATE_EXPIRED", f"client certificate: the one of {caller.spiffe_id} is expired"
+            )
+
+    def _sign(
+        self, agent_id: str, checked: CheckedRequest, state: CertificateState, now: datetime
+    ) -> CertificateRecord:
+        life = self._policy.agent_certificate_life
+        leaf = self._authority.sign_client(checked.public_key, IdentityKind.AGENT.value, agent_id, life, now)
+        return CertificateRecord(
+            serial=leaf.serial,
+            agent_id=agent_id,
+            key_digest=checked.key_digest,
+            state=state,
+            not_before=to_micros(leaf.not_before),
+            not_after=to_micros(leaf.not_after),
+            issue_time=to_micros(now),
+            der=leaf.der,
+        )
+
+    def _enrolled(self, certificate: CertificateRecord) -> Enrolled:
+        spiffe_id = self._spiffe_id(certificate.agent_id)
+        return Enrolled(spiffe_id, self._issued(certificate), self._policy.agent_addresses)
+
+    def _issued(self, certificate: CertificateRecord) -> Issued:
+        return Issued(
+            chain=(certificate.der,),
+            trust_bundle=(self._authority.certificate_der,),
+            not_before=certificate.not_before,
+            not_after=certificate.not_after,
+            renew_after=rules.renew_after(certificate.issue_time, certificate.not_after),
+        )
+
+    def _spiffe_id(self, agent_id: str) -> str:
+        return rules.write_spiffe_id(self._authority.trust_domain, IdentityKind.AGENT.value, agent_id)
+
+
+def _verdict(caller: Caller, certificate: CertificateRecord | None, now: int) -> Admission:
+    return rules.admission(caller.name, None if certificate is None else certificate.standing, now)
+
+
+def _is_current(certificate: CertificateRecord, now: datetime) -> bool:
+    verdict = rules.admission(certificate.agent_id, certificate.standing, to_micros(now))
+    return verdict is Admission.ACCEPT
+
+
+def _is_young(certificate: CertificateRecord, now: datetime) -> bool:
+    return to_micros(now) < rules.renew_after(certificate.issue_time, certificate.not_after)
+
+
+def _token_refusal(state: TokenState) -> ServiceError:
+    if state is TokenState.REVOKED:
+        return Unauthenticated("TOKEN_REVOKED", "join_token: was revoked; ask for a new one")
+    if state is TokenState.EXPIRED:
+        return Unauthenticated("TOKEN_EXPIRED", "join_token: has expired; ask for a new one")
+    return ResourceExhausted(
+        "TOKEN_EXHAUSTED", "join_token: was used as often as it allows; ask for a new one"
+    )
