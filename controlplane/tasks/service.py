@@ -44,8 +44,9 @@ class TaskPage:
 class TasksService:
     """Creation, questions and cancellation of tasks.
 
-    ``woken`` is called after each commit that gives agents something to fetch,
-    with their ids.
+    ``woken`` is called with the ids of agents after each commit that gives them
+    something to fetch, ``stopping`` after one that wants an attempt of theirs
+    stopped.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class TasksService:
         clock: Clock,
         token_secret: bytes,
         woken: Callable[[Iterable[str]], None],
+        stopping: Callable[[Iterable[str]], None],
     ) -> None:
         self._database = database
         self._agents = agents
@@ -63,6 +65,7 @@ class TasksService:
         self._clock = clock
         self._token_secret = token_secret
         self._woken = woken
+        self._stopping = stopping
 
     def changed(self) -> None:
         """Tell watchers that some task has changed; called after a commit."""
@@ -267,7 +270,7 @@ class TasksService:
                 await ending.end_tasks(work, [task_id], TaskState.CANCELLED, reason, self._now())
             elif decision is Cancellation.ASK:
                 await ending.request_cancel(work, task_id, self._now())
-                work.after_commit(lambda: self._woken([found.agent_id]))
+                work.after_commit(lambda: self._stopping([found.agent_id]))
             work.after_commit(self.changed)
         return await self.get(task_id)
 

@@ -1,0 +1,61 @@
+"""AgentService of the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from fleetwright.v1 import agent_service_pb2 as pb2
+from fleetwright.v1 import agent_service_pb2_grpc as pb2_grpc
+
+from controlplane.identity.handler import issued_certificate
+from controlplane.identity.service import IdentityService
+from controlplane.sessions.heartbeats import Heartbeats
+from controlplane.sessions.telemetry_streams import TelemetryStreams
+from controlplane.sessions.work_streams import WorkStreams
+from controlplane.transport.context import current_caller
+
+if TYPE_CHECKING:
+    # A generic class only to the type checker.
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AgentHandler(pb2_grpc.AgentServiceServicer):
+    """Serves AgentService."""
+
+    def __init__(
+        self,
+        heartbeats: Heartbeats,
+        work: WorkStreams,
+        telemetry: TelemetryStreams,
+        identity: IdentityService,
+    ) -> None:
+        self._heartbeats = heartbeats
+        self._work = work
+        self._telemetry = telemetry
+        self._identity = identity
+
+    async def Heartbeat(  # type: ignore[override]  # the stub knows generators only; gRPC takes coroutines that write too
+        self, request_iterator: Any, context: Context
+    ) -> None:
+        """Hold a session."""
+        await self._heartbeats.serve(context)
+
+    async def Tasks(  # type: ignore[override]  # the stub knows generators only; gRPC takes coroutines that write too
+        self, request_iterator: Any, context: Context
+    ) -> None:
+        """Carry work and results."""
+        await self._work.serve(context)
+
+    async def Telemetry(  # type: ignore[override]  # the stub knows generators only; gRPC takes coroutines that write too
+        self, request_iterator: Any, context: Context
+    ) -> None:
+        """Carry measured values."""
+        await self._telemetry.serve(context)
+
+    async def RenewCertificate(
+        self, request: pb2.RenewCertificateRequest, context: Context
+    ) -> pb2.RenewCertificateResponse:
+        """Issue the next certificate."""
+        issued = await self._identity.renew(current_caller(), request.certificate_signing_request)
+        return pb2.RenewCertificateResponse(certificate=issued_certificate(issued))

@@ -1,0 +1,123 @@
+"""The Telemetry stream: batches in, acknowledged cumulatively after their commit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from fleetwright.v1 import agent_service_pb2 as pb2
+
+from controlplane import failpoints
+from controlplane.clock import Clock, to_micros
+from controlplane.errors import InvalidArgument, ServiceError
+from controlplane.sessions.limits import SessionPolicy
+from controlplane.sessions.registry import Registry, Session, replaced
+from controlplane.sessions.writing import uncancel, write
+from controlplane.storage.writer import Writer
+from controlplane.telemetry.operations import StoreBatch
+from controlplane.telemetry.records import PointRecord
+from controlplane.telemetry.service import TelemetryService
+from controlplane.transport.context import current_caller
+
+if TYPE_CHECKING:
+    # A generic class only to the type checker.
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class TelemetryStreams:
+    """Serves the Telemetry stream of every agent of this process."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        writer: Writer,
+        telemetry: TelemetryService,
+        clock: Clock,
+        policy: SessionPolicy,
+    ) -> None:
+        self._registry = registry
+        self._writer = writer
+        self._telemetry = telemetry
+        self._clock = clock
+        self._policy = policy
+
+    async def serve(self, context: Context) -> None:
+        """Serve one stream; raises the ``ServiceError`` that ends it as refused."""
+        message = await context.read()
+        if message is grpc.aio.EOF or message.WhichOneof("message") != "open":
+            raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is open")
+        session = self._registry.live(current_caller().name, message.open.session_epoch)
+        stream = _Open()
+        if session.telemetry is not None:
+            session.telemetry.end(replaced(session.agent_id))
+        session.telemetry = stream
+        try:
+            await self._batches(context, session)
+        except asyncio.CancelledError:
+            if not stream.ended:
+                raise
+            uncancel()
+        finally:
+            stream.ended = True
+            if session.telemetry is stream:
+                session.telemetry = None
+        if stream.error is not None:
+            raise stream.error
+
+    async def _batches(self, context: Context, session: Session) -> None:
+        last = await self._telemetry.last_sequence(session.agent_id, session.journal_id)
+        opened = pb2.TelemetryOpened(last_sequence=last, budget=self._policy.telemetry_budget)
+        opened.linger.FromTimedelta(self._policy.linger)
+        await write(context, pb2.TelemetryResponse(opened=opened))
+        while True:
+            message = await context.read()
+            if message is grpc.aio.EOF:
+                return
+            if message.WhichOneof("message") != "batch":
+                raise InvalidArgument("PROTOCOL_VIOLATION", "message: open comes only once")
+            failpoints.hit("telemetry.after_receive")
+            stored = await self._writer.submit(self._operation(session, message.batch))
+            acknowledged = pb2.TelemetryAcknowledged(
+                last_sequence=stored.last_sequence, budget=self._policy.telemetry_budget
+            )
+            await write(context, pb2.TelemetryResponse(acknowledged=acknowledged))
+            failpoints.hit("telemetry.after_acknowledge")
+
+    def _operation(self, session: Session, batch: pb2.TelemetryBatch) -> StoreBatch:
+        if batch.journal_id != session.journal_id:
+            raise InvalidArgument(
+                "PROTOCOL_VIOLATION",
+                f"batch.journal_id: {batch.journal_id!r} is not the journal that Hello named; "
+                "say Hello again after a change of journal",
+            )
+        points = tuple(
+            PointRecord(
+                metric=point.metric,
+                time=point.time.ToMicroseconds(),
+                value=point.value,
+                attributes=tuple(sorted(point.attributes.items())),
+            )
+            for point in batch.points
+        )
+        now = to_micros(self._clock.now())
+        return StoreBatch(
+            session.agent_id, batch.journal_id, batch.first_sequence, batch.dropped, points, now
+        )
+
+
+class _Open:
+    """An open stream, as its session holds it."""
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self.ended = False
+        self.error: ServiceError | None = None
+
+    def end(self, error: ServiceError | None) -> None:
+        """End the stream soon; with ``error``, as refused."""
+        if not self.ended:
+            self.ended = True
+            self.error = error
+            if self._task is not None:
+                self._task.cancel()

@@ -1,0 +1,380 @@
+"""The Tasks stream: assignments out as credits allow, attempts and results in.
+
+Three parts share a stream. The reader takes messages and puts operations into the
+writer without waiting for each commit, at most ``results_under_way`` at once. The
+dispatcher leases work when there is some and the agent has credits. The sender
+writes what both have to say, in order. A result is acknowledged from the callback
+of its commit, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from fleetwright.v1 import agent_service_pb2 as pb2
+from fleetwright.v1 import work_pb2
+
+from controlplane import failpoints
+from controlplane.clock import Clock, to_micros
+from controlplane.errors import InvalidArgument, NotFound, ServiceError
+from controlplane.sessions.limits import SessionPolicy
+from controlplane.sessions.registry import Registry, Session, replaced
+from controlplane.sessions.writing import uncancel, write
+from controlplane.storage.writer import Operation, Writer
+from controlplane.tasks.operations import (
+    Accept,
+    Adopt,
+    AppendOutput,
+    Disposition,
+    Finish,
+    Lease,
+    Progress,
+)
+from controlplane.tasks.records import Assigned, Chunk
+from controlplane.tasks.rules import Acceptance, Outcome
+from controlplane.tasks.service import TasksService
+from controlplane.transport.context import current_caller
+from controlplane.transport.errors import to_status
+
+if TYPE_CHECKING:
+    # A generic class only to the type checker.
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+SUMMARY_BYTES = 4 << 10
+"""A result's detail above this is left out of lists and watches."""
+
+_log = structlog.get_logger(__name__)
+
+
+class WorkStreams:
+    """Serves the Tasks stream of every agent of this process."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        writer: Writer,
+        tasks: TasksService,
+        clock: Clock,
+        policy: SessionPolicy,
+    ) -> None:
+        self._registry = registry
+        self._writer = writer
+        self._tasks = tasks
+        self._clock = clock
+        self._policy = policy
+
+    async def serve(self, context: Context) -> None:
+        """Serve one stream; raises the ``ServiceError`` that ends it as refused."""
+        message = await context.read()
+        if message is grpc.aio.EOF or message.WhichOneof("message") != "open":
+            raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is open")
+        session = self._registry.live(current_caller().name, message.open.session_epoch)
+        stream = _WorkStream(context, session, self._writer, self._tasks, self._clock, self._policy)
+        if session.work is not None:
+            session.work.end(replaced(session.agent_id))
+        session.work = stream
+        session.announced = float("-inf")
+        try:
+            await stream.run(message.open)
+        finally:
+            if session.work is stream:
+                session.work = None
+                # What was handed out and not taken, or came while the stream was
+                # ending, would wait for the slow poll otherwise.
+                if stream.leaves_work:
+                    self._registry.wake_session(session)
+
+
+class _WorkStream:
+    def __init__(
+        self,
+        context: Context,
+        session: Session,
+        writer: Writer,
+        tasks: TasksService,
+        clock: Clock,
+        policy: SessionPolicy,
+    ) -> None:
+        self._context = context
+        self._session = session
+        self._agent_id = session.agent_id
+        self._writer = writer
+        self._tasks = tasks
+        self._clock = clock
+        self._policy = policy
+        self._credits = 0
+        self._woken = asyncio.Event()
+        self._look = False  # a wake-up came that no lease has answered
+        self._look_for_stops = False
+        self._outbox: asyncio.Queue[pb2.TasksResponse | None] = asyncio.Queue()
+        self._under_way = asyncio.Semaphore(policy.results_under_way)
+        self._untaken: set[str] = set()
+        self._stopping: set[str] = set()
+        self._failure: ServiceError | None = None
+        self._task = asyncio.current_task()
+        self._ended = False
+
+    @property
+    def leaves_work(self) -> bool:
+        """Whether the agent should come back at once."""
+        return bool(self._untaken) or self._look
+
+    def wake(self, *, stopping: bool = False) -> None:
+        """Look for work; with ``stopping``, for attempts to be stopped too."""
+        self._look = True
+        self._look_for_stops = self._look_for_stops or stopping
+        self._woken.set()
+
+    def end(self, error: ServiceError | None) -> None:
+        """End the stream soon; with ``error``, as refused."""
+        if not self._ended:
+            self._ended = True
+            self._failure = self._failure or error
+            if self._task is not None:
+                self._task.cancel()
+
+    async def run(self, opening: pb2.TasksOpen) -> None:
+        """Run the stream to its end."""
+        sender = asyncio.create_task(self._send())
+        dispatcher: asyncio.Task[None] | None = None
+        try:
+            await self._open(opening)
+            dispatcher = asyncio.create_task(self._dispatch())
+            for part in (sender, dispatcher):
+                part.add_done_callback(self._part_ended)
+            await self._receive()
+            await self._committed()
+        except asyncio.CancelledError:
+            if not self._ended:
+                raise
+            uncancel()
+        finally:
+            self._ended = True
+            await self._close(sender, dispatcher)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _close(self, sender: asyncio.Task[None], dispatcher: asyncio.Task[None] | None) -> None:
+        if dispatcher is not None:
+            dispatcher.cancel()
+        self._outbox.put_nowait(None)
+        parts = [sender] if dispatcher is None else [sender, dispatcher]
+        try:
+            await asyncio.gather(*parts, return_exceptions=True)
+        except asyncio.CancelledError:
+            sender.cancel()
+            raise
+
+    def _part_ended(self, part: asyncio.Task[None]) -> None:
+        if part.cancelled():
+            return
+        error = part.exception()
+        if error is None:
+            return
+        if not isinstance(error, ServiceError):
+            _log.error("a part of the stream failed", agent=self._agent_id, exc_info=error)
+        self.end(error if isinstance(error, ServiceError) else None)
+
+    async def _committed(self) -> None:
+        """Wait until the commit of everything that was read has been answered."""
+        for _ in range(self._policy.results_under_way):
+            await self._under_way.acquire()
+
+    # --- opening
+
+    async def _open(self, opening: pb2.TasksOpen) -> None:
+        now = self._now()
+        self._credits = min(opening.credits, self._policy.max_credits)
+        journal = tuple((entry.attempt_id, entry.finished) for entry in opening.journal)
+        adopting = await self._writer.enqueue(Adopt(self._agent_id, self._session.epoch, journal, now))
+        adopted = await adopting
+        opened = pb2.TasksOpened()
+        opened.linger.FromTimedelta(self._policy.linger)
+        self._say(pb2.TasksResponse(opened=opened))
+        for attempt_id in adopted.stop:
+            self._stop(attempt_id)
+        for assigned in adopted.resend:
+            self._assign(assigned)
+        self.wake()
+
+    # --- dispatching
+
+    async def _dispatch(self) -> None:
+        more = False
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            looked, self._look = self._look, False
+            if self._look_for_stops:
+                self._look_for_stops = False
+                for attempt_id in await self._tasks.cancellations(self._agent_id):
+                    self._stop(attempt_id)
+            if not (looked or more):
+                continue
+            if self._credits <= 0:
+                more = True
+                continue
+            limit = self._credits
+            # A lease must not be left behind by a cancellation between commit and
+            # assignment: it runs to its end, and what it got is remembered as untaken.
+            leased = await self._writer.submit(Lease(self._agent_id, self._session.epoch, limit, self._now()))
+            for assigned in leased:
+                self._assign(assigned)
+            more = len(leased) == limit
+            if more and self._credits > 0:
+                self._woken.set()
+
+    def _assign(self, assigned: Assigned) -> None:
+        self._credits -= 1
+        self._untaken.add(assigned.attempt_id)
+        assignment = pb2.Assignment(
+            attempt_id=assigned.attempt_id,
+            task=f"tasks/{assigned.task_id}",
+            number=assigned.number,
+            spec=work_pb2.TaskSpec.FromString(assigned.spec),
+            idempotent=assigned.idempotent,
+        )
+        assignment.run_limit.FromMicroseconds(assigned.run_limit)
+        self._say(pb2.TasksResponse(assignment=assignment))
+
+    def _stop(self, attempt_id: str) -> None:
+        if attempt_id not in self._stopping:
+            self._stopping.add(attempt_id)
+            self._say(pb2.TasksResponse(cancel=pb2.AttemptCancel(attempt_id=attempt_id)))
+
+    # --- sending
+
+    def _say(self, response: pb2.TasksResponse) -> None:
+        self._outbox.put_nowait(response)
+
+    async def _send(self) -> None:
+        while (response := await self._outbox.get()) is not None:
+            await write(self._context, response)
+            if response.HasField("result_acknowledged"):
+                failpoints.hit("results.after_acknowledge")
+
+    # --- receiving
+
+    async def _receive(self) -> None:
+        take: dict[str, Callable[[Any], Any]] = {
+            "accepted": self._accepted,
+            "progress": self._progress,
+            "chunk": self._chunk,
+            "finished": self._finished,
+            "credits": self._credits_added,
+        }
+        while True:
+            message = await self._context.read()
+            if message is grpc.aio.EOF:
+                return
+            kind = message.WhichOneof("message")
+            if kind not in take:
+                raise InvalidArgument("PROTOCOL_VIOLATION", "message: open comes only once")
+            await take[kind](getattr(message, kind))
+
+    async def _accepted(self, accepted: pb2.AttemptAccepted) -> None:
+        self._untaken.discard(accepted.attempt_id)
+        attempt_id = accepted.attempt_id
+
+        def answer(acceptance: Acceptance) -> None:
+            if acceptance is Acceptance.STOP:
+                self._stop(attempt_id)
+
+        await self._put(Accept(self._agent_id, attempt_id, self._now()), answer, attempt_id)
+
+    async def _progress(self, progress: pb2.AttemptProgress) -> None:
+        operation = Progress(
+            self._agent_id, progress.attempt_id, progress.percent, progress.message, self._now()
+        )
+        await self._put(operation, lambda _: None, progress.attempt_id)
+
+    async def _chunk(self, chunk: pb2.OutputChunk) -> None:
+        operation = AppendOutput(
+            self._agent_id, chunk.attempt_id, Chunk(int(chunk.stream), chunk.offset, chunk.data)
+        )
+        await self._put(operation, lambda _: None, chunk.attempt_id)
+
+    async def _finished(self, finished: pb2.AttemptFinished) -> None:
+        failpoints.hit("results.after_receive")
+        self._untaken.discard(finished.attempt_id)
+        attempt_id, result = finished.attempt_id, finished.result
+        wire = result.SerializeToString(deterministic=True)
+        operation = Finish(
+            self._agent_id,
+            attempt_id,
+            Outcome(int(result.outcome)),
+            result.reason,
+            wire,
+            _summary(result, wire),
+            self._now(),
+        )
+
+        def answer(disposition: Disposition) -> None:
+            self._acknowledge(
+                attempt_id,
+                pb2.RESULT_DISPOSITION_COMMITTED
+                if disposition is Disposition.COMMITTED
+                else pb2.RESULT_DISPOSITION_DUPLICATE,
+            )
+
+        await self._put(operation, answer, attempt_id)
+
+    async def _credits_added(self, added: pb2.CreditsAdded) -> None:
+        self._credits = min(self._credits + added.credits, self._policy.max_credits)
+        self._woken.set()
+
+    def _acknowledge(
+        self, attempt_id: str, disposition: pb2.ResultDisposition.ValueType, error: ServiceError | None = None
+    ) -> None:
+        acknowledged = pb2.ResultAcknowledged(attempt_id=attempt_id, disposition=disposition)
+        if error is not None:
+            acknowledged.error.CopyFrom(to_status(error))
+        self._say(pb2.TasksResponse(result_acknowledged=acknowledged))
+
+    async def _put(self, operation: Operation[Any], answer: Callable[[Any], None], attempt_id: str) -> None:
+        """Put an operation into the writer and answer from the callback of its commit."""
+        await self._under_way.acquire()
+        try:
+            future = await self._writer.enqueue(operation)
+        except BaseException:
+            self._under_way.release()
+            raise
+
+        def done(ended: asyncio.Future[Any]) -> None:
+            self._under_way.release()
+            if ended.cancelled():
+                return
+            error = ended.exception()
+            if error is None:
+                answer(ended.result())
+            elif isinstance(error, NotFound):
+                self._reject(operation, attempt_id, error)
+            else:
+                # Not durable: the agent keeps it and sends it again on the next stream.
+                self.end(error if isinstance(error, ServiceError) else None)
+
+        future.add_done_callback(done)
+
+    def _reject(self, operation: Operation[Any], attempt_id: str, error: NotFound) -> None:
+        """Answer what concerns an attempt that is not this agent's; the stream lives on."""
+        if isinstance(operation, Finish):
+            self._acknowledge(attempt_id, pb2.RESULT_DISPOSITION_REJECTED, error)
+        elif isinstance(operation, Accept):
+            self._stop(attempt_id)
+
+    def _now(self) -> int:
+        return to_micros(self._clock.now())
+
+
+def _summary(result: work_pb2.AttemptResult, wire: bytes) -> bytes:
+    detail = result.WhichOneof("detail")
+    if detail is None or len(wire) <= SUMMARY_BYTES:
+        return wire
+    short = work_pb2.AttemptResult()
+    short.CopyFrom(result)
+    short.ClearField(detail)
+    return short.SerializeToString(deterministic=True)
