@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import random
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
 
 from agent_sim.host import Host
+from agent_sim.protocol.attempts import Attempts
+from agent_sim.protocol.backoff import Backoff
 from agent_sim.protocol.clock import Clock
 from agent_sim.protocol.config import AgentConfig
-from agent_sim.protocol.identity import IdentityStore
+from agent_sim.protocol.connection import ServerAddresses, agent_channel
+from agent_sim.protocol.context import EngineContext
+from agent_sim.protocol.credentials import IdentityInUse
+from agent_sim.protocol.endings import Cause, Ending
+from agent_sim.protocol.errors import AgentError, ProtocolVersionError, SessionReplacedError
+from agent_sim.protocol.identity import AgentIdentity, IdentityStore
 from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.observer import Observer
+from agent_sim.protocol.renewal import RenewalTimer, request_certificate
+from agent_sim.protocol.session import Session
+from agent_sim.protocol.telemetry import Sampler
+
+log = logging.getLogger(__name__)
+
+_GOODBYE = "stopped in order"
+
+
+@dataclass(frozen=True)
+class _Successor:
+    """A session that took over, while the former one ends."""
+
+    session: Session
+    running: asyncio.Task[Ending]
+    former_channel: grpc.aio.Channel | None
 
 
 class Agent:
-    """One agent on one host. Several may share a process and its event loop."""
+    """One agent on one host. Several may share a process and its event loop.
+
+    Make it inside the event loop that runs it, and run it once. It holds one
+    session, and two for the moment in which a renewed certificate takes over:
+    the new one is welcomed before the old one is let go.
+    """
 
     def __init__(
         self,
@@ -26,13 +61,185 @@ class Agent:
         rng: random.Random,
         observer: Observer | None = None,
     ) -> None:
-        self._config = config
+        self._context = EngineContext(config, host, journal, clock, rng, observer or Observer(), self._fail)
+        self._attempts = Attempts(self._context)
+        self._sampler = Sampler(self._context)
+        self._renewal = RenewalTimer(self._context, self._renew)
+        self._backoff = Backoff(config.backoff_base, config.backoff_cap, config.stable_after, rng)
+        self._identity = IdentityInUse(identities, clock, config.identity_tries)
+        self._addresses: ServerAddresses | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._session: Session | None = None
+        self._successor: _Successor | None = None
+        self._stopping = asyncio.Event()
+        self._error: AgentError | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hold the session, do the work and renew the certificate until ``stop`` is set.
 
         Returns after an orderly leave, with no task of its own left; the journal
-        stays open and is the caller's to close. Raises EnrollmentRequiredError,
-        SessionReplacedError, ProtocolVersionError, IdentityError or JournalError.
+        stays open and is the caller's to close. Cancelling it is the hard way
+        out: nothing is said to the server or to the journal, as if the process had
+        ended. Raises EnrollmentRequiredError, SessionReplacedError,
+        ProtocolVersionError, IdentityError or JournalError.
         """
-        raise NotImplementedError
+        identity = self._identity.begin()
+        self._addresses = ServerAddresses(self._context.config.addresses or identity.agent_addresses)
+        self._attempts.resume()
+        stopper = asyncio.get_running_loop().create_task(self._stop_when(stop))
+        try:
+            await self._serve()
+        finally:
+            stopper.cancel()
+            await self._clean_up(stopper)
+        if self._error is not None:
+            raise self._error
+
+    async def _stop_when(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._stopping.set()
+        await self._attempts.stop()
+        for session in self._sessions():
+            session.end(Ending(Cause.STOPPED), _GOODBYE)
+
+    def _sessions(self) -> list[Session]:
+        sessions = [self._session] if self._session is not None else []
+        return sessions + ([self._successor.session] if self._successor is not None else [])
+
+    def _fail(self, error: AgentError) -> None:
+        if self._error is None:
+            self._error = error
+        self._stopping.set()
+        for session in self._sessions():
+            session.end(Ending(Cause.STOPPED), str(error))
+
+    async def _serve(self) -> None:
+        while not self._stopping.is_set():
+            session = self._session = self._open_session()
+            ending = await self._hold(session.run())
+            if self._stopping.is_set():
+                return
+            await self._recover(ending)
+
+    async def _hold(self, running: Awaitable[Ending]) -> Ending:
+        """Hold a session and those that supersede it, and return how the last one ended."""
+        while True:
+            ending = await running
+            if (renewing := self._renewal.task) is not None and not self._stopping.is_set():
+                # The old session is gone, the new one is on its way: it decides.
+                await asyncio.wait({renewing})
+            if self._successor is None:
+                return ending
+            successor, self._successor = self._successor, None
+            self._session, running = successor.session, successor.running
+            if successor.former_channel is not None:
+                await successor.former_channel.close()
+
+    def _open_session(self) -> Session:
+        assert self._addresses is not None  # noqa: S101 - run() has set it
+        if self._channel is None:
+            identity = self._identity.current
+            proxy = self._context.config.http_proxy
+            self._channel = agent_channel(self._addresses.current, identity, proxy)
+        return Session(self._context, self._attempts, self._sampler, self._channel, self._on_welcome)
+
+    def _on_welcome(self, session: Session) -> None:
+        self._backoff.connected(self._context.clock.monotonic())
+        if session is self._session:
+            self._welcomed_with(self._identity.current)
+
+    def _welcomed_with(self, identity: AgentIdentity) -> None:
+        promoted = self._identity.accepted(identity)
+        if promoted:
+            self._context.observer.renewed(identity.not_after.isoformat())
+        self._renewal.watch(identity)
+
+    async def _recover(self, ending: Ending) -> None:
+        """Decide what follows from the end of a session, and wait until it is time. Raises AgentError."""
+        log.info("session ended: %s", ending.name)
+        failure = ending.failure
+        if failure is not None and ending.cause is Cause.FAILED:
+            self._context.observer.failed(failure.name, failure.message)
+        if ending.replaced:
+            raise SessionReplacedError(
+                "another process took over with this agent's identity: find the copy, or enrol this one anew"
+            )
+        if failure is not None and failure.reason == "PROTOCOL_VERSION_UNSUPPORTED":
+            raise ProtocolVersionError(f"the server refused this agent's protocol version: {failure.message}")
+        delay = self._backoff.next_delay(self._context.clock.monotonic())
+        if failure is not None and self._identity.refused(failure):
+            await self._drop_channel()
+        elif not ending.keeps_channel:
+            await self._drop_channel()
+            if ending.cause is not Cause.RECONNECT and self._addresses is not None:
+                self._addresses.advance()
+        await self._pause(self._wait_for(ending, delay))
+
+    def _wait_for(self, ending: Ending, delay: timedelta) -> timedelta:
+        told = ending.failure.retry_after if ending.failure is not None else None
+        if ending.cause is Cause.RECONNECT:
+            told = ending.after
+        if told is None:
+            return delay
+        return timedelta(seconds=self._context.jittered(told.total_seconds()))
+
+    async def _pause(self, delay: timedelta) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), delay.total_seconds())
+
+    async def _renew(self) -> bool:
+        """Get the next certificate and let its session take over. True where it did."""
+        session = self._session
+        if session is None or not session.welcomed or self._stopping.is_set():
+            return False
+        identity = await request_certificate(self._context, session.stub, self._identity.current)
+        if identity is None:
+            return False
+        self._identity.store_next(identity)
+        return await self._hand_over(session, identity)
+
+    async def _hand_over(self, old: Session, identity: AgentIdentity) -> bool:
+        """Make before break: the new session is welcomed before the old one is let go."""
+        assert self._addresses is not None  # noqa: S101 - run() has set it
+        channel = agent_channel(self._addresses.current, identity, self._context.config.http_proxy)
+        welcome = asyncio.Event()
+        new = Session(self._context, self._attempts, self._sampler, channel, lambda _: welcome.set())
+        running = asyncio.get_running_loop().create_task(new.run())
+        waiter = asyncio.get_running_loop().create_task(welcome.wait())
+        try:
+            await asyncio.wait({running, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            raise
+        finally:
+            waiter.cancel()
+            if not welcome.is_set():
+                await channel.close()
+        if not welcome.is_set():
+            failure = running.result().failure
+            if failure is not None and failure.refuses_identity:
+                self._identity.discard_next()
+            return False
+        former, self._channel = self._channel, channel
+        self._successor = _Successor(new, running, former)
+        self._welcomed_with(identity)
+        old.end(Ending(Cause.SUPERSEDED), None)
+        return True
+
+    async def _drop_channel(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def _clean_up(self, stopper: asyncio.Task[None]) -> None:
+        await asyncio.gather(stopper, return_exceptions=True)
+        await self._renewal.stop()
+        await self._sampler.stop()
+        if self._successor is not None:
+            self._successor.running.cancel()
+            await asyncio.gather(self._successor.running, return_exceptions=True)
+            if self._successor.former_channel is not None:
+                await self._successor.former_channel.close()
+        await self._attempts.abandon()
+        await self._drop_channel()

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import grpc
+
 from agent_sim.protocol.backoff import Backoff
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
@@ -70,18 +72,25 @@ class OnDemand:
     async def _once(self) -> None:
         clock = self._context.clock
         self._backoff.connected(clock.monotonic())
+        failure = Failure(grpc.StatusCode.OK)
         try:
             await self._serve()
-            return
+            if not self._wanted:
+                return
         except StreamFailedError as error:
             failure = error.failure
         if self._closed:
             return
+        if failure.code is not grpc.StatusCode.OK and not self._goes_on_after(failure):
+            return
+        # After a clean end too: a server that ends every stream at once must not be hammered.
+        self._wanted = True
+        delay = self._backoff.next_delay(clock.monotonic())
+        await asyncio.sleep((failure.retry_after or delay).total_seconds())
+
+    def _goes_on_after(self, failure: Failure) -> bool:
         self._context.observer.failed(failure.name, failure.message)
         if failure.session_stale or failure.refuses_identity:
             self._closed = True
             self._on_stale(failure)
-            return
-        self._wanted = True
-        delay = self._backoff.next_delay(clock.monotonic())
-        await asyncio.sleep((failure.retry_after or delay).total_seconds())
+        return not self._closed

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent_sim.protocol.config import PROTOCOL_VERSION
@@ -14,6 +15,8 @@ from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.endings import Cause, Ending
 from agent_sim.protocol.streams import Outlet, StreamFailedError, read
 
+_DEFAULT_INTERVAL = 15.0
+"""Seconds between beats where the server sets none."""
 _HeartbeatOutlet = Outlet[agent_service_pb2.HeartbeatRequest]
 
 
@@ -37,18 +40,21 @@ class Lifeline:
         self._on_work = on_work
         self._on_reconnect = on_reconnect
         self._call = stub.Heartbeat()
-        self._outlet: _HeartbeatOutlet = Outlet(self._call)
+        self._outlet: _DEFAULT_INTERVAL = 15.0
+"""Seconds between beats where the server sets none."""
+_HeartbeatOutlet = Outlet(self._call)
         self._interval = 0.0
         self._sequence = 0
         self._sent_at: dict[int, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._guard: asyncio.TimerHandle | None = None
+        self._leaving = False
         self._unanswered = False
 
     async def hold(self) -> Ending:
         """Hold the stream until it ends, and return how it ended. Raises JournalError."""
         try:
-            if not await self._begin():
-                return Ending(Cause.CLOSED)
+            await self._begin()
             while (message := await read(self._call)) is not None:
                 self._hear(message)
             return Ending(Cause.CLOSED)
@@ -59,34 +65,35 @@ class Lifeline:
                 return Ending(Cause.UNANSWERED)
             return Ending(Cause.FAILED, error.failure)
         finally:
-            self._cancel_timer()
-            self._outlet.half_close()
+            self._leaving = True
+            self._cancel_timers()
             if not self._call.done():
                 self._call.cancel()
 
     def leave(self, goodbye: str | None, grace: timedelta) -> None:
         """End the stream in order: Goodbye where a reason is given, half-close, cancel after ``grace``."""
-        self._cancel_timer()
+        self._leaving = True
+        self._cancel_timers()
         if goodbye is not None:
             message = agent_service_pb2.Goodbye(reason=goodbye[:256])
             self._outlet.send(agent_service_pb2.HeartbeatRequest(goodbye=message))
         self._outlet.half_close()
-        self._timer = asyncio.get_running_loop().call_later(grace.total_seconds(), self._call.cancel)
+        self._guard = asyncio.get_running_loop().call_later(grace.total_seconds(), self._call.cancel)
 
-    async def _begin(self) -> bool:
+    async def _begin(self) -> None:
         self._outlet.send(agent_service_pb2.HeartbeatRequest(hello=self._hello()))
         async with asyncio.timeout(self._context.config.welcome_timeout.total_seconds()):
             message = await read(self._call)
-        if message is None or message.WhichOneof("message") == "reconnect":
+        if message is None or not message.HasField("welcome"):
+            # Ended, or sent away at the door: what follows until the end says nothing more.
             if message is not None:
                 self._hear(message)
-            return False
+            return
         welcome = message.welcome
         await self._context.journal.store_nonce(welcome.next_nonce)
-        self._interval = max(0.001, welcome.heartbeat_interval.ToTimedelta().total_seconds())
+        self._interval = _seconds(welcome.heartbeat_interval)
         self._schedule_beat()
         self._on_welcome(welcome)
-        return True
 
     def _hello(self) -> agent_service_pb2.Hello:
         context = self._context
@@ -125,9 +132,11 @@ class Lifeline:
         for sequence in [one for one in self._sent_at if one < answer.sequence]:
             del self._sent_at[sequence]
         if answer.HasField("heartbeat_interval"):
-            self._interval = max(0.001, answer.heartbeat_interval.ToTimedelta().total_seconds())
+            self._interval = _seconds(answer.heartbeat_interval)
 
     def _schedule_beat(self) -> None:
+        if self._leaving:
+            return
         delay = self._context.jittered(self._interval)
         self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
 
@@ -146,7 +155,12 @@ class Lifeline:
         self._outlet.send(agent_service_pb2.HeartbeatRequest(beat=beat))
         self._schedule_beat()
 
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _cancel_timers(self) -> None:
+        for timer in (self._timer, self._guard):
+            if timer is not None:
+                timer.cancel()
+
+
+def _seconds(interval: Duration) -> float:
+    """Return a beat's interval; a server that sets none means the default."""
+    return interval.ToTimedelta().total_seconds() or _DEFAULT_INTERVAL

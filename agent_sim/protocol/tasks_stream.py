@@ -59,6 +59,7 @@ class TasksStream:
         self._news: dict[str, None] = {}
         self._controls: deque[agent_service_pb2.TasksRequest] = deque()
         self._pump: asyncio.Task[None] | None = None
+        self._unacknowledged: set[str] = set()
         self._granted = 0
         self._linger: float | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
@@ -110,7 +111,7 @@ class TasksStream:
             return
         idle = not self._news and not self._controls and self._pump is None
         if self._finishing:
-            if idle and not self._results_wait():
+            if idle and not self._unacknowledged:
                 self._half_close()
             return
         self._grant()
@@ -161,6 +162,7 @@ class TasksStream:
             failure = failure_of_status(answer.error)
             log.warning("result of attempt %s rejected: %s", answer.attempt_id, failure.name)
         self._reports.pop(answer.attempt_id, None)
+        self._unacknowledged.discard(answer.attempt_id)
         self._context.observer.result_acknowledged(answer.attempt_id, name)
         if self._context.journal.state(answer.attempt_id) is AttemptState.FINISHED:
             self._attempts.acknowledge(answer.attempt_id)
@@ -182,9 +184,6 @@ class TasksStream:
             credits_added = agent_service_pb2.CreditsAdded(credits=free)
             self._controls.append(agent_service_pb2.TasksRequest(credits=credits_added))
             self._wake()
-
-    def _results_wait(self) -> bool:
-        return any(entry.state is AttemptState.FINISHED for entry in self._context.journal.entries())
 
     def _half_close(self) -> None:
         self.closing = True
@@ -273,5 +272,6 @@ class TasksStream:
             result = await self._context.journal.result(attempt_id)
         except KeyError:
             return  # Acknowledged meanwhile.
+        self._unacknowledged.add(attempt_id)
         finished = agent_service_pb2.AttemptFinished(attempt_id=attempt_id, result=result)
         await self._call.write(agent_service_pb2.TasksRequest(finished=finished))

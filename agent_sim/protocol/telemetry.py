@@ -17,6 +17,8 @@ from agent_sim.protocol.telemetry_stream import TelemetryStream
 
 log = logging.getLogger(__name__)
 
+_DEFAULT_INTERVAL = 60.0
+"""Seconds between samplings where the server sets none."""
 _FIRST_SAMPLE_WITHIN = 5.0
 """Seconds: a fleet that starts at one moment does not report at one moment."""
 
@@ -34,7 +36,7 @@ class Sampler:
     def set_interval(self, interval: timedelta) -> None:
         """Measure so often from now on; the first call begins."""
         begun = self._interval is not None
-        self._interval = max(0.001, interval.total_seconds())
+        self._interval = interval.total_seconds() or _DEFAULT_INTERVAL
         if not begun:
             self._schedule(self._context.rng.uniform(0.0, min(self._interval, _FIRST_SAMPLE_WITHIN)))
 

@@ -82,6 +82,9 @@ class TelemetryStream:
             self.closing = True
         finally:
             self._sender = None
+        if self._more:
+            # The answer came before this task had ended.
+            self.points_wait()
 
     async def _hear(self, message: agent_service_pb2.TelemetryResponse) -> None:
         if message.HasField("opened"):
