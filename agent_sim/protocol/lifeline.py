@@ -40,9 +40,7 @@ class Lifeline:
         self._on_work = on_work
         self._on_reconnect = on_reconnect
         self._call = stub.Heartbeat()
-        self._outlet: _DEFAULT_INTERVAL = 15.0
-"""Seconds between beats where the server sets none."""
-_HeartbeatOutlet = Outlet(self._call)
+        self._outlet: _HeartbeatOutlet = Outlet(self._call)
         self._interval = 0.0
         self._sequence = 0
         self._sent_at: dict[int, float] = {}
