@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 from controlplane.agents.rules import Presence, PresenceReason
+from controlplane.storage.watching import Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +91,10 @@ class AgentRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchedAgent:
-    """An agent as a watch reads it. ``agent`` is None where it is deleted or does not match."""
-
-    agent_id: str
-    revision: int
-    agent: AgentRecord | None
-
-
-class ChangeType(IntEnum):
-    """The contract's ``ChangeType``, with its numbers."""
-
-    EXISTING = 1
-    CHANGED = 2
-    REMOVED = 3
-    SYNCED = 4
-
-
-@dataclass(frozen=True, slots=True)
 class AgentChange:
     """What a watch reports. ``agent`` is None in REMOVED and SYNCED, ``agent_id`` empty in SYNCED."""
 
-    change_type: ChangeType
+    change: Change
     agent_id: str
     agent: AgentRecord | None
     resume_token: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 
 import structlog
@@ -21,13 +22,13 @@ from controlplane.agents.rules import Editable, HealthLimits, Presence, Presence
 from controlplane.agents.store import presence, reading, registry, selecting
 from controlplane.agents.store.reading import Connection
 from controlplane.agents.store.selecting import Selector
-from controlplane.agents.watches import AgentWatch
 from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import Aborted, AlreadyExists, NotFound, invalid
 from controlplane.filtering import PageToken, digest_of_request
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.storage.watching import Change, Cursor, Seen, watch
 from controlplane.wakeups import WakeUps
 
 __all__ = [
@@ -50,6 +51,7 @@ OnDelete = Callable[[UnitOfWork, str, datetime], Awaitable[int]]
 """Takes part in the transaction that deletes an agent; returns how many tasks it cancelled."""
 
 _PAGES = "agents"
+_WATCH = "agents.watch"
 _MICROSECOND = timedelta(microseconds=1)
 
 _log = structlog.get_logger(__name__)
@@ -188,13 +190,32 @@ class AgentsService:
             action(agent_id)
         return cancelled
 
-    def watch(self, *, filter_text: str, resume_token: str) -> AsyncGenerator[AgentChange, None]:
+    async def watch(self, *, filter_text: str, resume_token: str) -> AsyncGenerator[AgentChange, None]:
         """Yield the agents that match a filter, then SYNCED, then changes in the order of commits.
 
-        After a ``resume_token``, yields what came after it. Ends when the consumer closes it. Raises
-        ``InvalidArgument`` FILTER_INVALID and PAGE_TOKEN_INVALID at the first step.
+        With a ``resume_token``, yields only what changed after it. Ends when the consumer
+        closes it. Raises ``InvalidArgument`` FILTER_INVALID and PAGE_TOKEN_INVALID at the
+        first step.
         """
-        return AgentWatch(self._database, self._wakeups, self._secret, filter_text).changes(resume_token)
+        request = digest_of_request({"filter": filter_text})
+        resume = self._cursor(resume_token, request) if resume_token else None
+
+        async def read(after: Cursor, limit: int) -> Sequence[Seen[AgentRecord | None]]:
+            async with self._database.reading() as connection:
+                return await reading.watched(connection, filter_text, after, limit)
+
+        async with aclosing(watch(self._wakeups, TOPIC, resume, read)) as changes:
+            async for change, agent, cursor in changes:
+                token = PageToken(_WATCH, request, cursor).encode(self._secret)
+                agent_id = "" if change is Change.SYNCED else cursor[1]
+                yield AgentChange(change, agent_id, agent, token)
+
+    def _cursor(self, text: str, request: bytes) -> Cursor:
+        token = PageToken.decode(
+            text, kind=_WATCH, request=request, secret=self._secret, field="resume_token"
+        )
+        revision, agent_id = token.key
+        return int(revision), str(agent_id)
 
     async def record_beats(self, last_seen: Mapping[str, int]) -> None:
         """Move the last-seen times of many agents forward, in microseconds; watchers are not told."""

@@ -9,12 +9,11 @@ from typing import TypeAlias
 from sqlalchemy import RowMapping, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from controlplane.agents.records import AgentRecord, HostRecord, WatchedAgent
+from controlplane.agents.records import AgentRecord, HostRecord
 from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.agents.store.selecting import alive, matching
 from controlplane.agents.store.tables import agent_labels, agents
-from controlplane.storage.schema import commit_counter
-from controlplane.storage.watching import Cursor
+from controlplane.storage.watching import Cursor, Seen
 
 Connection: TypeAlias = AsyncConnection
 """What other modules call a connection: it comes out of ``Database.reading`` or a unit of work."""
@@ -58,18 +57,12 @@ async def counts(connection: AsyncConnection) -> Mapping[Presence, int]:
     return {presence: found.get(presence, 0) for presence in Presence}
 
 
-async def last_revision(connection: AsyncConnection) -> int:
-    """Return the number of the last transaction that this snapshot sees."""
-    return int((await connection.execute(select(commit_counter.c.value))).scalar_one())
-
-
 async def watched(
-    connection: AsyncConnection, text: str, after: Cursor, began: int, limit: int
-) -> Sequence[WatchedAgent]:
+    connection: AsyncConnection, text: str, after: Cursor, limit: int
+) -> Sequence[Seen[AgentRecord | None]]:
     """Return at most ``limit`` agents above the cursor in the order of commits.
 
-    Agents that do not match, or are deleted, come only if they changed after revision
-    ``began``: before it, no one was told of them.
+    Of one that is deleted or does not match, only the place is returned.
     """
     matches = case((and_(alive(), matching(text)), 1), else_=0)
     revision, agent_id = after
@@ -78,14 +71,21 @@ async def watched(
     )
     statement = (
         select(*_SHOWN, matches.label("matches"))
-        .where(agents.c.revision >= revision, above, or_(matches == 1, agents.c.revision > began))
+        .where(agents.c.revision >= revision, above)
         .order_by(agents.c.revision, agents.c.agent_id)
         .limit(limit)
     )
     rows = (await connection.execute(statement)).mappings().all()
     records = await _records(connection, [row for row in rows if row["matches"]])
     found = {record.agent_id: record for record in records}
-    return [WatchedAgent(row["agent_id"], row["revision"], found.get(row["agent_id"])) for row in rows]
+    return [
+        Seen(
+            row=found.get(row["agent_id"]),
+            cursor=(row["revision"], row["agent_id"]),
+            matches=bool(row["matches"]),
+        )
+        for row in rows
+    ]
 
 
 async def labels_of(connection: AsyncConnection, agent_ids: Sequence[str]) -> Mapping[str, dict[str, str]]:

@@ -1,0 +1,147 @@
+"""AgentRegistryService of the contract: proto in, service, proto out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from fleetwright.v1 import agent_registry_service_pb2 as pb2
+from fleetwright.v1 import agent_registry_service_pb2_grpc as pb2_grpc
+from fleetwright.v1 import work_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from controlplane.agents.records import AgentChange, AgentRecord, HostRecord
+from controlplane.agents.rules import Editable
+from controlplane.agents.service import AgentsService
+from controlplane.errors import invalid
+from controlplane.transport.context import current_caller
+
+if TYPE_CHECKING:
+    # A generic class only to the type checker.
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_NAME = re.compile(r"agents/([a-z0-9-]{1,63})")
+
+
+class AgentRegistryHandler(pb2_grpc.AgentRegistryServiceServicer):
+    """Serves AgentRegistryService."""
+
+    def __init__(self, agents: AgentsService) -> None:
+        self._agents = agents
+
+    async def GetAgent(self, request: pb2.GetAgentRequest, context: Context) -> pb2.GetAgentResponse:
+        """Read one agent."""
+        agent = await self._agents.get(_agent_id(request.name, "name"))
+        return pb2.GetAgentResponse(agent=agent_message(agent))
+
+    async def ListAgents(self, request: pb2.ListAgentsRequest, context: Context) -> pb2.ListAgentsResponse:
+        """Read a page of agents."""
+        page = await self._agents.list(
+            page_size=request.page_size, page_token=request.page_token, filter_text=request.filter
+        )
+        return pb2.ListAgentsResponse(
+            agents=[agent_message(agent) for agent in page.agents],
+            next_page_token=page.next_page_token,
+            total_size=page.total_size,
+        )
+
+    async def UpdateAgent(self, request: pb2.UpdateAgentRequest, context: Context) -> pb2.UpdateAgentResponse:
+        """Change labels and notes."""
+        agent = await self._agents.update(
+            _agent_id(request.agent.name, "agent.name"),
+            paths=list(request.update_mask.paths),
+            sent=Editable(labels=dict(request.agent.labels), notes=request.agent.notes),
+            etag=request.agent.etag,
+            caller=current_caller(),
+        )
+        return pb2.UpdateAgentResponse(agent=agent_message(agent))
+
+    async def DeleteAgent(self, request: pb2.DeleteAgentRequest, context: Context) -> pb2.DeleteAgentResponse:
+        """Delete an agent and what hangs on it."""
+        cancelled = await self._agents.delete(
+            _agent_id(request.name, "name"), etag=request.etag, caller=current_caller()
+        )
+        return pb2.DeleteAgentResponse(cancelled_tasks=cancelled)
+
+    async def WatchAgents(
+        self, request: pb2.WatchAgentsRequest, context: Context
+    ) -> AsyncIterator[pb2.WatchAgentsResponse]:
+        """Send what matches, then what changes, until the caller leaves."""
+        changes = self._agents.watch(filter_text=request.filter, resume_token=request.resume_token)
+        async with aclosing(changes):
+            async for change in changes:
+                yield _change_message(change)
+
+
+def agent_message(agent: AgentRecord) -> pb2.Agent:
+    """Return the contract's form of an agent."""
+    return pb2.Agent(
+        name=f"agents/{agent.agent_id}",
+        agent_id=agent.agent_id,
+        labels=agent.labels,
+        notes=agent.notes,
+        presence=pb2.Presence.ValueType(int(agent.presence)),
+        presence_time=_timestamp(agent.presence_time),
+        presence_reason=pb2.PresenceReason.ValueType(int(agent.presence_reason)),
+        presence_detail=agent.presence_detail,
+        last_seen_time=_timestamp(agent.last_seen_time),
+        host=_host(agent.host),
+        agent_version=agent.agent_version,
+        task_kinds=agent.task_kinds,
+        inventory_digest=agent.inventory_digest,
+        clock_offset=_duration(agent.clock_offset),
+        session_epoch=agent.session_epoch,
+        suspected_clone=agent.suspected_clone,
+        certificate_expire_time=_timestamp(agent.certificate_expire_time),
+        enroll_time=_timestamp(agent.enroll_time),
+        update_time=_timestamp(agent.update_time),
+        etag=agent.etag,
+    )
+
+
+def _change_message(change: AgentChange) -> pb2.WatchAgentsResponse:
+    message = pb2.WatchAgentsResponse(
+        change_type=pb2.ChangeType.ValueType(change.change.value), resume_token=change.resume_token
+    )
+    if change.agent is not None:
+        message.agent.CopyFrom(agent_message(change.agent))
+    elif change.agent_id:
+        message.agent.name = f"agents/{change.agent_id}"
+        message.agent.agent_id = change.agent_id
+    return message
+
+
+def _host(host: HostRecord) -> work_pb2.HostFacts:
+    return work_pb2.HostFacts(
+        hostname=host.hostname,
+        os_family=host.os_family,
+        os_name=host.os_name,
+        os_version=host.os_version,
+        kernel_version=host.kernel_version,
+        architecture=host.architecture,
+    )
+
+
+def _agent_id(name: str, field: str) -> str:
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise invalid(field, f"{name[:80]!r} is not of the form agents/<agent id>")
+    return found[1]
+
+
+def _timestamp(micros: int | None) -> Timestamp | None:
+    if micros is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromMicroseconds(micros)
+    return stamp
+
+
+def _duration(micros: int) -> Duration:
+    duration = Duration()
+    duration.FromMicroseconds(micros)
+    return duration
