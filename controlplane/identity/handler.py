@@ -18,6 +18,7 @@ from controlplane.agents.service import HostRecord
 from controlplane.clock import Clock, to_micros
 from controlplane.identity.records import Issued, TokenRecord
 from controlplane.identity.service import IdentityService
+from controlplane.identity.tokens import EnrollmentTokens
 from controlplane.transport.context import current_caller
 
 _COLLECTION = "enrollmentTokens/"
@@ -48,15 +49,15 @@ class EnrollmentServicer(enrollment_service_pb2_grpc.EnrollmentServiceServicer):
 class EnrollmentTokenServicer(enrollment_token_service_pb2_grpc.EnrollmentTokenServiceServicer):
     """Lets administrators say who may enrol."""
 
-    def __init__(self, service: IdentityService, clock: Clock) -> None:
-        self._service = service
+    def __init__(self, tokens: EnrollmentTokens, clock: Clock) -> None:
+        self._tokens = tokens
         self._clock = clock
 
     async def CreateEnrollmentToken(
         self, request: enrollment_token_service_pb2.CreateEnrollmentTokenRequest, context: Context
     ) -> enrollment_token_service_pb2.CreateEnrollmentTokenResponse:
         """Make a token and show its secret this once."""
-        made = await self._service.create_token(
+        made = await self._tokens.create(
             current_caller(),
             description=request.description,
             ttl=_duration(request),
@@ -72,7 +73,7 @@ class EnrollmentTokenServicer(enrollment_token_service_pb2_grpc.EnrollmentTokenS
         self, request: enrollment_token_service_pb2.ListEnrollmentTokensRequest, context: Context
     ) -> enrollment_token_service_pb2.ListEnrollmentTokensResponse:
         """Read a page of tokens, newest first."""
-        page = await self._service.list_tokens(page_size=request.page_size, page_token=request.page_token)
+        page = await self._tokens.list(page_size=request.page_size, page_token=request.page_token)
         return enrollment_token_service_pb2.ListEnrollmentTokensResponse(
             tokens=[self._token(token) for token in page.tokens], next_page_token=page.next_page_token
         )
@@ -81,7 +82,7 @@ class EnrollmentTokenServicer(enrollment_token_service_pb2_grpc.EnrollmentTokenS
         self, request: enrollment_token_service_pb2.RevokeEnrollmentTokenRequest, context: Context
     ) -> enrollment_token_service_pb2.RevokeEnrollmentTokenResponse:
         """End a token at once."""
-        token = await self._service.revoke_token(current_caller(), request.name.removeprefix(_COLLECTION))
+        token = await self._tokens.revoke(current_caller(), request.name.removeprefix(_COLLECTION))
         return enrollment_token_service_pb2.RevokeEnrollmentTokenResponse(token=self._token(token))
 
     def _token(self, token: TokenRecord) -> enrollment_token_service_pb2.EnrollmentToken:

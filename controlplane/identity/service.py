@@ -1,9 +1,8 @@
-"""The room's door: enrolment, renewal and admission of agents, and the tokens that let them in."""
+"""The room's door: enrolment, renewal, admission and revocation; ``tokens`` has those of administrators."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,9 +10,8 @@ import structlog
 
 from controlplane.agents.service import AgentsService, HostRecord, Registration
 from controlplane.callers import Caller, IdentityKind
-from controlplane.clock import Clock, duration_micros, to_micros
-from controlplane.errors import NotFound, ResourceExhausted, ServiceError, Unauthenticated, invalid
-from controlplane.filtering import PageToken, digest_of_request
+from controlplane.clock import Clock, to_micros
+from controlplane.errors import Unauthenticated, invalid
 from controlplane.identity import csr, rules
 from controlplane.identity.csr import CheckedRequest
 from controlplane.identity.operations import UseCertificate, refusal
@@ -21,30 +19,20 @@ from controlplane.identity.records import (
     CertificateRecord,
     Enrolled,
     Issued,
-    NewToken,
     Revocation,
-    TokenPage,
-    TokenRecord,
 )
-from controlplane.identity.rules import Admission, CertificateState, JoinToken, TokenState
+from controlplane.identity.rules import Admission, CertificateState, TokenState
 from controlplane.identity.store import certificates, denials, tokens
-from controlplane.identity.store.tokens import Connection
+from controlplane.identity.tokens import EnrollmentTokens, token_refusal
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
 from controlplane.trust.authority import CertificateAuthority
 
-__all__ = ["Enrolled", "IdentityPolicy", "IdentityService", "Issued", "NewToken", "Revocation", "TokenPage"]
-
-DEFAULT_TTL = timedelta(hours=1)
-DEFAULT_PAGE = 100
-MAX_PAGE = 1_000
+__all__ = ["Enrolled", "IdentityPolicy", "IdentityService", "Issued", "Revocation"]
 
 KEPT_AFTER_END = timedelta(days=30)
 """How long the row of a certificate outlives it: to answer which key an agent had when."""
-
-_PAGES = "enrollment_tokens"
-_REQUEST = digest_of_request({})
 
 _log = structlog.get_logger(__name__)
 
@@ -81,81 +69,9 @@ class IdentityService:
         self._authority = authority
         self._clock = clock
         self._policy = policy
-        self._secret = page_secret
+        self.tokens = EnrollmentTokens(database, clock, authority.digest, page_secret)
         self._denied: set[str] = set()
         self.after_revoke: list[Callable[[Revocation], None]] = []
-
-    # --- tokens
-
-    async def create_token(
-        self,
-        caller: Caller,
-        *,
-        description: str = "",
-        ttl: timedelta | None = None,
-        max_uses: int = 0,
-        allow_reenrollment: bool = False,
-        labels: Mapping[str, str] | None = None,
-    ) -> NewToken:
-        """Make a token, for ``DEFAULT_TTL`` and one use unless told otherwise.
-
-        The limits of all fields are the contract's, checked where the request comes in.
-        """
-        now = to_micros(self._clock.now())
-        token_id = "".join(secrets.choice(rules.TOKEN_ID_ALPHABET) for _ in range(rules.TOKEN_ID_LENGTH))
-        joined = JoinToken(token_id, secrets.token_bytes(rules.SECRET_BYTES), self._authority.digest)
-        token = TokenRecord(
-            token_id=token_id,
-            secret_digest=rules.secret_digest(joined.secret),
-            description=description,
-            labels=dict(labels or {}),
-            max_uses=max_uses or 1,
-            use_count=0,
-            allow_reenrollment=allow_reenrollment,
-            creator=caller.spiffe_id,
-            create_time=now,
-            expire_time=now + duration_micros(DEFAULT_TTL if ttl is None else ttl),
-            revoke_time=None,
-        )
-        async with self._database.unit_of_work() as work:
-            await tokens.add(work, token)
-        _log.info("enrollment token created", token=token_id, uses=token.max_uses, by=caller.spiffe_id)
-        return NewToken(token, joined.write())
-
-    async def list_tokens(self, *, page_size: int, page_token: str) -> TokenPage:
-        """Return a page of tokens, newest first; ``page_size`` 0 is the default.
-
-        Raises ``InvalidArgument`` PAGE_TOKEN_INVALID.
-        """
-        size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
-        before = None
-        if page_token:
-            place = PageToken.decode(page_token, kind=_PAGES, request=_REQUEST, secret=self._secret)
-            before = int(place.key[0]), str(place.key[1])
-        async with self._database.reading() as connection:
-            found = await tokens.page(connection, before, size + 1)
-        listed, following = found[:size], ""
-        if len(found) > size:
-            place = PageToken(_PAGES, _REQUEST, (listed[-1].create_time, listed[-1].token_id))
-            following = place.encode(self._secret)
-        return TokenPage(listed, following)
-
-    async def revoke_token(self, caller: Caller, token_id: str) -> TokenRecord:
-        """Revoke a token and return it; a second time changes nothing.
-
-        Raises ``NotFound`` ENROLLMENT_TOKEN_UNKNOWN.
-        """
-        async with self._database.unit_of_work() as work:
-            await tokens.revoke(work, token_id, to_micros(self._clock.now()))
-            token = await tokens.find(work.connection, token_id)
-        if token is None:
-            raise NotFound(
-                "ENROLLMENT_TOKEN_UNKNOWN", f"no enrollment token is named 'enrollmentTokens/{token_id}'"
-            )
-        _log.info("enrollment token revoked", token=token_id, by=caller.spiffe_id)
-        return token
-
-    # --- agents' certificates
 
     async def enroll(self, join_token: str, agent_id: str, request: bytes, host: HostRecord) -> Enrolled:
         """Register an agent and issue its first certificate, or do nothing at all.
@@ -170,15 +86,15 @@ class IdentityService:
         joined = rules.read_join_token(join_token)
         # Asked of a reader first: who has no token must not be able to queue for the one writer.
         async with self._database.reading() as connection:
-            await self._judge(connection, joined, agent_id, now)
+            await self.tokens.judge(connection, joined, agent_id, now)
         checked = csr.check(request, agent_id, self._spiffe_id(agent_id))
         async with self._database.unit_of_work() as work:
-            token = await self._judge(work.connection, joined, agent_id, now)
+            token = await self.tokens.judge(work.connection, joined, agent_id, now)
             given = await tokens.given(work.connection, token.token_id, agent_id, checked.key_digest)
             if given is not None and _is_current(given, now):
                 return self._enrolled(given)
             if not await tokens.take_use(work, token.token_id):
-                raise _token_refusal(TokenState.EXHAUSTED)
+                raise token_refusal(TokenState.EXHAUSTED)
             await self._agents.register(
                 work, Registration(agent_id, token.labels, host), replace=token.allow_reenrollment, now=now
             )
@@ -287,23 +203,6 @@ class IdentityService:
 
     # --- inside
 
-    async def _judge(
-        self, connection: Connection, joined: JoinToken | None, agent_id: str, now: datetime
-    ) -> TokenRecord:
-        token = None if joined is None else await tokens.find(connection, joined.token_id)
-        stored = None if token is None else token.secret_digest
-        known = rules.secret_matches(b"" if joined is None else joined.secret, stored)
-        if token is None or not known:
-            raise Unauthenticated(
-                "TOKEN_UNKNOWN", "join_token: no enrollment token has this id and secret; ask for a new one"
-            )
-        state = token.state(to_micros(now))
-        if state is TokenState.EXHAUSTED and await tokens.was_used_by(connection, token.token_id, agent_id):
-            return token  # it may be the same request again: the key will tell
-        if state is not TokenState.ACTIVE:
-            raise _token_refusal(state)
-        return token
-
     async def _shown(self, work: UnitOfWork, caller: Caller, checked: CheckedRequest, now: datetime) -> None:
         found = (await certificates.find(work.connection, [caller.serial])).get(caller.serial)
         verdict = _verdict(caller, found, to_micros(now))
@@ -384,13 +283,3 @@ def _is_current(certificate: CertificateRecord, now: datetime) -> bool:
 
 def _is_young(certificate: CertificateRecord, now: datetime) -> bool:
     return to_micros(now) < rules.renew_after(certificate.issue_time, certificate.not_after)
-
-
-def _token_refusal(state: TokenState) -> ServiceError:
-    if state is TokenState.REVOKED:
-        return Unauthenticated("TOKEN_REVOKED", "join_token: was revoked; ask for a new one")
-    if state is TokenState.EXPIRED:
-        return Unauthenticated("TOKEN_EXPIRED", "join_token: has expired; ask for a new one")
-    return ResourceExhausted(
-        "TOKEN_EXHAUSTED", "join_token: was used as often as it allows; ask for a new one"
-    )
