@@ -26,6 +26,7 @@ from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import Aborted, AlreadyExists, NotFound, invalid
 from controlplane.filtering import PageToken, digest_of_request
+from controlplane.filtering.page_bytes import fitting
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
@@ -52,6 +53,7 @@ OnDelete = Callable[[UnitOfWork, str, datetime], Awaitable[int]]
 
 _PAGES = "agents"
 _WATCH = "agents.watch"
+_AGENT_OVERHEAD = 1_024  # bytes of an agent's other fields, most of them short
 _MICROSECOND = timedelta(microseconds=1)
 
 _log = structlog.get_logger(__name__)
@@ -139,7 +141,7 @@ class AgentsService:
     async def list(self, *, page_size: int, page_token: str, filter_text: str) -> AgentPage:
         """Return a page of the agents that match a filter, ordered by id.
 
-        ``page_size`` 0 is the default. Raises ``InvalidArgument`` FILTER_INVALID and
+        ``page_size`` 0 is the default; a page of large agents may have fewer. Raises ``InvalidArgument`` FILTER_INVALID and
         PAGE_TOKEN_INVALID.
         """
         size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
@@ -151,7 +153,8 @@ class AgentsService:
         async with self._database.reading() as connection:
             total = 0 if page_token else await reading.total(connection, filter_text)
             found = await reading.page(connection, filter_text, after, size + 1)
-        agents, more = found[:size], len(found) > size
+        agents = fitting(found[:size], _size)
+        more = len(agents) < len(found)
         following = PageToken(_PAGES, request, (agents[-1].agent_id,)).encode(self._secret) if more else ""
         return AgentPage(agents, following, total)
 
@@ -285,6 +288,12 @@ class AgentsService:
 
 def _unknown(agent_id: str) -> NotFound:
     return NotFound("AGENT_UNKNOWN", f"no agent is named 'agents/{agent_id}'")
+
+
+def _size(agent: AgentRecord) -> int:
+    # Values of labels and notes may have up to four bytes a character.
+    labels = sum(len(key) + len(value.encode()) + 8 for key, value in agent.labels.items())
+    return _AGENT_OVERHEAD + labels + len(agent.notes.encode()) + 16 * len(agent.task_kinds)
 
 
 def _edited(present: Editable, paths: Sequence[str], sent: Editable) -> Editable:

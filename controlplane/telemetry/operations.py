@@ -1,0 +1,101 @@
+"""What the Telemetry stream asks of the group-commit writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from controlplane.errors import FailedPrecondition, ServiceError, invalid
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.storage.writer import Writer
+from controlplane.telemetry import rules, store
+from controlplane.telemetry.records import PointRecord
+from controlplane.wakeups import WakeUps
+
+TOPIC = "telemetry"
+"""The wake-up that says that points were committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBatch:
+    """A batch of points with consecutive numbers; its outcome is a ``BatchStored``.
+
+    ``dropped`` numbers directly before ``first_sequence`` are declared lost. Refused with
+    ``FailedPrecondition`` SEQUENCE_GAP, metadata ``expected_sequence``, where it leaves
+    out numbers without declaring them. ``now`` is in microseconds.
+    """
+
+    agent_id: str
+    journal_id: str
+    first_sequence: int
+    dropped: int
+    points: tuple[PointRecord, ...]
+    now: int
+
+    @property
+    def key(self) -> str:
+        """What it is about: the telemetry of one journal."""
+        return f"telemetry/{self.agent_id}/{self.journal_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStored:
+    """Up to which number the journal is committed, and what became of the batch's points."""
+
+    last_sequence: int
+    stored: int
+    duplicates: int
+
+
+def register_operations(writer: Writer, wakeups: WakeUps) -> None:
+    """Let ``writer`` apply this room's operations."""
+
+    async def store_batches(
+        work: UnitOfWork, operations: Sequence[StoreBatch]
+    ) -> Sequence[BatchStored | ServiceError]:
+        return await _store_batches(work, operations, wakeups)
+
+    writer.register(StoreBatch, store_batches)
+
+
+async def _store_batches(
+    work: UnitOfWork, operations: Sequence[StoreBatch], wakeups: WakeUps
+) -> Sequence[BatchStored | ServiceError]:
+    known = await store.cursors(work.connection, list({operation.agent_id for operation in operations}))
+    outcomes: list[BatchStored | ServiceError] = []
+    moved: dict[store.Key, store.JournalCursor] = {}
+    points: list[tuple[str, int, Sequence[PointRecord]]] = []
+    for operation in operations:
+        key = (operation.agent_id, operation.journal_id)
+        cursor = known.get(key) or store.JournalCursor(0, 0, 0)
+        placement = _place(cursor.last_sequence, operation)
+        if isinstance(placement, ServiceError):
+            outcomes.append(placement)
+            continue
+        fresh = operation.points[placement.duplicates :]
+        outcomes.append(BatchStored(placement.last_sequence, len(fresh), placement.duplicates))
+        if fresh:
+            points.append((operation.agent_id, operation.now, fresh))
+        if placement.last_sequence > cursor.last_sequence:
+            lost = cursor.dropped_total + placement.lost
+            moved[key] = store.JournalCursor(placement.last_sequence, lost, operation.now)
+    if points:
+        await store.insert_points(work, points)
+    if moved:
+        await store.write_cursors(work, moved)
+        work.after_commit(lambda: wakeups.notify(TOPIC))
+    return outcomes
+
+
+def _place(last_sequence: int, operation: StoreBatch) -> rules.Placement | ServiceError:
+    try:
+        return rules.place(last_sequence, operation.first_sequence, operation.dropped, len(operation.points))
+    except rules.SequenceGap as gap:
+        return FailedPrecondition(
+            "SEQUENCE_GAP",
+            f"batch.first_sequence: {operation.first_sequence} with {operation.dropped} dropped leaves out "
+            f"numbers from {gap.expected} on: send those, or declare them dropped",
+            metadata={"expected_sequence": str(gap.expected)},
+        )
+    except rules.SequenceTooLarge as error:
+        return invalid("batch.first_sequence", str(error))

@@ -1,0 +1,72 @@
+"""What decides about a batch of points.
+
+The points of a journal are numbered from 1 upwards by 1. Invariants:
+
+* The last committed number never goes back, and grows by exactly the points stored and
+  the numbers declared lost before them.
+* No number is stored twice, and none is passed over unless the agent declared it lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_SEQUENCE = 2**63 - 1
+"""The largest number that both databases keep; a point a microsecond gets there in 292,000 years."""
+
+
+class SequenceGap(ValueError):
+    """A batch leaves out numbers without declaring them lost; ``expected`` is the next one wanted."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__(f"the next number is {expected}")
+        self.expected = expected
+
+
+class SequenceTooLarge(ValueError):
+    """A batch has numbers above ``MAX_SEQUENCE``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a batch goes: its first ``duplicates`` points are known, the rest is stored.
+
+    ``lost`` are the numbers that are given up with it.
+    """
+
+    duplicates: int
+    lost: int
+    last_sequence: int
+
+
+def place(last_sequence: int, first_sequence: int, dropped: int, points: int) -> Placement:
+    """Return where a batch goes in a journal that is committed up to ``last_sequence``.
+
+    ``dropped`` numbers directly before ``first_sequence`` are declared lost; those of them
+    that are committed already are not. Raises ``SequenceGap`` and ``SequenceTooLarge``.
+    """
+    expected = last_sequence + 1
+    if first_sequence - dropped > expected:
+        raise SequenceGap(expected)
+    end = first_sequence + points - 1
+    if end > MAX_SEQUENCE:
+        raise SequenceTooLarge(f"the last number of the batch is {end}, above {MAX_SEQUENCE}")
+    return Placement(
+        duplicates=min(points, max(0, expected - first_sequence)),
+        lost=max(0, first_sequence - expected),
+        last_sequence=max(last_sequence, end),
+    )
+
+
+def encode_attributes(attributes: Mapping[str, str]) -> str:
+    """Return attributes as JSON, the same text for the same attributes in any order."""
+    if not attributes:
+        return "{}"
+    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def decode_attributes(text: str) -> dict[str, str]:
+    """Return what ``encode_attributes`` encoded."""
+    return {} if text == "{}" else dict(json.loads(text))

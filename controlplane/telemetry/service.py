@@ -1,0 +1,145 @@
+"""The room's door: what agents measured, for streams and for administrators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+
+from controlplane.agents.service import AgentsService
+from controlplane.clock import to_micros
+from controlplane.errors import invalid
+from controlplane.filtering import PageToken, digest_of_request
+from controlplane.filtering.page_bytes import fitting
+from controlplane.storage.database import Database
+from controlplane.storage.watching import POLL
+from controlplane.telemetry import store
+from controlplane.telemetry.operations import TOPIC
+from controlplane.telemetry.records import Choice, PointPage, PointsCommitted, StoredPoint
+from controlplane.wakeups import WakeUps
+
+DEFAULT_PAGE = 1_000
+MAX_PAGE = 10_000
+
+MAX_WATCHED = 1_000
+"""Points in one message of a watch; the contract's limit."""
+
+PRUNE_STEP = 5_000
+"""Points deleted in one transaction: it holds back what agents write for some ten milliseconds."""
+
+_PAGES = "telemetry"
+_WATCH = "telemetry.watch"
+_POINT_OVERHEAD = 64  # bytes of a point's times, value and framing
+
+
+class TelemetryService:
+    """Use cases around points. ``page_secret`` signs page and resume tokens."""
+
+    def __init__(
+        self, database: Database, wakeups: WakeUps, agents: AgentsService, page_secret: bytes
+    ) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._agents = agents
+        self._secret = page_secret
+
+    async def last_sequence(self, agent_id: str, journal_id: str) -> int:
+        """Return up to which number a journal is committed; 0 for none."""
+        async with self._database.reading() as connection:
+            return await store.last_sequence(connection, agent_id, journal_id)
+
+    async def query(self, choice: Choice, *, page_size: int, page_token: str) -> PointPage:
+        """Return a page of the chosen points by time of measurement, oldest first.
+
+        ``page_size`` 0 is the default; a page of large points may have fewer. Points of a
+        deleted agent are found as long as they are kept. Raises ``NotFound`` AGENT_UNKNOWN
+        for an agent that has no points and is not enrolled, and ``InvalidArgument``
+        VALIDATION_FAILED and PAGE_TOKEN_INVALID.
+        """
+        if choice.start is not None and choice.end is not None and choice.end < choice.start:
+            raise invalid("end_time", "lies before start_time; send a later one, or none")
+        request = _request(choice)
+        after = self._after(page_token, request) if page_token else None
+        size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
+        async with self._database.reading() as connection:
+            found = await store.page(connection, choice, after, size + 1)
+        if not found and choice.agent_id:
+            await self._agents.require(None, choice.agent_id)
+        points = fitting(found[:size], _size)
+        token = ""
+        if len(points) < len(found):
+            last = points[-1]
+            token = PageToken(_PAGES, request, (last.point.time, last.point_id)).encode(self._secret)
+        return PointPage(points, token)
+
+    async def watch(self, choice: Choice, *, resume_token: str) -> AsyncGenerator[PointsCommitted, None]:
+        """Yield where the watch begins, then the chosen points as they are committed, for ever.
+
+        ``choice`` may not restrict times. With a ``resume_token``, begins after it. Raises
+        ``NotFound`` AGENT_UNKNOWN and ``InvalidArgument`` PAGE_TOKEN_INVALID at the first step.
+        """
+        request = _request(choice)
+        if choice.agent_id:
+            await self._agents.require(None, choice.agent_id)
+        if resume_token:
+            cursor = self._watched(resume_token, request)
+        else:
+            cursor = await self._last_point_id()
+        yield self._committed([], cursor, request)
+        with self._wakeups.listening(TOPIC) as listener:
+            while True:
+                up_to = await self._last_point_id()
+                while cursor < up_to:
+                    points, cursor = await self._read(choice, cursor, up_to)
+                    if points:
+                        yield self._committed(points, cursor, request)
+                await listener.wait(POLL)
+
+    async def prune(self, before: datetime) -> int:
+        """Delete points received before ``before``, in bounded transactions; returns how many."""
+        pruned, step = 0, PRUNE_STEP
+        while step == PRUNE_STEP:
+            async with self._database.unit_of_work() as work:
+                step = await store.prune(work, to_micros(before), PRUNE_STEP)
+            pruned += step
+        return pruned
+
+    async def _last_point_id(self) -> int:
+        async with self._database.reading() as connection:
+            return await store.last_point_id(connection)
+
+    async def _read(self, choice: Choice, after: int, up_to: int) -> tuple[list[StoredPoint], int]:
+        async with self._database.reading() as connection:
+            found = await store.committed(connection, choice, after, up_to, MAX_WATCHED)
+        points = list(fitting(found, _size))
+        seen_all = len(found) < MAX_WATCHED and len(points) == len(found)
+        return points, up_to if seen_all else points[-1].point_id
+
+    def _committed(self, points: list[StoredPoint], cursor: int, request: bytes) -> PointsCommitted:
+        return PointsCommitted(points, PageToken(_WATCH, request, (cursor,)).encode(self._secret))
+
+    def _after(self, text: str, request: bytes) -> tuple[int, int]:
+        time, point_id = PageToken.decode(text, kind=_PAGES, request=request, secret=self._secret).key
+        return int(time), int(point_id)
+
+    def _watched(self, text: str, request: bytes) -> int:
+        token = PageToken.decode(
+            text, kind=_WATCH, request=request, secret=self._secret, field="resume_token"
+        )
+        return int(token.key[0])
+
+
+def _request(choice: Choice) -> bytes:
+    return digest_of_request(
+        {
+            "agent": choice.agent_id,
+            "metric": choice.metric,
+            "start": "" if choice.start is None else choice.start,
+            "end": "" if choice.end is None else choice.end,
+        }
+    )
+
+
+def _size(stored: StoredPoint) -> int:
+    # Attributes may have up to four bytes a character; the others are ASCII.
+    point = stored.point
+    return _POINT_OVERHEAD + len(stored.agent_id) + len(point.metric) + len(point.attributes.encode())
