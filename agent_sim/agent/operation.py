@@ -86,11 +86,11 @@ def run_host(state: StateFolder, policy_path: Path, config: AgentConfig) -> None
     state.check()
     with state.locked():
         state.check_writable()
-        policy = load_policy(policy_path, uid=own_account().uid)
         store = FolderIdentityStore(state.path)
         identity = store.current()
         if identity is None:
             raise StateError(f"{state.path}: holds no identity; enrol first with `fleetwright-agent enroll`")
+        policy = load_policy(policy_path, uid=own_account().uid)
         # The agent's memory holds its key, and what scripts leave is theirs: neither dumps core.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _log.info(

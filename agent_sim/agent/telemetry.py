@@ -1,8 +1,8 @@
 """What this host measures of itself, and of the agent.
 
-Metric names carry their unit as the last word, except for the load averages and
-the uptime, whose names are their units. Counters (bytes read, sent and so on)
-count from the start of the host: a rate is for the reader to take.
+Metric names carry their unit as the last word; the load averages have none.
+Counters (bytes read, sent and so on) count from the start of the host: a rate
+is for the reader to take.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _disks() -> Iterator[Reading]:
         attributes = {"mount": mount.mountpoint[:_ATTRIBUTE_CHARACTERS]}
         yield "disk.used_bytes", float(usage.used), attributes
         yield "disk.available_bytes", float(usage.free), attributes
-        yield "disk.used_ratio", usage.percent / 100, attributes
+        # Of what users may fill, as df(1) has it: what is kept for root counts as neither.
+        yield "disk.used_ratio", usage.used / max(1, usage.used + usage.free), attributes
 
 
 def mounted_disks(limit: int = MAX_SERIES) -> list[psutil._ntuples.sdiskpart]:
@@ -117,4 +118,5 @@ def _network() -> Iterator[Reading]:
 
 
 def _uptime() -> Iterator[Reading]:
-    yield "uptime.seconds", max(0.0, time.time() - psutil.boot_time()), {}
+    # Includes the time asleep, and does not move when the clock on the wall is set.
+    yield "uptime.seconds", time.clock_gettime(time.CLOCK_BOOTTIME), {}
