@@ -192,8 +192,9 @@ class Settings(BaseSettings):
     def _in_order(self) -> Self:
         if not self.heartbeat_interval < self.stale_after < self.offline_after:
             raise ValueError(
-                "heartbeat_interval, stale_after and offline_after must grow in this order, so that"
-                f" one late beat is no loss; they are {self.heartbeat_interval}, {self.stale_after}, {self.offline_after}"
+                "heartbeat_interval, stale_after and offline_after must grow in this order, so that one late"
+                " beat is no loss; they are"
+                f" {self.heartbeat_interval}, {self.stale_after}, {self.offline_after}"
             )
         ports = [self.agents_port, self.admin_port, self.enrollment_port, self.health_port]
         chosen = [port for port in ports if port]

@@ -148,10 +148,11 @@ class HealthListener:
             # Neither side of HTTP/2 half-closes its connection: the first end is the end.
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Closed before anything is awaited: a second cancellation may cut the rest short.
+            inner_writer.close()
             for direction in directions:
                 direction.cancel()
             await asyncio.gather(*directions, return_exceptions=True)
-            inner_writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -47,8 +47,8 @@ from controlplane.transport.validation import parser
 REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-Details = grpc.HandlerCallDetails
-Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:  # generic in the type stubs only
+    Handler = grpc.RpcMethodHandler[Any, Any]
 
 
 @dataclass(slots=True)
@@ -88,7 +88,9 @@ class CallInterceptor(ServerInterceptor):
         self._unknown: Handler = grpc.stream_stream_rpc_method_handler(self._refuse_unknown)
 
     async def intercept_service(
-        self, continuation: Callable[[Details], Awaitable[Handler | None]], handler_call_details: Details
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Return the handler of the method, wrapped; for a method that is not listed, one that refuses."""
         name = handler_call_details.method

@@ -7,7 +7,7 @@ not say by which port it came in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ from controlplane.transport.channel_options import ChannelOptions
 from controlplane.transport.diagnostics import Health, add_channelz, add_reflection
 from controlplane.transport.health_listener import HEAD_TIMEOUT, HealthListener
 from controlplane.transport.interceptors import CallInterceptor
-from controlplane.transport.methods import Listener, for_listener
+from controlplane.transport.methods import METHODS, Listener, Method, for_listener
 from controlplane.transport.peers import Peers
 from controlplane.transport.tls import RotatingCredentials, TlsMaterial
 
@@ -78,12 +78,14 @@ class GrpcListener:
         options: ChannelOptions,
         peers: Peers | None,
         metrics: Metrics,
+        methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self.listener = listener
         self._host, self._port = host, port
         self._tls = RotatingCredentials(material, metrics.tls_handshakes.labels(listener.value).inc)
         self.server = grpc.aio.server(
-            interceptors=(CallInterceptor(listener, peers=peers, metrics=metrics),), options=options
+            interceptors=(CallInterceptor(listener, peers=peers, metrics=metrics, methods=methods),),
+            options=options,
         )
 
     async def open(self) -> int:
@@ -119,6 +121,7 @@ class Listeners:
         metrics: Metrics,
         denied: Callable[[str], bool],
         limits: Limits | None = None,
+        methods: Mapping[str, Method] = METHODS,
     ) -> None:
         limits = limits or Limits()
         peers = Peers(trust_domain, clock, denied)
@@ -140,6 +143,7 @@ class Listeners:
             ),
             peers=peers,
             metrics=metrics,
+            methods=methods,
         )
         self.admin = GrpcListener(
             Listener.ADMIN,
@@ -149,6 +153,7 @@ class Listeners:
             options=channel_options.admin_listener(**timing),
             peers=peers,
             metrics=metrics,
+            methods=methods,
         )
         self.enrollment = GrpcListener(
             Listener.ENROLLMENT,
@@ -158,6 +163,7 @@ class Listeners:
             options=channel_options.enrollment_listener(**timing),
             peers=None,
             metrics=metrics,
+            methods=methods,
         )
         self.probes = HealthListener(
             health_host,

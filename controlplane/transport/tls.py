@@ -56,7 +56,7 @@ class RotatingCredentials:
         )
 
     def rotate(self, material: TlsMaterial) -> None:
-        """Use ``material`` from the next handshake on; where it is bad, raise ``ValueError`` and keep the old."""
+        """Use ``material`` from the next handshake on; a bad one raises ``ValueError`` and is not used."""
         material.check()
         if (material.client_root_pem is not None) != self._mutual:
             raise ValueError("TLS material: whether clients show a certificate cannot change while listening")
