@@ -21,7 +21,7 @@ from controlplane.agents.records import (
 from controlplane.agents.rules import Editable, HealthLimits, Presence, PresenceReason, Transition
 from controlplane.agents.store import presence, reading, registry, selecting
 from controlplane.agents.store.reading import Connection
-from controlplane.agents.store.selecting import Selector
+from controlplane.agents.store.selecting import Selector, SessionStates
 from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import Aborted, AlreadyExists, NotFound, invalid
@@ -133,6 +133,10 @@ class AgentsService:
         """
         return selecting.selector(filter_text, field=field)
 
+    def session_states(self) -> SessionStates:
+        """Return (agent_id, session_epoch, online) of every agent, as a part of another room's statement."""
+        return selecting.session_states()
+
     async def get(self, agent_id: str) -> AgentRecord:
         """Return an agent. Raises ``NotFound`` AGENT_UNKNOWN."""
         async with self._database.reading() as connection:
@@ -141,8 +145,8 @@ class AgentsService:
     async def list(self, *, page_size: int, page_token: str, filter_text: str) -> AgentPage:
         """Return a page of the agents that match a filter, ordered by id.
 
-        ``page_size`` 0 is the default; a page of large agents may have fewer. Raises ``InvalidArgument`` FILTER_INVALID and
-        PAGE_TOKEN_INVALID.
+        ``page_size`` 0 is the default; a page of large agents may have fewer. Raises
+        ``InvalidArgument`` FILTER_INVALID and PAGE_TOKEN_INVALID.
         """
         size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
         request = digest_of_request({"filter": filter_text})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, select, true
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, Subquery, and_, select, true
 
 from controlplane.agents.rules import Presence
 from controlplane.agents.store.tables import agent_labels, agents
@@ -21,6 +21,9 @@ from controlplane.filtering import (
 )
 from controlplane.filtering.schema import FieldType
 from controlplane.storage.filters import LabelTable, compile_filter
+
+SessionStates = Subquery
+"""What ``session_states`` gives; opaque to all but stores."""
 
 EVERYONE = "*"
 """The selector of all agents, and the same as an empty filter."""
@@ -87,3 +90,13 @@ def selector(text: str, *, field: str = "selector") -> Selector:
     Raises ``FilterError``, which names the request's ``field``.
     """
     return Selector(text, select(agents.c.agent_id).where(and_(alive(), matching(text, field=field))))
+
+
+def session_states() -> Subquery:
+    """Return (agent_id, session_epoch, online) of every agent, as a part of another room's statement.
+
+    ``online`` is false only of an agent that is OFFLINE: one that is STALE may still come
+    back with what it has in hand.
+    """
+    online = (agents.c.presence != int(Presence.OFFLINE)).label("online")
+    return select(agents.c.agent_id, agents.c.session_epoch, online).subquery()

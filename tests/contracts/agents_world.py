@@ -1,0 +1,136 @@
+"""The agents and telemetry rooms on a real database file, as ``bootstrap`` would wire them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import insert
+
+from controlplane.agents import operations as agent_operations
+from controlplane.agents.operations import ChangePresence, OpenSession
+from controlplane.agents.records import HostRecord, Registration, SessionFacts, SessionOpened
+from controlplane.agents.rules import HealthLimits, Presence, PresenceReason
+from controlplane.agents.service import AgentsService
+from controlplane.callers import Caller, IdentityKind
+from controlplane.clock import to_micros
+from controlplane.storage.database import Database
+from controlplane.storage.schema import commit_counter, metadata
+from controlplane.storage.writer import Writer
+from controlplane.telemetry import operations as telemetry_operations
+from controlplane.telemetry.operations import BatchStored, StoreBatch
+from controlplane.telemetry.records import PointRecord
+from controlplane.telemetry.service import TelemetryService
+from controlplane.wakeups import WakeUps
+
+SECRET = b"a secret of page tokens"
+BEGIN = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
+LIMITS = HealthLimits(
+    interval=timedelta(seconds=10), stale_after=timedelta(seconds=30), offline_after=timedelta(seconds=90)
+)
+OPERATOR = Caller(
+    kind=IdentityKind.OPERATOR,
+    name="ada",
+    spiffe_id="spiffe://fleetwright.local/operator/ada",
+    serial="01",
+    not_after=0,
+)
+
+
+class SetClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.time = BEGIN
+
+    def now(self) -> datetime:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+    def micros(self) -> int:
+        return to_micros(self.time)
+
+
+@dataclass
+class World:
+    """Both rooms, and short words for what tests do all the time."""
+
+    database: Database
+    wakeups: WakeUps
+    clock: SetClock
+    writer: Writer
+    agents: AgentsService
+    telemetry: TelemetryService
+
+    async def enrol(self, agent_id: str, *, replace: bool = False, **labels: str) -> bool:
+        host = HostRecord(hostname=f"{agent_id}.example", os_family="linux")
+        registration = Registration(agent_id, labels, host)
+        async with self.database.unit_of_work() as work:
+            return await self.agents.register(work, registration, replace=replace, now=self.clock.now())
+
+    async def open(
+        self, agent_id: str, *, shown: bytes = b"", handed: bytes = b"n1", journal: str = "j1"
+    ) -> SessionOpened:
+        facts = SessionFacts(
+            agent_version="0.1.0",
+            boot_id="b1",
+            journal_id=journal,
+            shown_nonce=shown,
+            task_kinds=("echo", "script"),
+            inventory_digest="",
+            host=HostRecord(hostname=agent_id, os_family="linux", os_name="Debian GNU/Linux"),
+            clock_offset=-1_500_000,
+        )
+        expires = self.clock.micros() + 86_400_000_000
+        return await self.writer.submit(OpenSession(agent_id, facts, expires, handed, self.clock.micros()))
+
+    async def report(
+        self, agent_id: str, epoch: int, presence: Presence, reason: PresenceReason, detail: str = ""
+    ) -> bool:
+        operation = ChangePresence(agent_id, epoch, presence, reason, detail, self.clock.micros())
+        return await self.writer.submit(operation)
+
+    async def store(
+        self,
+        agent_id: str,
+        first: int,
+        values: list[float],
+        *,
+        dropped: int = 0,
+        journal: str = "j1",
+        metric: str = "cpu.used_ratio",
+    ) -> BatchStored:
+        now = self.clock.micros()
+        points = tuple(
+            PointRecord(metric=metric, time=now + first + place, value=value)
+            for place, value in enumerate(values)
+        )
+        return await self.writer.submit(StoreBatch(agent_id, journal, first, dropped, points, now))
+
+
+@asynccontextmanager
+async def open_world(folder: Path) -> AsyncIterator[World]:
+    """Make a fresh database in ``folder`` and both rooms over it."""
+    database, wakeups, clock = Database(folder / "fleetwright.db"), WakeUps(), SetClock()
+    async with database.write_engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+        await connection.execute(insert(commit_counter).values(id=1, value=0))
+    writer = Writer(database)
+    agent_operations.register_operations(writer, wakeups)
+    telemetry_operations.register_operations(writer, wakeups)
+    agents = AgentsService(database, wakeups, clock, LIMITS, SECRET)
+    telemetry = TelemetryService(database, wakeups, agents, SECRET)
+    running = asyncio.create_task(writer.run())
+    try:
+        yield World(database, wakeups, clock, writer, agents, telemetry)
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await database.close()
