@@ -61,6 +61,6 @@ class Schedules:
         except ServiceError as error:
             self._failed(schedule.name)
             _log.warning("a schedule could not run", schedule=schedule.name, error=error.message)
-        except Exception:
+        except Exception:  # noqa: BLE001 # a schedule must outlive any failed run
             self._failed(schedule.name)
             _log.exception("a schedule failed", schedule=schedule.name)

@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 NONCE_BYTES = 16
 
-_BEAT_BURST = 10
-"""Beats above the interval's pace that are taken at once: a stalled agent sends what it owes."""
-
 _log = structlog.get_logger(__name__)
 
 _PRESENCE_AT_END = {
@@ -139,7 +136,7 @@ class Heartbeats:
             _log.warning("agent came back with another journal", agent=caller.name, attempts=lost)
         if opened.suspected_clone:
             _log.warning("agent showed a used session nonce", agent=caller.name, epoch=opened.epoch)
-        interval = rules.heartbeat_interval(len(self._registry) + 1, self._policy.heartbeat_interval)
+        interval = self._policy.interval(len(self._registry) + 1)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs has a task
         session = Session(
@@ -189,7 +186,7 @@ class Heartbeats:
 
     async def _beats(self, context: Context, session: Session) -> pb2.Goodbye | None:
         loop = asyncio.get_running_loop()
-        allowance = rules.Allowance(2 / session.interval + 0.5, _BEAT_BURST, _BEAT_BURST, loop.time())
+        allowance = rules.beat_allowance(timedelta(seconds=session.interval), loop.time())
         while True:
             message = await context.read()
             if message is grpc.aio.EOF:
@@ -211,7 +208,7 @@ class Heartbeats:
 
     def _acknowledgement(self, session: Session, sequence: int) -> pb2.HeartbeatResponse:
         acknowledged = pb2.BeatAcknowledged(sequence=sequence)
-        interval = rules.heartbeat_interval(len(self._registry), self._policy.heartbeat_interval)
+        interval = self._policy.interval(len(self._registry))
         if interval.total_seconds() != session.interval:
             session.interval = interval.total_seconds()
             acknowledged.heartbeat_interval.FromTimedelta(interval)
@@ -219,16 +216,16 @@ class Heartbeats:
 
     async def _announce(self, session: Session) -> None:
         """Ask the agent to open a Tasks stream; a stream that just ended has its own bookkeeping."""
+        response = pb2.HeartbeatResponse(work_available=pb2.WorkAvailable())
         try:
-            await self._send(
-                session.context, session, pb2.HeartbeatResponse(work_available=pb2.WorkAvailable())
-            )
-        except (ServiceError, grpc.aio.UsageError, asyncio.InvalidStateError, asyncio.CancelledError):
-            session.work_announced = False
+            await self._send(session.context, session, response)
+        except (ServiceError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            # The stream is ending; whoever comes back is told by its Welcome.
+            _log.debug("work not announced", agent=session.agent_id, error=type(error).__name__)
 
     async def _send(self, context: Context, session: Session, response: pb2.HeartbeatResponse) -> None:
         async with session.lock:
-            await write(context, response)
+            await write(context, response, self._policy.slow_reader_after)
 
     async def _say_why(self, context: Context, session: Session, ending: Ending) -> None:
         if not ending.reason:

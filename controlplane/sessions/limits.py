@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from controlplane.sessions import rules
+
 
 @dataclass(frozen=True, slots=True)
 class SessionPolicy:
@@ -12,14 +14,21 @@ class SessionPolicy:
 
     max_sessions: int
     heartbeat_interval: timedelta
+    beats_per_second: int
     telemetry_interval: timedelta
-    linger: timedelta
+    tasks_linger: timedelta
+    telemetry_linger: timedelta
+    slow_reader_after: timedelta
     drain_window: timedelta
     max_message_bytes: int
+    max_credits: int
+    telemetry_budget: int
+    """Points that one agent may have under way: a backlog replays, and never fills memory."""
     max_chunk_bytes: int = 64 << 10
     max_batch_points: int = 1_000
-    max_credits: int = 64
-    telemetry_budget: int = 5_000
-    """Points that one agent may have under way: a backlog replays, and never fills memory."""
     results_under_way: int = 64
     """Operations of one Tasks stream that wait for their commit before more is read."""
+
+    def interval(self, sessions: int) -> timedelta:
+        """Return the heartbeat interval for a process that holds ``sessions``."""
+        return rules.heartbeat_interval(sessions, self.heartbeat_interval, self.beats_per_second)

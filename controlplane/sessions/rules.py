@@ -8,16 +8,26 @@ from datetime import timedelta
 PROTOCOL_VERSIONS = range(1, 2)
 """Protocol versions that this server speaks."""
 
-BEATS_PER_SECOND = 500
-"""Beats that one process answers at ease; above, the interval grows with the fleet."""
-
 MAX_INTERVAL = timedelta(minutes=5)
+BEAT_BURST = 10
 
 
-def heartbeat_interval(sessions: int, least: timedelta) -> timedelta:
-    """Return the interval for a process that holds ``sessions``: at least ``least``, in whole seconds."""
-    seconds = max(least.total_seconds(), -(-sessions // BEATS_PER_SECOND))
-    return min(timedelta(seconds=seconds), max(MAX_INTERVAL, least))
+def heartbeat_interval(sessions: int, least: timedelta, beats_per_second: int) -> timedelta:
+    """Return the interval for a process that holds ``sessions``.
+
+    At least ``least``; above that it grows in whole seconds, so that the fleet
+    sends no more than ``beats_per_second``, up to ``MAX_INTERVAL``.
+    """
+    grown = timedelta(seconds=-(-sessions // beats_per_second))
+    return max(least, min(grown, MAX_INTERVAL))
+
+
+def beat_allowance(interval: timedelta, now: float) -> Allowance:
+    """Return the bucket of one session's beats: twice the pace of its interval, and some at once.
+
+    A stalled agent may send what it owes; one that floods is stopped.
+    """
+    return Allowance(2 / interval.total_seconds() + 0.5, BEAT_BURST, BEAT_BURST, now)
 
 
 @dataclass(slots=True)

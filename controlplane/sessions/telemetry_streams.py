@@ -15,8 +15,9 @@ from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Registry, Session, replaced
 from controlplane.sessions.writing import uncancel, write
 from controlplane.storage.writer import Writer
-from controlplane.telemetry.operations import StoreBatch
+from controlplane.telemetry.operations import BatchStored, StoreBatch
 from controlplane.telemetry.records import PointRecord
+from controlplane.telemetry.rules import encode_attributes
 from controlplane.telemetry.service import TelemetryService
 from controlplane.transport.context import current_caller
 
@@ -68,8 +69,8 @@ class TelemetryStreams:
     async def _batches(self, context: Context, session: Session) -> None:
         last = await self._telemetry.last_sequence(session.agent_id, session.journal_id)
         opened = pb2.TelemetryOpened(last_sequence=last, budget=self._policy.telemetry_budget)
-        opened.linger.FromTimedelta(self._policy.linger)
-        await write(context, pb2.TelemetryResponse(opened=opened))
+        opened.linger.FromTimedelta(self._policy.telemetry_linger)
+        await self._send(context, pb2.TelemetryResponse(opened=opened))
         while True:
             message = await context.read()
             if message is grpc.aio.EOF:
@@ -77,12 +78,15 @@ class TelemetryStreams:
             if message.WhichOneof("message") != "batch":
                 raise InvalidArgument("PROTOCOL_VIOLATION", "message: open comes only once")
             failpoints.hit("telemetry.after_receive")
-            stored = await self._writer.submit(self._operation(session, message.batch))
+            stored: BatchStored = await self._writer.submit(self._operation(session, message.batch))
             acknowledged = pb2.TelemetryAcknowledged(
                 last_sequence=stored.last_sequence, budget=self._policy.telemetry_budget
             )
-            await write(context, pb2.TelemetryResponse(acknowledged=acknowledged))
+            await self._send(context, pb2.TelemetryResponse(acknowledged=acknowledged))
             failpoints.hit("telemetry.after_acknowledge")
+
+    async def _send(self, context: Context, response: pb2.TelemetryResponse) -> None:
+        await write(context, response, self._policy.slow_reader_after)
 
     def _operation(self, session: Session, batch: pb2.TelemetryBatch) -> StoreBatch:
         if batch.journal_id != session.journal_id:
@@ -96,7 +100,7 @@ class TelemetryStreams:
                 metric=point.metric,
                 time=point.time.ToMicroseconds(),
                 value=point.value,
-                attributes=tuple(sorted(point.attributes.items())),
+                attributes=encode_attributes(point.attributes),
             )
             for point in batch.points
         )

@@ -193,7 +193,7 @@ class _WorkStream:
         adopting = await self._writer.enqueue(Adopt(self._agent_id, self._session.epoch, journal, now))
         adopted = await adopting
         opened = pb2.TasksOpened()
-        opened.linger.FromTimedelta(self._policy.linger)
+        opened.linger.FromTimedelta(self._policy.tasks_linger)
         self._say(pb2.TasksResponse(opened=opened))
         for attempt_id in adopted.stop:
             self._stop(attempt_id)
@@ -253,7 +253,7 @@ class _WorkStream:
 
     async def _send(self) -> None:
         while (response := await self._outbox.get()) is not None:
-            await write(self._context, response)
+            await write(self._context, response, self._policy.slow_reader_after)
             if response.HasField("result_acknowledged"):
                 failpoints.hit("results.after_acknowledge")
 

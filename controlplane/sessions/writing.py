@@ -1,8 +1,8 @@
 """Writing to a stream whose reader may have stopped.
 
 gRPC takes about 4 MiB for a client that does not read and then lets ``write``
-wait for ever. Nobody waits for ever here: a write that takes longer than
-``WRITE_TIMEOUT`` ends the stream, and with it what was buffered.
+wait for ever. Nobody waits for ever here: a write that takes too long ends the stream,
+and with it what was buffered.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Any
 
 from controlplane.errors import ResourceExhausted
 
-WRITE_TIMEOUT = timedelta(seconds=30)
 
-
-async def write(context: Any, message: object, timeout: timedelta = WRITE_TIMEOUT) -> None:
+async def write(context: Any, message: object, timeout: timedelta) -> None:
     """Write ``message``; raises ``ResourceExhausted`` SLOW_READER where it is not taken in time."""
     try:
         async with asyncio.timeout(timeout.total_seconds()):
@@ -24,7 +22,7 @@ async def write(context: Any, message: object, timeout: timedelta = WRITE_TIMEOU
     except TimeoutError as error:
         raise ResourceExhausted(
             "SLOW_READER",
-            f"nothing was read from this stream for {timeout.total_seconds():.0f} s; read while you write",
+            f"nothing was read from this stream for {timeout.total_seconds():g} s; read while you write",
         ) from error
 
 

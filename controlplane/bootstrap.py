@@ -1,0 +1,290 @@
+"""The one composition root: builds a server from its settings, starts it, and ends it.
+
+Who may call whom stands here and in ``.importlinter``. What must flow against that
+direction is a hook, wired in ``_wire``: the deletion of an agent ends its tasks,
+denies its certificates and closes its streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+
+import structlog
+from fleetwright.v1 import (
+    agent_registry_service_pb2_grpc,
+    agent_service_pb2_grpc,
+    enrollment_service_pb2_grpc,
+    enrollment_token_service_pb2_grpc,
+    task_service_pb2_grpc,
+    telemetry_service_pb2_grpc,
+)
+
+from controlplane import failpoints, preflight
+from controlplane.agents import operations as agents_operations
+from controlplane.agents.handler import AgentRegistryHandler
+from controlplane.agents.rules import HealthLimits, Presence
+from controlplane.agents.service import AgentsService
+from controlplane.clock import Clock, SystemClock
+from controlplane.errors import Unauthenticated
+from controlplane.identity import operations as identity_operations
+from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer
+from controlplane.identity.service import IdentityPolicy, IdentityService
+from controlplane.observability.loop_lag import measure_loop_lag
+from controlplane.observability.metrics import Metrics
+from controlplane.schedules import Schedule, Schedules
+from controlplane.sessions.handler import AgentHandler
+from controlplane.sessions.heartbeats import Heartbeats
+from controlplane.sessions.limits import SessionPolicy
+from controlplane.sessions.registry import Ending, Registry
+from controlplane.sessions.telemetry_streams import TelemetryStreams
+from controlplane.sessions.upkeep import Upkeep
+from controlplane.sessions.work_streams import WorkStreams
+from controlplane.settings import Settings
+from controlplane.storage import migrate
+from controlplane.storage.database import Database
+from controlplane.storage.writer import Writer
+from controlplane.tasks.delivery import Delivery
+from controlplane.tasks.handler import TaskHandler
+from controlplane.tasks.service import TasksService
+from controlplane.tasks.sweeping import Sweep
+from controlplane.telemetry import operations as telemetry_operations
+from controlplane.telemetry.handler import TelemetryHandler
+from controlplane.telemetry.service import TelemetryService
+from controlplane.transport.channel_options import AGENT_MESSAGE_BYTES
+from controlplane.transport.listeners import Limits, Listeners, Material, Ports
+from controlplane.transport.tls import TlsMaterial
+from controlplane.trust.layout import ServerTrust, load
+from controlplane.trust.setup import refresh_server
+from controlplane.wakeups import WakeUps
+
+_log = structlog.get_logger(__name__)
+
+DATABASE = "fleetwright.db"
+
+
+class Server:
+    """All three roles in one process on the database of one data folder.
+
+    Made and run on one event loop. ``start`` returns the ports once everything
+    listens; ``stop`` drains.
+    """
+
+    def __init__(self, settings: Settings, trust: ServerTrust, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self._database = Database(settings.data_dir / DATABASE)
+        self._wakeups = WakeUps()
+        self._registry = Registry()
+        self._policy = _session_policy(settings)
+        self._writer = Writer(self._database, self._observe_commit)
+        self._background: list[asyncio.Task[None]] = []
+        secret = hashlib.sha256(b"fleetwright page tokens\0" + trust.server_key_pem).digest()
+        self._build_rooms(trust, secret)
+        self._wire()
+        self._listeners = Listeners(
+            settings.bind_host,
+            settings.health_bind_host,
+            Ports(settings.agents_port, settings.admin_port, settings.enrollment_port, settings.health_port),
+            material=_material(trust),
+            trust_domain=trust.trust_domain,
+            clock=self._clock,
+            metrics=self.metrics,
+            denied=self._identity.is_denied,
+            limits=_limits(settings),
+        )
+        self._serve_rooms()
+        self._schedules = Schedules(self._schedule_list(), self._schedule_failed)
+
+    def _build_rooms(self, trust: ServerTrust, secret: bytes) -> None:
+        settings, database, clock = self._settings, self._database, self._clock
+        health = HealthLimits(settings.heartbeat_interval, settings.stale_after, settings.offline_after)
+        self._agents = AgentsService(database, self._wakeups, clock, health, secret)
+        identity_policy = IdentityPolicy(settings.agent_certificate_life, settings.advertised_agent_addresses)
+        self._identity = IdentityService(
+            database, self._writer, self._agents, trust.agents, clock, identity_policy, secret
+        )
+        self._tasks = TasksService(
+            database, self._agents, self._wakeups, clock, secret, self._registry.wake, self._wake_to_stop
+        )
+        delivery = Delivery(settings.lease_time, self._tasks.changed)
+        self._sweep = Sweep(database, self._agents, self._tasks, delivery, clock)
+        self._telemetry = TelemetryService(database, self._wakeups, self._agents, secret)
+        delivery.register(self._writer)
+        agents_operations.register_operations(self._writer, self._wakeups)
+        identity_operations.register_operations(self._writer)
+        telemetry_operations.register_operations(self._writer, self._wakeups)
+        registry, writer, policy = self._registry, self._writer, self._policy
+        self._heartbeats = Heartbeats(registry, writer, self._identity, self._tasks, clock, policy)
+        self._upkeep = Upkeep(registry, self._agents, clock, policy, health)
+        self._agent_handler = AgentHandler(
+            self._heartbeats,
+            WorkStreams(registry, writer, self._tasks, clock, policy),
+            TelemetryStreams(registry, writer, self._telemetry, clock, policy),
+            self._identity,
+        )
+
+    def _wire(self) -> None:
+        self._agents.on_delete.append(self._tasks.cancel_for_agent)
+        self._agents.on_delete.append(self._identity.agent_deleted)
+        self._identity.after_revoke.append(lambda revocation: self._close_session(revocation.agent_id))
+        self._agents.after_delete.append(self._close_session)
+
+    def _serve_rooms(self) -> None:
+        listeners = self._listeners
+        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(
+            self._agent_handler, listeners.agents.server
+        )
+        enrollment_service_pb2_grpc.add_EnrollmentServiceServicer_to_server(
+            EnrollmentServicer(self._identity), listeners.enrollment.server
+        )
+        admin = listeners.admin.server
+        agent_registry_service_pb2_grpc.add_AgentRegistryServiceServicer_to_server(
+            AgentRegistryHandler(self._agents), admin
+        )
+        enrollment_token_service_pb2_grpc.add_EnrollmentTokenServiceServicer_to_server(
+            EnrollmentTokenServicer(self._identity.tokens, self._clock), admin
+        )
+        task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskHandler(self._tasks), admin)
+        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(
+            TelemetryHandler(self._telemetry), admin
+        )
+
+    def _schedule_list(self) -> list[Schedule]:
+        settings = self._settings
+        return [
+            Schedule("beats", settings.last_seen_flush, self._upkeep.flush_beats),
+            Schedule("health", settings.presence_sweep, self._check_health),
+            Schedule("tasks", settings.tasks_sweep, self._sweep.run),
+            Schedule("wake", settings.tasks_sweep, self._tasks.wake_waiting),
+            Schedule("telemetry retention", settings.retention_sweep, self._prune_telemetry),
+            Schedule("identity records", settings.retention_sweep, self._identity.sweep),
+        ]
+
+    async def start(self) -> Ports:
+        """Bring up everything and return the bound ports. Raises ``StartRefused``."""
+        self._background = [
+            asyncio.create_task(self._writer.run(), name="writer"),
+            asyncio.create_task(measure_loop_lag(self.metrics), name="loop lag"),
+        ]
+        try:
+            await self._identity.load_denials()
+            adopted = await self._agents.adopt_after_restart(self._clock.now())
+            ports = await self._listeners.open()
+        except BaseException:
+            await self._end_background()
+            raise
+        self._schedules.start()
+        await self._listeners.health.serving()
+        _log.info(
+            "serving",
+            agents=ports.agents,
+            admin=ports.admin,
+            enrollment=ports.enrollment,
+            health=ports.health,
+            adopted=len(adopted),
+        )
+        return ports
+
+    async def stop(self) -> None:
+        """Drain: send agents away over the window, end calls, commit what is queued, close."""
+        _log.info("draining", sessions=len(self._registry), window=str(self._policy.drain_window))
+        await self._listeners.health.not_serving()
+        await self._heartbeats.drain()
+        await self._listeners.close(self._settings.drain_grace)
+        await self._schedules.stop()
+        await self._registry.settled()
+        await self._writer.close()
+        await self._end_background()
+        _log.info("stopped")
+
+    async def _end_background(self) -> None:
+        for task in self._background:
+            task.cancel()
+        for task in self._background:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._database.close()
+
+    async def _check_health(self) -> None:
+        await self._upkeep.check_health()
+        for presence, number in (await self._agents.counts()).items():
+            self.metrics.agents.labels(Presence(presence).name).set(number)
+
+    async def _prune_telemetry(self) -> int:
+        return await self._telemetry.prune(self._clock.now() - self._settings.telemetry_retention)
+
+    def _wake_to_stop(self, agent_ids: Iterable[str]) -> None:
+        self._registry.wake(agent_ids, stopping=True)
+
+    def _close_session(self, agent_id: str) -> None:
+        session = self._registry.get(agent_id)
+        if session is not None:
+            gone = Unauthenticated(
+                "CERTIFICATE_REVOKED", f"the certificate of {agent_id} was revoked; enrol again to come back"
+            )
+            session.end(Ending(0, gone))
+
+    def _observe_commit(self, size: int, seconds: float) -> None:
+        self.metrics.group_commit_size.observe(size)
+        self.metrics.group_commit_seconds.observe(seconds)
+
+    def _schedule_failed(self, name: str) -> None:
+        self.metrics.schedule_failures.labels(name).inc()
+
+
+def _session_policy(settings: Settings) -> SessionPolicy:
+    return SessionPolicy(
+        max_sessions=settings.max_agents,
+        heartbeat_interval=settings.heartbeat_interval,
+        beats_per_second=settings.max_beats_per_second,
+        telemetry_interval=settings.telemetry_interval,
+        tasks_linger=settings.tasks_linger,
+        telemetry_linger=settings.telemetry_linger,
+        slow_reader_after=settings.slow_reader_after,
+        drain_window=settings.drain_window,
+        max_message_bytes=AGENT_MESSAGE_BYTES,
+        max_credits=settings.max_credits,
+        telemetry_budget=settings.telemetry_budget,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        handshake_timeout=settings.handshake_timeout,
+        keepalive=settings.keepalive_interval,
+        ping_timeout=settings.ping_timeout,
+        max_connection_age=settings.max_connection_age,
+        max_agents=settings.max_agents,
+    )
+
+
+def _material(trust: ServerTrust) -> Material:
+    key = trust.server_key_pem
+    return Material(
+        agents=TlsMaterial(key, trust.agents_chain_pem, trust.agents.certificate_pem),
+        admin=TlsMaterial(key, trust.operators_chain_pem, trust.operators.certificate_pem),
+        enrollment=TlsMaterial(key, trust.agents_chain_pem, None),
+    )
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run a server until ``stop`` is set.
+
+    Raises ``StartRefused``, ``DataFolderError`` or ``NewerDatabaseError`` where it
+    cannot start; each says what to do.
+    """
+    failpoints.arm(settings.failpoints)
+    refresh_server(settings.data_dir, SystemClock().now())
+    trust = load(settings.data_dir)
+    with preflight.check(settings.data_dir, settings.max_agents):
+        before, after = await asyncio.to_thread(migrate.upgrade, settings.data_dir / DATABASE)
+        if before != after:
+            _log.info("database upgraded", before=before, after=after)
+        server = Server(settings, trust)
+        await server.start()
+        await stop.wait()
+        await server.stop()
