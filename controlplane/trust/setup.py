@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shutil
 import socket
@@ -44,7 +45,7 @@ ADMIN_LIFE = timedelta(days=365)
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?")  # SPIFFE-ID, section 2.1
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_HOST = re.compile(r"(\*\.)?[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,251}[a-zA-Z0-9])?|[0-9a-fA-F:.]{2,45}")
+_DNS_NAME = re.compile(r"(\*\.)?[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,250}[a-zA-Z0-9])?")
 _KINDS = ("operator", "integrator")
 
 
@@ -120,6 +121,7 @@ def refresh_server(folder: Path, now: datetime) -> bool:
 
     For every start of the server. Returns whether it did. Raises ``DataFolderError``.
     """
+    load(folder)
     trust = Layout(folder).trust
     leaf = _leaf(trust)
     if leaf.not_valid_after_utc - now > SERVER_REFRESH:
@@ -199,10 +201,18 @@ def _names_of(leaf: x509.Certificate) -> list[str]:
 
 def _host_names(hosts: Sequence[str]) -> list[str]:
     for host in hosts:
-        if not _HOST.fullmatch(host):
+        if not _is_host(host):
             raise DataFolderError(f"host {host!r}: use a DNS name or an IP address, without a port")
-    own = [host for host in default_hosts() if _HOST.fullmatch(host)]
+    own = [host for host in default_hosts() if _is_host(host)]
     return list(dict.fromkeys([*own, *hosts]))
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return _DNS_NAME.fullmatch(host) is not None
+    return "%" not in host  # a zone index means nothing on another machine
 
 
 def _check_trust_domain(trust_domain: str) -> None:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from controlplane.errors import InvalidArgument, NotFound
+from controlplane.identity.rules import TokenState
+from tests.unit.identity.world import ADMIN, World
+
+
+async def test_a_token_lets_one_agent_in_for_an_hour_unless_told_otherwise(world: World) -> None:
+    token = (await world.identity.tokens.create(ADMIN)).token
+    assert token.max_uses == 1
+    assert token.expire_time - token.create_time == timedelta(hours=1) // timedelta(microseconds=1)
+    assert token.creator == ADMIN.spiffe_id
+    assert token.state(world.now) is TokenState.ACTIVE
+
+
+async def test_a_token_that_was_made_does_not_print_its_secret(world: World) -> None:
+    made = await world.identity.tokens.create(ADMIN)
+    assert made.join_token.split(".")[2] not in repr(made)
+
+
+async def test_pages_list_every_token_once_newest_first(world: World) -> None:
+    made = []
+    for number in range(7):
+        made.append((await world.identity.tokens.create(ADMIN)).token.token_id)
+        world.clock.turn(timedelta(seconds=number % 2))  # some are of the same instant
+    listed, page_token = [], ""
+    while True:
+        page = await world.identity.tokens.list(page_size=2, page_token=page_token)
+        assert len(page.tokens) <= 2
+        listed += page.tokens
+        page_token = page.next_page_token
+        if not page_token:
+            break
+    assert sorted(token.token_id for token in listed) == sorted(made)
+    times = [token.create_time for token in listed]
+    assert times == sorted(times, reverse=True)
+
+
+async def test_a_page_token_that_this_server_did_not_make_is_refused(world: World) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await world.identity.tokens.list(page_size=2, page_token="AAAA")
+    assert caught.value.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_revoking_a_token_twice_keeps_the_first_time(world: World) -> None:
+    token_id = (await world.identity.tokens.create(ADMIN)).token.token_id
+    first = await world.identity.tokens.revoke(ADMIN, token_id)
+    world.clock.turn(timedelta(minutes=1))
+    assert await world.identity.tokens.revoke(ADMIN, token_id) == first
+    assert first.state(world.now) is TokenState.REVOKED
+
+
+async def test_revoking_an_unknown_token_says_so(world: World) -> None:
+    with pytest.raises(NotFound) as caught:
+        await world.identity.tokens.revoke(ADMIN, "a" * 16)
+    assert caught.value.reason == "ENROLLMENT_TOKEN_UNKNOWN"
+
+
+async def test_agents_that_a_revoked_token_enrolled_stay_enrolled(world: World) -> None:
+    token = await world.token(max_uses=2)
+    await world.enroll(token=token)
+    await world.identity.tokens.revoke(ADMIN, token.split(".")[1])
+    assert (await world.agents.get("node-1")).agent_id == "node-1"
