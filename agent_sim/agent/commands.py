@@ -246,13 +246,15 @@ def status(
 
 
 def _table(found: dict[str, Any]) -> Table:
-    certificate, journal = found["certificate"], found["journal"]
+    certificate = found["certificate"]
+    journal = found["journal"] or dict.fromkeys(("journaled", "running", "finished", "queued_points"), "?")
     expiry = certificate["not_after"] + ("  EXPIRED: enrol again" if certificate["expired"] else "")
     table = Table(show_header=False, box=None)
     for name, value in (
         ("agent", found["agent_id"]),
         ("identity", found["spiffe_id"]),
         ("running", f"process {found['running_process']}" if found["running_process"] else "no"),
+        ("connected", f"session {found['session_epoch']}" if found["connected"] else "no"),
         ("servers", ", ".join(found["agent_addresses"])),
         ("certificate until", expiry),
         ("renewal after", certificate["renew_after"]),

@@ -15,9 +15,9 @@ import structlog
 
 from agent_sim.agent.host import RealHost
 from agent_sim.agent.inventory import host_facts
-from agent_sim.agent.log_format import LogObserver
 from agent_sim.agent.policy import Policy, load_policy, write_default_policy
 from agent_sim.agent.run_folder import own_account
+from agent_sim.agent.running import RunningStatus
 from agent_sim.agent.state import StateError, StateFolder
 from agent_sim.protocol.agent import Agent
 from agent_sim.protocol.clock import SystemClock
@@ -111,11 +111,13 @@ async def _run(state: StateFolder, policy: Policy, config: AgentConfig, store: F
     clock = SystemClock()
     host = RealHost(policy, state.path, clock.now)
     journal = SQLiteJournal(state.journal)
+    status = RunningStatus(state.running, journal, clock.now)
     try:
         rng = random.Random()  # noqa: S311 - spreads retries and beats; no secret depends on it
-        await Agent(config, host, journal, store, clock, rng, LogObserver()).run(stop)
+        await Agent(config, host, journal, store, clock, rng, status).run(stop)
     finally:
         host.close()
+        await status.close()
         await journal.close()
 
 

@@ -39,6 +39,11 @@ class StateFolder:
         """The policy file, unless another one is named."""
         return self.path / POLICY_FILE
 
+    @property
+    def running(self) -> Path:
+        """What the running agent says of itself; news, not a record."""
+        return self.path / "running.json"
+
     def make(self) -> None:
         """Make the folder, or close an existing one of ours to others. Raises ``StateError``."""
         try:

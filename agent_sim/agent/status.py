@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent_sim.agent.running import read_running
 from agent_sim.agent.state import StateError, StateFolder
 from agent_sim.protocol.identity import AgentIdentity
 from agent_sim.protocol.identity_folder import FolderIdentityStore
@@ -17,22 +18,28 @@ from agent_sim.protocol.identity_folder import FolderIdentityStore
 def read_status(state: StateFolder, now: datetime) -> dict[str, Any]:
     """Return the status as JSON-ready values; times are ISO 8601 in UTC.
 
-    Reads only, and so may run beside the agent. Raises ``StateError`` and
+    Reads only, and so may run beside the agent, whose journal no one else can
+    open: its counts are then what the agent said last, or None in its first
+    second. Raises ``StateError`` and
     ``IdentityError``.
     """
     store = FolderIdentityStore(state.path)
     identity = store.current()
     if identity is None:
         raise StateError(f"{state.path}: holds no identity; enrol first with `fleetwright-agent enroll`")
+    holder = state.holder()
+    said = read_running(state.running) if holder is not None else None
     return {
         "state": str(state.path),
-        "running_process": state.holder(),
+        "running_process": holder,
+        "connected": bool(said and said.get("connected")),
+        "session_epoch": said.get("session_epoch") if said else None,
         "agent_id": identity.agent_id,
         "spiffe_id": identity.spiffe_id,
         "agent_addresses": list(identity.agent_addresses),
         "certificate": _certificate(identity, now),
         "next_certificate": store.next() is not None,
-        "journal": read_journal(state.journal),
+        "journal": read_journal(state.journal) if holder is None else (said or {}).get("journal"),
     }
 
 
