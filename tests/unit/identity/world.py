@@ -36,8 +36,8 @@ ADMIN = Caller(IdentityKind.OPERATOR, "admin", f"spiffe://{DOMAIN}/operator/admi
 class TurnedClock:
     """A clock that stands still until it is turned."""
 
-    def __init__(self) -> None:
-        self.time = START
+    def __init__(self, start: datetime = START) -> None:
+        self.time = start
 
     def now(self) -> datetime:
         return self.time
@@ -90,8 +90,10 @@ def caller_of(issued: Issued, agent_id: str = "node-1") -> Caller:
 
 
 @asynccontextmanager
-async def making_world(folder: Path) -> AsyncIterator[World]:
-    clock, database = TurnedClock(), Database(folder / "identity.db")
+async def making_world(
+    folder: Path, authority: CertificateAuthority | None = None, clock: TurnedClock | None = None
+) -> AsyncIterator[World]:
+    clock, database = clock or TurnedClock(), Database(folder / "identity.db")
     async with database.write_engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
         await connection.execute(insert(commit_counter).values(id=1, value=0))
@@ -100,7 +102,7 @@ async def making_world(folder: Path) -> AsyncIterator[World]:
     committing = asyncio.create_task(writer.run())
     limits = HealthLimits(timedelta(seconds=15), timedelta(seconds=45), timedelta(seconds=180))
     agents = AgentsService(database, WakeUps(), clock, limits, bytes(32))
-    authority = CertificateAuthority.create("Test agents root", DOMAIN, START)
+    authority = authority or CertificateAuthority.create("Test agents root", DOMAIN, START)
     policy = IdentityPolicy(LIFE, ("server.example.com:7443",))
     identity = IdentityService(database, writer, agents, authority, clock, policy, bytes(32))
     agents.on_delete.append(identity.agent_deleted)
