@@ -187,7 +187,14 @@ class _Run:
     async def watch(self, time_limit: timedelta) -> bool:
         """Wait for the end of the leader, end the rest, reap it; return whether the time was over."""
         loop = asyncio.get_running_loop()
-        pidfd = os.pidfd_open(self._process.pid)
+        try:
+            pidfd = os.pidfd_open(self._process.pid)
+        except (
+            OSError
+        ):  # No such call before Linux 5.3, or too many open files: not without a way to its end.
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            raise
         loop.add_reader(pidfd, _resolve, self._leader_ended)
         try:
             try:

@@ -95,22 +95,31 @@ class StateFolder:
         Raises ``StateError`` naming the process that holds it already.
         """
         try:
-            handle = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = self._lock()
         except OSError as error:
             raise StateError(f"{self.path}: {_remedy(error)}") from error
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StateError(
-                    f"{self.path}: used by another fleetwright-agent, process {_pid_in(handle)}; "
-                    "stop that one first, or give this one a folder of its own with --state"
-                ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(handle)
+
+    def _lock(self) -> int:
+        handle = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError:
+            holder = _pid_in(handle)
+            os.close(handle)
+            raise StateError(
+                f"{self.path}: used by another fleetwright-agent, process {holder}; "
+                "stop that one first, or give this one a folder of its own with --state"
+            ) from None
+        except OSError:
+            os.close(handle)
+            raise
+        return handle
 
     def holder(self) -> str | None:
         """Return the process id of the agent that runs on this folder, or None."""

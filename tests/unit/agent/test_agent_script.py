@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pwd
 from datetime import timedelta
@@ -195,6 +196,23 @@ async def test_a_reporter_that_fails_ends_the_script(runner: ScriptRunner, work:
 
     with pytest.raises(RuntimeError, match="journal"):
         await runner.run(sh("echo x; sleep 60"), Broken())
+    assert empty(work)
+
+
+async def test_a_script_whose_end_could_not_be_seen_is_not_left_running(
+    runner: ScriptRunner, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def refuse(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        await runner.run(sh("sleep 60"), Recorder())
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
     assert empty(work)
 
 
