@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -68,9 +68,11 @@ class World:
     agents: AgentsService
     telemetry: TelemetryService
 
-    async def enrol(self, agent_id: str, *, replace: bool = False, **labels: str) -> bool:
+    async def enrol(
+        self, agent_id: str, labels: Mapping[str, str] | None = None, *, replace: bool = False
+    ) -> bool:
         host = HostRecord(hostname=f"{agent_id}.example", os_family="linux")
-        registration = Registration(agent_id, labels, host)
+        registration = Registration(agent_id, labels or {}, host)
         async with self.database.unit_of_work() as work:
             return await self.agents.register(work, registration, replace=replace, now=self.clock.now())
 

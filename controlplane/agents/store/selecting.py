@@ -81,7 +81,7 @@ class Selector:
     """
 
     text: str
-    statement: Select[tuple[str]]
+    statement: Select[str]
 
 
 def selector(text: str, *, field: str = "selector") -> Selector:

@@ -1,0 +1,202 @@
+"""Sessions, beats and health on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from controlplane.agents.records import AgentRecord
+from controlplane.agents.rules import Presence, PresenceReason
+from controlplane.errors import Unauthenticated
+from tests.contracts.agents_world import OPERATOR, World, open_world
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        await opened.enrol("a1")
+        yield opened
+
+
+def standing(agent: AgentRecord) -> tuple[Presence, PresenceReason]:
+    return agent.presence, agent.presence_reason
+
+
+async def test_a_session_brings_an_agent_online_with_what_it_says_of_itself(world: World) -> None:
+    world.clock.advance(60)
+    opened = await world.open("a1")
+    agent = await world.agents.get("a1")
+    assert (opened.epoch, opened.journal_changed, opened.suspected_clone) == (1, False, False)
+    assert standing(agent) == (Presence.ONLINE, PresenceReason.SESSION_OPENED)
+    assert agent.presence_time == agent.last_seen_time == world.clock.micros()
+    assert agent.host.os_name == "Debian GNU/Linux"
+    assert agent.task_kinds == ("echo", "script")
+    assert agent.clock_offset == -1_500_000
+    assert agent.session_epoch == 1
+    assert agent.certificate_expire_time == world.clock.micros() + 86_400_000_000
+
+
+async def test_each_session_takes_the_next_epoch_and_keeps_since_when_it_is_online(world: World) -> None:
+    await world.open("a1")
+    since = (await world.agents.get("a1")).presence_time
+    world.clock.advance(60)
+    assert (await world.open("a1", shown=b"n1", handed=b"n2")).epoch == 2
+    assert (await world.agents.get("a1")).presence_time == since
+
+
+async def test_many_sessions_open_together(world: World) -> None:
+    names = [f"m{number}" for number in range(50)]
+    for name in names:
+        await world.enrol(name)
+    opened = await asyncio.gather(*(world.open(name) for name in [*names, "a1", *names]))
+    assert [session.epoch for session in opened] == [1] * 51 + [2] * 50
+    assert (await world.agents.counts())[Presence.ONLINE] == 51
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_a_session_of_no_enrolled_agent_is_refused_and_its_neighbours_open(
+    world: World, deleted: bool
+) -> None:
+    if deleted:
+        await world.enrol("a2")
+        await world.agents.delete("a2", etag="", caller=OPERATOR)
+    refused, opened = await asyncio.gather(world.open("a2"), world.open("a1"), return_exceptions=True)
+    assert isinstance(refused, Unauthenticated)
+    assert refused.reason == "CERTIFICATE_REVOKED"
+    assert not isinstance(opened, BaseException)
+
+
+async def test_another_journal_is_noticed(world: World) -> None:
+    await world.open("a1")
+    assert not (await world.open("a1", shown=b"n1", handed=b"n2")).journal_changed
+    assert (await world.open("a1", shown=b"n2", handed=b"n3", journal="j2")).journal_changed
+
+
+async def test_a_journal_lost_at_a_new_enrolment_is_noticed(world: World) -> None:
+    await world.open("a1")
+    await world.enrol("a1", replace=True)
+    assert (await world.open("a1", journal="j2")).journal_changed
+
+
+async def test_a_used_up_nonce_is_reported_until_the_agent_is_enrolled_again(world: World) -> None:
+    await world.open("a1", handed=b"n1")
+    await world.open("a1", shown=b"n1", handed=b"n2")
+    await world.open("a1", shown=b"n2", handed=b"n3")
+    assert (await world.open("a1", shown=b"n1", handed=b"n4")).suspected_clone
+    agent = await world.agents.get("a1")
+    assert agent.presence is Presence.ONLINE
+    assert agent.suspected_clone
+    assert "used up" in agent.presence_detail
+    assert not (await world.open("a1", shown=b"n4", handed=b"n5")).suspected_clone
+    assert (await world.agents.get("a1")).suspected_clone
+    await world.enrol("a1", replace=True)
+    assert not (await world.agents.get("a1")).suspected_clone
+
+
+async def test_the_end_of_an_old_session_changes_nothing(world: World) -> None:
+    old = await world.open("a1")
+    new = await world.open("a1", shown=b"n1", handed=b"n2")
+    lost = (Presence.STALE, PresenceReason.STREAM_LOST)
+    assert not await world.report("a1", old.epoch, *lost)
+    assert standing(await world.agents.get("a1"))[0] is Presence.ONLINE
+    world.clock.advance(5)
+    assert await world.report("a1", new.epoch, *lost, "the stream ended")
+    agent = await world.agents.get("a1")
+    assert standing(agent) == lost
+    assert agent.presence_detail == "the stream ended"
+    assert agent.presence_time == world.clock.micros()
+
+
+async def test_the_same_report_again_changes_nothing(world: World) -> None:
+    session = await world.open("a1")
+    assert await world.report("a1", session.epoch, Presence.OFFLINE, PresenceReason.GOODBYE)
+    assert not await world.report("a1", session.epoch, Presence.OFFLINE, PresenceReason.GOODBYE)
+    assert not await world.report("a1", session.epoch, Presence.STALE, PresenceReason.STREAM_LOST)
+    assert not await world.report("nobody", 1, Presence.STALE, PresenceReason.STREAM_LOST)
+
+
+async def test_another_reason_for_being_stale_keeps_since_when(world: World) -> None:
+    session = await world.open("a1")
+    await world.report("a1", session.epoch, Presence.STALE, PresenceReason.HEARTBEAT_LATE)
+    since = (await world.agents.get("a1")).presence_time
+    world.clock.advance(5)
+    assert await world.report("a1", session.epoch, Presence.STALE, PresenceReason.STREAM_LOST)
+    assert (await world.agents.get("a1")).presence_time == since
+
+
+async def test_beats_move_last_seen_forward_only_and_are_no_change(world: World) -> None:
+    await world.open("a1")
+    before = await world.agents.get("a1")
+    now = world.clock.micros()
+    await world.agents.record_beats({"a1": now + 5, "nobody": now})
+    await world.agents.record_beats({"a1": now + 3})
+    after = await world.agents.get("a1")
+    assert after.last_seen_time == now + 5
+    assert (after.update_time, after.etag) == (before.update_time, before.etag)
+    await world.agents.record_beats({})
+
+
+async def test_health_moves_an_agent_from_online_over_stale_to_offline_and_back(world: World) -> None:
+    await world.open("a1")
+    beats = {"a1": world.clock.micros()}
+    world.clock.advance(30)
+    assert await world.agents.health_sweep(world.clock.now(), beats) == []
+    world.clock.advance(4)
+    (stale,) = await world.agents.health_sweep(world.clock.now(), beats)
+    assert (stale.after, stale.detail) == (Presence.STALE, "no beat for 34 s; interval 10 s")
+    assert await world.agents.health_sweep(world.clock.now(), beats) == []
+    world.clock.advance(60)
+    (offline,) = await world.agents.health_sweep(world.clock.now(), beats)
+    assert (offline.after, offline.reason) == (Presence.OFFLINE, PresenceReason.SILENT)
+    world.clock.advance(1)
+    beats["a1"] = world.clock.micros()
+    (resumed,) = await world.agents.health_sweep(world.clock.now(), beats)
+    agent = await world.agents.get("a1")
+    assert standing(agent) == (Presence.ONLINE, PresenceReason.HEARTBEAT_RESUMED)
+    assert agent.presence_detail == resumed.detail == "a beat came after 1 s"
+    assert agent.presence_time == world.clock.micros()
+
+
+async def test_an_online_agent_without_a_session_goes_stale_then_offline(world: World) -> None:
+    await world.open("a1")
+    world.clock.advance(31)
+    (stale,) = await world.agents.health_sweep(world.clock.now(), {})
+    assert (stale.after, stale.reason) == (Presence.STALE, PresenceReason.SERVER_ENDED)
+    world.clock.advance(91)
+    (offline,) = await world.agents.health_sweep(world.clock.now(), {})
+    assert offline.after is Presence.OFFLINE
+    assert "the server process that held its session ended" in offline.detail
+
+
+async def test_who_never_connected_or_said_goodbye_is_left_alone(world: World) -> None:
+    await world.enrol("a2")
+    session = await world.open("a2")
+    await world.report("a2", session.epoch, Presence.OFFLINE, PresenceReason.GOODBYE)
+    world.clock.advance(1_000)
+    assert await world.agents.health_sweep(world.clock.now(), {"a2": world.clock.micros()}) == []
+
+
+async def test_a_server_that_starts_adopts_the_online_agents_as_stale(world: World) -> None:
+    await world.enrol("a2")
+    await world.open("a1")
+    world.clock.advance(10_000)
+    (adopted,) = await world.agents.adopt_after_restart(world.clock.now())
+    assert (adopted.agent_id, adopted.reason) == ("a1", PresenceReason.SERVER_ENDED)
+    world.clock.advance(80)
+    assert await world.agents.health_sweep(world.clock.now(), {}) == []
+    assert (await world.open("a1", shown=b"n1", handed=b"n2")).epoch == 2
+    assert (await world.agents.get("a1")).presence is Presence.ONLINE
+
+
+async def test_a_change_wakes_who_listens(world: World) -> None:
+    with world.wakeups.listening("agents") as listener:
+        session = await world.open("a1")
+        assert listener._woken.is_set()
+        listener._woken.clear()
+        await world.report("a1", session.epoch + 1, Presence.STALE, PresenceReason.STREAM_LOST)
+        await world.agents.record_beats({"a1": world.clock.micros()})
+        assert not listener._woken.is_set()
