@@ -133,8 +133,8 @@ def raise_open_files(max_agents: int) -> int:
         fit = max(0, hard - RESERVED_FILES)
         raise StartRefused(
             f"open files: {needed} are needed for {max_agents} agents and the limit is {hard},"
-            f" which fits {fit} agents; raise it (`ulimit -Hn {needed}`, or LimitNOFILE={needed} in the service's unit),"
-            f" or set FLEETWRIGHT_MAX_AGENTS to {fit} or less"
+            f" which fits {fit} agents; raise it (`ulimit -Hn {needed}`, or LimitNOFILE={needed} in the"
+            f" service's unit), or set FLEETWRIGHT_MAX_AGENTS to {fit} or less"
         )
     return hard
 

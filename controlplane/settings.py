@@ -2,20 +2,32 @@
 
 Each field is the environment variable of its name with the prefix ``FLEETWRIGHT_``,
 for example ``FLEETWRIGHT_AGENTS_PORT=7443``; what the command line says is passed to
-the constructor and wins. Durations are seconds or ISO 8601 (``90``, ``PT1M30S``, ``P1D``).
+the constructor and wins. Durations are a number of seconds, or one with a unit of ms, s, m,
+h or d (``90``, ``250ms``, ``24h``), or ISO 8601 (``PT1M30S``).
 """
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _TRUST_DOMAIN = r"^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$"
 
+_UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_NUMBER_AND_UNIT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)?")
+
+
+def _duration(value: object) -> object:
+    match = _NUMBER_AND_UNIT.fullmatch(value) if isinstance(value, str) else None
+    return value if match is None else timedelta(seconds=float(match[1]) * _UNITS[match[2] or ""])
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -77,23 +89,23 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Agents that may be connected; decides how many open files are needed.",
     )
-    handshake_timeout: timedelta = _between(
+    handshake_timeout: Duration = _between(
         10 * _SECOND, timedelta(milliseconds=10), 2 * _MINUTE, "A TLS handshake not done by then is dropped."
     )
-    keepalive_interval: timedelta = _between(
+    keepalive_interval: Duration = _between(
         15 * _SECOND, _SECOND, 10 * _MINUTE, "Interval of HTTP/2 pings to agents."
     )
-    ping_timeout: timedelta = _between(
+    ping_timeout: Duration = _between(
         10 * _SECOND, _SECOND, 2 * _MINUTE, "A ping unanswered for so long ends the connection."
     )
-    max_connection_age: timedelta = _between(
+    max_connection_age: Duration = _between(
         7 * _DAY, _MINUTE, 365 * _DAY, "Backstop: a connection of an agent that is older is closed."
     )
 
-    agent_certificate_life: timedelta = _between(
+    agent_certificate_life: Duration = _between(
         24 * _HOUR, _MINUTE, 90 * _DAY, "Life of an agent's certificate; renewed at half of it."
     )
-    heartbeat_interval: timedelta = _between(
+    heartbeat_interval: Duration = _between(
         10 * _SECOND, timedelta(milliseconds=100), _HOUR, "Least time between two beats of an agent."
     )
     max_beats_per_second: int = Field(
@@ -102,16 +114,16 @@ class Settings(BaseSettings):
         le=100_000,
         description="Beats that the fleet may send in a second: with more agents their interval grows.",
     )
-    stale_after: timedelta = _between(
+    stale_after: Duration = _between(
         45 * _SECOND, timedelta(milliseconds=200), _DAY, "An agent without a beat for so long is STALE."
     )
-    offline_after: timedelta = _between(
+    offline_after: Duration = _between(
         3 * _MINUTE, timedelta(milliseconds=300), 7 * _DAY, "An agent without a beat for so long is OFFLINE."
     )
-    telemetry_interval: timedelta = _between(
+    telemetry_interval: Duration = _between(
         30 * _SECOND, timedelta(milliseconds=100), _DAY, "Time between two samplings of telemetry."
     )
-    telemetry_retention: timedelta = _between(
+    telemetry_retention: Duration = _between(
         30 * _DAY, _HOUR, 3650 * _DAY, "Telemetry that is older is deleted."
     )
     telemetry_budget: int = Field(
@@ -120,10 +132,10 @@ class Settings(BaseSettings):
         le=100_000,
         description="Points that one agent may have sent without an acknowledgement.",
     )
-    tasks_linger: timedelta = _between(
+    tasks_linger: Duration = _between(
         5 * _SECOND, timedelta(), 10 * _MINUTE, "How long an agent keeps a Tasks stream without work open."
     )
-    telemetry_linger: timedelta = _between(
+    telemetry_linger: Duration = _between(
         2 * _SECOND,
         timedelta(),
         10 * _MINUTE,
@@ -132,7 +144,7 @@ class Settings(BaseSettings):
     max_credits: int = Field(
         default=64, ge=1, le=1_024, description="Assignments that one Tasks stream may have outstanding."
     )
-    slow_reader_after: timedelta = _between(
+    slow_reader_after: Duration = _between(
         30 * _SECOND,
         timedelta(milliseconds=100),
         _HOUR,
@@ -141,33 +153,33 @@ class Settings(BaseSettings):
     admissions_per_second: int = Field(
         default=500, ge=1, le=100_000, description="New sessions that are admitted in a second."
     )
-    lease_time: timedelta = _between(
+    lease_time: Duration = _between(
         30 * _SECOND, _SECOND, _HOUR, "How long an assignment may stay unaccepted before it is queued again."
     )
 
-    drain_window: timedelta = _between(
+    drain_window: Duration = _between(
         10 * _SECOND, timedelta(), _HOUR, "At a stop: agents are sent away over this time."
     )
-    drain_grace: timedelta = _between(
+    drain_grace: Duration = _between(
         10 * _SECOND, timedelta(), _HOUR, "At a stop, after the window: calls in flight may still end."
     )
 
-    presence_sweep: timedelta = _between(
+    presence_sweep: Duration = _between(
         5 * _SECOND,
         timedelta(milliseconds=50),
         _HOUR,
         "How often agents are looked at for STALE and OFFLINE.",
     )
-    last_seen_flush: timedelta = _between(
+    last_seen_flush: Duration = _between(
         5 * _SECOND, timedelta(milliseconds=50), _HOUR, "How often times of beats are written, many at once."
     )
-    tasks_sweep: timedelta = _between(
+    tasks_sweep: Duration = _between(
         2 * _SECOND,
         timedelta(milliseconds=50),
         _HOUR,
         "How often leases, run limits and deadlines are looked at.",
     )
-    retention_sweep: timedelta = _between(
+    retention_sweep: Duration = _between(
         _HOUR, timedelta(milliseconds=50), _DAY, "How often old telemetry and old records are deleted."
     )
 
