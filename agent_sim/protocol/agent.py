@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import grpc
+from fleetwright.v1 import agent_service_pb2_grpc
 
 from agent_sim.host import Host
 from agent_sim.protocol.attempts import Attempts
@@ -30,6 +31,8 @@ from agent_sim.protocol.session import Session
 from agent_sim.protocol.telemetry import Sampler
 
 log = logging.getLogger(__name__)
+
+MakeStub = Callable[[grpc.aio.Channel], agent_service_pb2_grpc.AgentServiceAsyncStub]
 
 _GOODBYE = "stopped in order"
 
@@ -60,8 +63,11 @@ class Agent:
         clock: Clock,
         rng: random.Random,
         observer: Observer | None = None,
+        make_stub: MakeStub = agent_service_pb2_grpc.AgentServiceStub,
     ) -> None:
-        self._context = EngineContext(config, host, journal, clock, rng, observer or Observer(), self._fail)
+        self._context = EngineContext(
+            config, host, journal, clock, rng, observer or Observer(), make_stub, self._fail
+        )
         self._attempts = Attempts(self._context)
         self._sampler = Sampler(self._context)
         self._renewal = RenewalTimer(self._context, self._renew)

@@ -6,6 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import grpc
+from fleetwright.v1 import agent_service_pb2_grpc
+
 from agent_sim.host import Host
 from agent_sim.protocol.clock import Clock
 from agent_sim.protocol.config import AgentConfig
@@ -24,6 +27,8 @@ class EngineContext:
     clock: Clock
     rng: random.Random
     observer: Observer
+    make_stub: Callable[[grpc.aio.Channel], agent_service_pb2_grpc.AgentServiceAsyncStub]
+    """Makes the client of AgentService on a channel; simulated agents misbehave here."""
     fail: Callable[[AgentError], None]
     """End the engine with an error; the first one counts."""
 

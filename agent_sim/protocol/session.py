@@ -37,9 +37,7 @@ class Session:
         self._winding_down: asyncio.Task[None] | None = None
         self._work: Work | None = None
         self._telemetry: Telemetry | None = None
-        self.stub: agent_service_pb2_grpc.AgentServiceAsyncStub = agent_service_pb2_grpc.AgentServiceStub(
-            channel
-        )
+        self.stub: agent_service_pb2_grpc.AgentServiceAsyncStub = context.make_stub(channel)
         self._lifeline = Lifeline(context, self.stub, self._welcomed, self._work_available, self._reconnect)
 
     @property

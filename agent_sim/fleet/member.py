@@ -1,0 +1,92 @@
+"""One simulated agent: how its parts are put together from its profile and its seed."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+from fleetwright.v1 import agent_service_pb2_grpc
+
+from agent_sim.fleet.counters import Counters, MemberObserver, Receipts
+from agent_sim.fleet.misbehaviour import dropping, freezing, slow_reading
+from agent_sim.fleet.profiles import Profile
+from agent_sim.fleet.simulated_host import SimulatedHost
+from agent_sim.fleet.witness import Witness
+from agent_sim.protocol.agent import Agent, MakeStub
+from agent_sim.protocol.clock import Clock, SystemClock
+from agent_sim.protocol.config import AgentConfig
+from agent_sim.protocol.identity import IdentityStore
+from agent_sim.protocol.journal import MemoryJournal
+
+VERSION = "0.1.0-simulated"
+_MAX_POINTS = 2_000
+"""Telemetry that one simulated agent holds back: enough for hours, small enough for thousands of them."""
+_MAX_SKEW = 3600.0
+_NEVER = 1_000_000_000
+
+
+class SkewedClock(SystemClock):
+    """A wall clock that is off by a constant."""
+
+    def __init__(self, offset: timedelta) -> None:
+        self._offset = offset
+
+    def now(self) -> datetime:
+        """Return the wrong time."""
+        return super().now() + self._offset
+
+
+class Member:
+    """A simulated agent before and while it runs."""
+
+    def __init__(
+        self,
+        agent_id: str,
+        profile: Profile,
+        seed: str,
+        counters: Counters,
+        witness: Witness | None,
+        receipts: Receipts | None,
+    ) -> None:
+        self.agent_id = agent_id
+        self.profile = profile
+        self._counters = counters
+        self._witness = witness
+        self.rng = random.Random(f"{seed}/{agent_id}")  # noqa: S311 - simulation, not secrecy
+        self._clock = self._make_clock()
+        self.host = SimulatedHost(agent_id, profile, self._clock, self.rng, self._effect)
+        self.observer = MemberObserver(agent_id, counters, receipts, self.rng)
+
+    def make_agent(self, identities: IdentityStore, addresses: tuple[str, ...]) -> Agent:
+        """Put the engine together; call it inside the event loop."""
+        hung = self.profile is Profile.HUNG
+        config = AgentConfig(
+            agent_version=VERSION,
+            addresses=addresses,
+            # A hung process does not notice that nobody answers it.
+            unanswered_beats=_NEVER if hung else AgentConfig.unanswered_beats,
+            stop_grace=timedelta(seconds=1) if hung else AgentConfig.stop_grace,
+        )
+        journal = MemoryJournal(max_points=_MAX_POINTS)
+        return Agent(
+            config, self.host, journal, identities, self._clock, self.rng, self.observer, self._make_stub()
+        )
+
+    def _make_clock(self) -> Clock:
+        if self.profile is Profile.CLOCK_SKEWED:
+            return SkewedClock(timedelta(seconds=self.rng.uniform(-_MAX_SKEW, _MAX_SKEW)))
+        return SystemClock()
+
+    def _make_stub(self) -> MakeStub:
+        if self.profile is Profile.FLAKY:
+            return dropping(self.rng)
+        if self.profile is Profile.SLOW_READER:
+            return slow_reading
+        if self.profile is Profile.HUNG:
+            return freezing()
+        return agent_service_pb2_grpc.AgentServiceStub
+
+    async def _effect(self, task: str, attempt_id: str) -> None:
+        if self._witness is not None:
+            await self._witness.record(task, attempt_id, self.agent_id)
+        self._counters.effects += 1
