@@ -64,7 +64,7 @@ def _parse(der: bytes) -> x509.CertificateSigningRequest:
         raise _refuse("CSR_MALFORMED", f"has {len(der)} bytes; at most {MAX_REQUEST_BYTES} are read")
     try:
         return x509.load_der_x509_csr(der)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise _refuse("CSR_MALFORMED", "cannot be parsed: send PKCS #10 in DER, not PEM") from None
 
 

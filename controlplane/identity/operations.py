@@ -53,13 +53,11 @@ def refusal(verdict: Admission, agent_id: str) -> ServiceError | None:
 
 
 async def _use(work: UnitOfWork, operations: Sequence[UseCertificate]) -> Sequence[bool | ServiceError]:
-    found = await certificates.find(work.connection, [operation.serial for operation in operations])
+    found = await certificates.standings(work.connection, [operation.serial for operation in operations])
     outcomes: list[bool | ServiceError] = []
     promoted = []
     for operation in operations:
-        certificate = found.get(operation.serial)
-        standing = None if certificate is None else certificate.standing
-        verdict = admission(operation.agent_id, standing, operation.now)
+        verdict = admission(operation.agent_id, found.get(operation.serial), operation.now)
         if verdict is Admission.PROMOTE:
             promoted.append(operation.agent_id)
         outcomes.append(refusal(verdict, operation.agent_id) or verdict is Admission.PROMOTE)

@@ -22,6 +22,7 @@ from controlplane.identity.records import (
     Revocation,
 )
 from controlplane.identity.rules import Admission, CertificateState, TokenState
+from controlplane.identity.standings import Standings
 from controlplane.identity.store import certificates, denials, tokens
 from controlplane.identity.tokens import EnrollmentTokens, token_refusal
 from controlplane.storage.database import Database
@@ -70,6 +71,7 @@ class IdentityService:
         self._clock = clock
         self._policy = policy
         self.tokens = EnrollmentTokens(database, clock, authority.digest, page_secret)
+        self._standings = Standings(database)
         self._denied: set[str] = set()
         self.after_revoke: list[Callable[[Revocation], None]] = []
 
@@ -139,9 +141,7 @@ class IdentityService:
         if caller.kind is not IdentityKind.AGENT:
             self._admit_administrator(caller, now)
             return False
-        async with self._database.reading() as connection:
-            found = await certificates.find(connection, [caller.serial])
-        verdict = _verdict(caller, found.get(caller.serial), now)
+        verdict = rules.admission(caller.name, await self._standings.find(caller.serial), now)
         if error := refusal(verdict, caller.name):
             raise error
         if verdict is Admission.ACCEPT:
@@ -205,7 +205,8 @@ class IdentityService:
 
     async def _shown(self, work: UnitOfWork, caller: Caller, checked: CheckedRequest, now: datetime) -> None:
         found = (await certificates.find(work.connection, [caller.serial])).get(caller.serial)
-        verdict = _verdict(caller, found, to_micros(now))
+        standing = None if found is None else found.standing
+        verdict = rules.admission(caller.name, standing, to_micros(now))
         if error := refusal(verdict, caller.name):
             raise error
         if found is not None and found.key_digest == checked.key_digest:
@@ -270,10 +271,6 @@ class IdentityService:
 
     def _spiffe_id(self, agent_id: str) -> str:
         return rules.write_spiffe_id(self._authority.trust_domain, IdentityKind.AGENT.value, agent_id)
-
-
-def _verdict(caller: Caller, certificate: CertificateRecord | None, now: int) -> Admission:
-    return rules.admission(caller.name, None if certificate is None else certificate.standing, now)
 
 
 def _is_current(certificate: CertificateRecord, now: datetime) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.identity.records import CertificateRecord
-from controlplane.identity.rules import LIVE_STATES, CertificateState
+from controlplane.identity.rules import LIVE_STATES, CertificateState, Standing
 from controlplane.identity.store.tables import certificates
 from controlplane.storage.unit_of_work import UnitOfWork
 
@@ -29,6 +29,23 @@ async def find(connection: AsyncConnection, serials: Collection[str]) -> dict[st
     """Return the certificates of these serial numbers that exist, by serial number."""
     rows = await connection.execute(select(*COLUMNS).where(certificates.c.serial.in_(serials)))
     return {row.serial: record(row) for row in rows}
+
+
+async def standings(connection: AsyncConnection, serials: Collection[str]) -> dict[str, Standing]:
+    """Return where the certificates of these serial numbers stand, by serial number."""
+    columns = (
+        certificates.c.agent_id,
+        certificates.c.state,
+        certificates.c.not_before,
+        certificates.c.not_after,
+    )
+    rows = await connection.execute(
+        select(certificates.c.serial, *columns).where(certificates.c.serial.in_(serials))
+    )
+    return {
+        serial: Standing(agent_id, CertificateState(state), not_before, not_after)
+        for serial, agent_id, state, not_before, not_after in rows
+    }
 
 
 async def live(connection: AsyncConnection, agent_id: str) -> list[CertificateRecord]:

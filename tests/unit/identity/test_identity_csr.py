@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from certs import requests
@@ -131,6 +131,7 @@ def test_garbage_is_malformed(garbage: bytes) -> None:
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+@example(GOOD.index(b"\x02\x01\x00") + 2, 1)  # version 2, which the library reports in a way of its own
 def test_a_request_with_one_byte_changed_is_refused_in_order(place: int, change: int) -> None:
     bent = bytearray(GOOD)
     bent[place] ^= change
