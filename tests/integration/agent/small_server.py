@@ -40,7 +40,8 @@ class SmallServer(
         self.measured = asyncio.Event()
         self.goodbye: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._results: dict[str, asyncio.Future[Result]] = {}
-        self._waiting: asyncio.Queue[agent_service_pb2.Assignment] = asyncio.Queue()
+        self._given: dict[str, agent_service_pb2.Assignment] = {}
+        self._streams: set[asyncio.Queue[agent_service_pb2.TasksResponse | None]] = set()
         self._beating: asyncio.Queue[agent_service_pb2.HeartbeatResponse] = asyncio.Queue()
         self._outputs: dict[str, dict[int, bytes]] = {}
 
@@ -59,11 +60,16 @@ class SmallServer(
             attempt_id=attempt, task=f"tasks/{attempt}", number=1, spec=task
         )
         assignment.run_limit.FromTimedelta(timedelta(minutes=5))
-        self._waiting.put_nowait(assignment)
-        work = agent_service_pb2.WorkAvailable()
-        self._beating.put_nowait(agent_service_pb2.HeartbeatResponse(work_available=work))
+        self._given[attempt] = assignment
+        for answers in self._streams:
+            answers.put_nowait(agent_service_pb2.TasksResponse(assignment=assignment))
+        self._announce()
         async with asyncio.timeout(60):
             return await self._results[attempt]
+
+    def _announce(self) -> None:
+        work = agent_service_pb2.WorkAvailable()
+        self._beating.put_nowait(agent_service_pb2.HeartbeatResponse(work_available=work))
 
     async def Enroll(
         self, request: enrollment_service_pb2.EnrollRequest, context: object
@@ -106,14 +112,31 @@ class SmallServer(
     async def Tasks(
         self, requests: AsyncIterator[agent_service_pb2.TasksRequest], context: object
     ) -> AsyncIterator[agent_service_pb2.TasksResponse]:
+        answers: asyncio.Queue[agent_service_pb2.TasksResponse | None] = asyncio.Queue()
+        listener = asyncio.create_task(self._work(requests, answers))
+        try:
+            while (answer := await answers.get()) is not None:
+                yield answer
+        finally:
+            listener.cancel()
+            self._streams.discard(answers)
+            if self._given:  # Handed to a stream that was closing: the agent takes an attempt once.
+                self._announce()
+
+    async def _work(
+        self,
+        requests: AsyncIterator[agent_service_pb2.TasksRequest],
+        answers: asyncio.Queue[agent_service_pb2.TasksResponse | None],
+    ) -> None:
         opened = agent_service_pb2.TasksOpened()
         opened.linger.FromTimedelta(timedelta(milliseconds=50))
         async for request in requests:
             kind = request.WhichOneof("message")
             if kind == "open":
-                yield agent_service_pb2.TasksResponse(opened=opened)
-                while not self._waiting.empty():
-                    yield agent_service_pb2.TasksResponse(assignment=self._waiting.get_nowait())
+                answers.put_nowait(agent_service_pb2.TasksResponse(opened=opened))
+                for assignment in self._given.values():
+                    answers.put_nowait(agent_service_pb2.TasksResponse(assignment=assignment))
+                self._streams.add(answers)
             elif kind == "chunk":
                 chunk = request.chunk
                 outputs = self._outputs.setdefault(chunk.attempt_id, {})
@@ -122,9 +145,12 @@ class SmallServer(
                 attempt = request.finished.attempt_id
                 done = agent_service_pb2.ResultAcknowledged(attempt_id=attempt)
                 done.disposition = agent_service_pb2.RESULT_DISPOSITION_COMMITTED
-                yield agent_service_pb2.TasksResponse(result_acknowledged=done)
-                result = request.finished.result, self._outputs.get(attempt, {})
-                self._results[attempt].set_result(result)
+                answers.put_nowait(agent_service_pb2.TasksResponse(result_acknowledged=done))
+                if self._given.pop(attempt, None) is not None:
+                    self._results[attempt].set_result(
+                        (request.finished.result, self._outputs.get(attempt, {}))
+                    )
+        answers.put_nowait(None)
 
     async def RenewCertificate(
         self, request: agent_service_pb2.RenewCertificateRequest, context: object
