@@ -16,8 +16,9 @@ from typing import Self
 MIN_FREE_BYTES = 64 * 1024 * 1024
 """Room for the database's log to grow between two checkpoints, with as much again to spare."""
 
-RESERVED_FILES = 256
-"""Files beside the agents' connections: database, listeners, probes, administrators, the runtime itself."""
+RESERVED_FILES = 1024
+"""Files beside one connection for each agent: what the listeners allow of other connections
+(``transport.listeners``: 896), and 128 for the database and the runtime."""
 
 LOCK_NAME = "server.lock"
 

@@ -156,7 +156,7 @@ def agent_listener(
 
 
 def admin_listener(
-    *, handshake_timeout: timedelta, keepalive: timedelta, ping_timeout: timedelta
+    *, handshake_timeout: timedelta, keepalive: timedelta, ping_timeout: timedelta, max_connections: int
 ) -> ChannelOptions:
     """Return the arguments of the listener for administrators: few connections, many calls."""
     return (
@@ -168,12 +168,13 @@ def admin_listener(
             ping_timeout=ping_timeout,
         ),
         (MAX_SEND_MESSAGE, ADMIN_MESSAGE_BYTES),
+        (MAX_CONNECTIONS, max_connections),
         (ENABLE_CHANNELZ, 1),
     )
 
 
 def enrollment_listener(
-    *, handshake_timeout: timedelta, keepalive: timedelta, ping_timeout: timedelta
+    *, handshake_timeout: timedelta, keepalive: timedelta, ping_timeout: timedelta, max_connections: int
 ) -> ChannelOptions:
     """Return the arguments of the listener for enrolment: anonymous callers, small messages."""
     return (
@@ -184,6 +185,7 @@ def enrollment_listener(
             keepalive=keepalive,
             ping_timeout=ping_timeout,
         ),
+        (MAX_CONNECTIONS, max_connections),
         (ENABLE_CHANNELZ, 0),
     )
 

@@ -27,8 +27,9 @@ from controlplane.transport.methods import Listener
 HEAD_TIMEOUT = timedelta(seconds=5)
 """A probe that has not said what it wants by then is dropped."""
 
-MAX_CONNECTIONS = 256
-"""Probes are few; more are dropped at once, so that they cannot use up the process's files."""
+MAX_CONNECTIONS = 64
+"""Probes are few; more are dropped at once, so that they cannot use up the process's files. One of
+gRPC takes two files, for it is spliced."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _TELLING = 4

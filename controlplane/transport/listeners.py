@@ -15,7 +15,6 @@ import grpc
 
 from controlplane.clock import Clock
 from controlplane.observability.metrics import Metrics
-from controlplane.preflight import RESERVED_FILES
 from controlplane.transport import addresses, channel_options
 from controlplane.transport.channel_options import ChannelOptions
 from controlplane.transport.diagnostics import Health, add_channelz, add_reflection
@@ -24,6 +23,11 @@ from controlplane.transport.interceptors import CallInterceptor
 from controlplane.transport.methods import METHODS, Listener, Method, for_listener
 from controlplane.transport.peers import Peers
 from controlplane.transport.tls import RotatingCredentials, TlsMaterial
+
+# Each listener has its share of the open files that preflight reserves, so that none starves another.
+SPARE_AGENT_CONNECTIONS = 128
+ADMIN_CONNECTIONS = 128
+ENROLLMENT_CONNECTIONS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Limits:
     @property
     def max_agent_connections(self) -> int:
         """Connections of agents: few hold a second one, while a new session takes over from the old."""
-        return self.max_agents + RESERVED_FILES // 2
+        return self.max_agents + SPARE_AGENT_CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class Listeners:
             host,
             ports.admin,
             material=material.admin,
-            options=channel_options.admin_listener(**timing),
+            options=channel_options.admin_listener(**timing, max_connections=ADMIN_CONNECTIONS),
             peers=peers,
             metrics=metrics,
             methods=methods,
@@ -160,7 +164,7 @@ class Listeners:
             host,
             ports.enrollment,
             material=material.enrollment,
-            options=channel_options.enrollment_listener(**timing),
+            options=channel_options.enrollment_listener(**timing, max_connections=ENROLLMENT_CONNECTIONS),
             peers=None,
             metrics=metrics,
             methods=methods,

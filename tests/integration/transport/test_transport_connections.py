@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from certs.authority import make_root
 from controlplane.preflight import StartRefused
-from controlplane.transport.listeners import Limits, Ports
+from controlplane.transport.listeners import SPARE_AGENT_CONNECTIONS, Limits, Ports
 from tests.integration.transport.doors import HOST, Doors, material, opened
 
 LIST = enrollment_token_service_pb2.ListEnrollmentTokensRequest()
@@ -54,6 +54,18 @@ async def test_handshake_that_never_finishes_is_dropped_and_holds_up_no_one(sent
             pass
         finally:
             writer.close()
+
+
+async def test_connection_over_the_limit_is_closed_at_once_and_room_comes_back() -> None:
+    async with opened(limits=Limits(max_agents=1)) as doors:
+        allowed = 1 + SPARE_AGENT_CONNECTIONS
+        held = [await asyncio.open_connection(HOST, doors.ports.agents) for _ in range(allowed)]
+        reader, writer = await asyncio.open_connection(HOST, doors.ports.agents)
+        assert await reader.read() == b""
+        for _, held_writer in [*held, (reader, writer)]:
+            held_writer.close()
+            await held_writer.wait_closed()
+        await doors.agents_stub().RenewCertificate(RENEW, wait_for_ready=True)
 
 
 async def test_port_in_use_is_refused_with_the_port_and_the_remedy(doors: Doors) -> None:

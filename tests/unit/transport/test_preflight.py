@@ -81,10 +81,10 @@ def test_soft_limit_of_open_files_is_raised_to_the_hard_one() -> None:
 
 
 def test_too_few_open_files_are_refused_with_how_many_agents_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (1024, 1024))
-    with pytest.raises(StartRefused, match="fits 768 agents") as refused:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (4096, 4096))
+    with pytest.raises(StartRefused, match="fits 3072 agents") as refused:
         preflight.raise_open_files(max_agents=10_000)
-    assert "ulimit -Hn 10256" in str(refused.value)
+    assert "ulimit -Hn 11024" in str(refused.value)
 
 
 def test_lock_is_given_up_when_a_later_check_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from controlplane import preflight
 from controlplane.callers import IdentityKind
-from controlplane.transport import channel_options, errors
+from controlplane.transport import channel_options, errors, health_listener, listeners
 from controlplane.transport.methods import METHODS, Arity, Listener, Method
 
 ROOT = Path(__file__).parents[3]
@@ -29,9 +30,11 @@ OPTIONS = {
         max_connection_age=SECOND,
         max_connections=9,
     ),
-    "admin": channel_options.admin_listener(handshake_timeout=SECOND, keepalive=SECOND, ping_timeout=SECOND),
+    "admin": channel_options.admin_listener(
+        handshake_timeout=SECOND, keepalive=SECOND, ping_timeout=SECOND, max_connections=9
+    ),
     "enrollment": channel_options.enrollment_listener(
-        handshake_timeout=SECOND, keepalive=SECOND, ping_timeout=SECOND
+        handshake_timeout=SECOND, keepalive=SECOND, ping_timeout=SECOND, max_connections=9
     ),
     "health": channel_options.health_server(),
 }
@@ -139,6 +142,16 @@ def test_no_channel_argument_is_set_twice(listener: str) -> None:
 @pytest.mark.parametrize("listener", ["agents", "admin", "enrollment"])
 def test_second_server_cannot_share_a_port(listener: str) -> None:
     assert dict(OPTIONS[listener])[channel_options.SO_REUSEPORT] == 0
+
+
+def test_listeners_share_the_files_that_are_reserved_for_them() -> None:
+    allowed = (
+        listeners.SPARE_AGENT_CONNECTIONS
+        + listeners.ADMIN_CONNECTIONS
+        + listeners.ENROLLMENT_CONNECTIONS
+        + 2 * health_listener.MAX_CONNECTIONS
+    )
+    assert allowed + 128 <= preflight.RESERVED_FILES
 
 
 def documented_codes() -> dict[str, str]:
