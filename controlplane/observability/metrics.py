@@ -57,8 +57,6 @@ class Metrics:
     group_commit_seconds: Histogram = field(init=False)
     schedule_failures: Counter = field(init=False)
     """Runs of periodic work that failed, by its name."""
-    schedule_failures: Counter = field(init=False)
-    """Runs of periodic work that failed, by name of the schedule."""
     loop_lag_seconds: Histogram = field(init=False)
     loop_lag_last_seconds: Gauge = field(init=False)
 
@@ -114,12 +112,6 @@ def _process(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogr
         ),
         "group_commit_seconds": Histogram(
             "fleetwright_group_commit_seconds", "Time of a commit.", buckets=_FAST, registry=registry
-        ),
-        "schedule_failures": Counter(
-            "fleetwright_schedule_failures_total",
-            "Runs of periodic work that failed.",
-            ("schedule",),
-            registry=registry,
         ),
         "schedule_failures": Counter(
             "fleetwright_schedule_failures_total",
