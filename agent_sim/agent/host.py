@@ -44,7 +44,8 @@ class RealHost:
         Raises ``OSError`` where the work folder cannot be made. Blocks: make it
         before the event loop is busy.
         """
-        work = state / "work"
+        # A script's working folder is another one than ours, so a relative path would not find its body.
+        work = state.absolute() / "work"
         work.mkdir(mode=0o700, exist_ok=True)
         if leftovers := clear_leftovers(work):
             _log.warning("scripts of a run that was cut short were ended", count=leftovers)

@@ -50,6 +50,17 @@ async def test_echo_gives_the_payload_back_with_its_times(host: RealHost) -> Non
     assert result.start_time.ToDatetime(UTC) == result.end_time.ToDatetime(UTC) == NOW
 
 
+async def test_a_script_runs_where_the_state_folder_is_given_as_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("state").mkdir(mode=0o700)
+    host = make_host(Path("state"), default_policy())
+    result = await run(host, script=work_pb2.ScriptSpec(interpreter="sh", body="exit 0"))
+    host.close()
+    assert result.outcome == work_pb2.OUTCOME_SUCCEEDED, result.reason
+
+
 async def test_a_delayed_echo_can_be_cancelled(host: RealHost) -> None:
     spec = work_pb2.EchoSpec(payload=b"x")
     spec.delay.FromTimedelta(timedelta(hours=1))
