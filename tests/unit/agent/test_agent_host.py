@@ -54,8 +54,7 @@ async def test_a_script_runs_where_the_state_folder_is_given_as_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("state").mkdir(mode=0o700)
-    host = make_host(Path("state"), default_policy())
+    host = make_host(Path("."), default_policy())
     result = await run(host, script=work_pb2.ScriptSpec(interpreter="sh", body="exit 0"))
     host.close()
     assert result.outcome == work_pb2.OUTCOME_SUCCEEDED, result.reason
