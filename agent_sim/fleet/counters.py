@@ -27,6 +27,8 @@ class Counters:
     enrolled: int = 0
     connected: int = 0
     peak_connected: int = 0
+    connected_once: int = 0
+    """Agents that were connected at least once."""
     stopped_early: int = 0
     assignments_received: int = 0
     effects: int = 0
@@ -103,8 +105,10 @@ class MemberObserver(Observer):
         self._counters.sessions += 1
         self._sessions += 1
         self._live += 1
-        if self._sessions == 1 and self.on_first_connection is not None:
-            self.on_first_connection()
+        if self._sessions == 1:
+            self._counters.connected_once += 1
+            if self.on_first_connection is not None:
+                self.on_first_connection()
         if self._live == 1:
             self._counters.connected += 1
             self._counters.peak_connected = max(self._counters.peak_connected, self._counters.connected)

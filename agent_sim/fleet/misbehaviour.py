@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
@@ -15,7 +15,8 @@ _SLOW_READ = 0.5
 _FLAKY_MEAN = 30.0
 """Mean seconds between two losses of a flaky agent's connection."""
 
-Stub = agent_service_pb2_grpc.AgentServiceAsyncStub
+if TYPE_CHECKING:
+    Stub = agent_service_pb2_grpc.AgentServiceAsyncStub
 
 
 class _SlowCall:
@@ -88,7 +89,7 @@ class _WrappingStub:
 
 def slow_reading(channel: grpc.aio.Channel) -> Stub:
     """Make a client that reads each message late."""
-    return cast(Stub, _WrappingStub(channel, lambda _, call: _SlowCall(call, _SLOW_READ)))
+    return cast("Stub", _WrappingStub(channel, lambda _, call: _SlowCall(call, _SLOW_READ)))
 
 
 def freezing() -> Callable[[grpc.aio.Channel], Stub]:
@@ -96,7 +97,7 @@ def freezing() -> Callable[[grpc.aio.Channel], Stub]:
     freezer = _Freezer()
 
     def make(channel: grpc.aio.Channel) -> Stub:
-        return cast(Stub, _WrappingStub(channel, lambda _, call: _FreezingCall(call, freezer)))
+        return cast("Stub", _WrappingStub(channel, lambda _, call: _FreezingCall(call, freezer)))
 
     return make
 
@@ -111,6 +112,6 @@ def dropping(rng: random.Random) -> Callable[[grpc.aio.Channel], Stub]:
         return call
 
     def make(channel: grpc.aio.Channel) -> Stub:
-        return cast(Stub, _WrappingStub(channel, wrap))
+        return cast("Stub", _WrappingStub(channel, wrap))
 
     return make

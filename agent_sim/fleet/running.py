@@ -74,7 +74,7 @@ async def _phases(
         running = asyncio.create_task(fleet.run(stores))
         await _first_of(fleet.all_tried.wait(), fleet.stopping.wait(), running)
         phase = "running"
-        if outputs.ready is not None and counters.connected == counters.agents:
+        if outputs.ready is not None and counters.connected_once == counters.agents:
             write_atomically(outputs.ready, {"agents": counters.agents, "connected": counters.connected})
         # Where every agent has stopped for good, there is nothing left to wait for.
         await _first_of(fleet.stopping.wait(), running, timeout=duration)

@@ -20,6 +20,7 @@ def summarise(counters: Counters, seconds: float) -> dict[str, Any]:
         "enrolled": counters.enrolled,
         "connected": counters.connected,
         "peak_connected": counters.peak_connected,
+        "connected_once": counters.connected_once,
         "stopped_early": counters.stopped_early,
         "sessions": counters.sessions,
         "reconnects": counters.reconnects,

@@ -32,7 +32,7 @@ from agent_sim.protocol.telemetry import Sampler
 
 log = logging.getLogger(__name__)
 
-MakeStub = Callable[[grpc.aio.Channel], agent_service_pb2_grpc.AgentServiceAsyncStub]
+MakeStub = Callable[[grpc.aio.Channel], "agent_service_pb2_grpc.AgentServiceAsyncStub"]
 
 _GOODBYE = "stopped in order"
 
@@ -95,6 +95,8 @@ class Agent:
         stopper = asyncio.get_running_loop().create_task(self._stop_when(stop))
         try:
             await self._serve()
+            # Acknowledgements that came last are still on their way into the journal.
+            await self._attempts.settle()
         finally:
             stopper.cancel()
             await self._clean_up(stopper)

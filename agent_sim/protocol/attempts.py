@@ -55,6 +55,7 @@ class Attempts:
         self._background: set[asyncio.Task[None]] = set()
         self._cancel_asked: set[str] = set()
         self._cancellable: set[str] = set()
+        self._arriving = 0
         self._stopping = False
         self._abandoned = False
         self.listener: AttemptListener | None = None
@@ -72,6 +73,7 @@ class Attempts:
             # It is being journalled, or runs: only what is durable is accepted again.
             self._accept_again(attempt_id)
         elif not self._stopping:
+            self._arriving += 1
             self._track(attempt_id, self._arrive(assignment))
 
     def cancel(self, attempt_id: str) -> bool:
@@ -81,6 +83,11 @@ class Attempts:
         self._cancel_asked.add(attempt_id)
         self._interrupt(attempt_id)
         return True
+
+    @property
+    def held(self) -> int:
+        """How many attempts the agent has in hand: journalled and unreported, or about to be journalled."""
+        return self._context.journal.unreported + self._arriving
 
     def acknowledge(self, attempt_id: str) -> None:
         """Forget an attempt whose result the server has."""
@@ -94,6 +101,10 @@ class Attempts:
         for attempt_id in list(self._cancellable):
             self._interrupt(attempt_id)
         await self._gather()
+
+    async def settle(self) -> None:
+        """Wait until every acknowledged attempt is forgotten."""
+        await asyncio.gather(*self._background)
 
     async def abandon(self) -> None:
         """Stop without a word in the journal, as the end of the process would."""
@@ -134,6 +145,8 @@ class Attempts:
 
     async def _arrive(self, assignment: agent_service_pb2.Assignment) -> None:
         attempt_id = assignment.attempt_id
+        # From here on the journal counts it.
+        self._arriving -= 1
         admission = await self._context.journal.add(assignment)
         if admission is Admission.NEW:
             if self.listener is not None:

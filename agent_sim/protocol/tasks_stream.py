@@ -30,6 +30,7 @@ class _Report:
 
     accept: bool = False
     output: bool = False
+    result: bool = False
     next_ordinal: int = 0
     progress: tuple[int, str] | None = None
 
@@ -98,6 +99,7 @@ class TasksStream:
 
     def finished(self, attempt_id: str) -> None:
         """Send a result that is in the journal."""
+        self._report(attempt_id).result = True
         self._has_news(attempt_id)
 
     def finish_up(self) -> None:
@@ -115,7 +117,7 @@ class TasksStream:
                 self._half_close()
             return
         self._grant()
-        if idle and self._context.journal.unreported == 0 and self._linger is not None:
+        if idle and self._attempts.held == 0 and self._linger is not None:
             if self._linger_timer is None:
                 loop = asyncio.get_running_loop()
                 self._linger_timer = loop.call_later(self._linger, self._half_close)
@@ -125,7 +127,7 @@ class TasksStream:
     def _open(self) -> None:
         journal = self._context.journal
         entries = list(journal.entries())
-        self._granted = max(0, self._capacity - journal.unreported)
+        self._granted = max(0, self._capacity - self._attempts.held)
         message = agent_service_pb2.TasksOpen(
             session_epoch=self._epoch,
             credits=self._granted,
@@ -138,7 +140,8 @@ class TasksStream:
         )
         self._controls.append(agent_service_pb2.TasksRequest(open=message))
         for entry in entries:
-            self._report(entry.attempt_id).output = True
+            report = self._report(entry.attempt_id)
+            report.output, report.result = True, entry.state is AttemptState.FINISHED
             self._news[entry.attempt_id] = None
         self._wake()
 
@@ -177,7 +180,7 @@ class TasksStream:
         self._wake()
 
     def _grant(self) -> None:
-        free = self._capacity - self._context.journal.unreported - self._granted
+        free = self._capacity - self._attempts.held - self._granted
         # Half the capacity at once: one message for many results, and never a server without credits.
         if free > 0 and (free * 2 >= self._capacity or self._granted == 0):
             self._granted += free
@@ -231,7 +234,8 @@ class TasksStream:
         """Tell what is new of one attempt; where there is more output, it has another turn."""
         report = self._report(attempt_id)
         journal = self._context.journal
-        finished = journal.state(attempt_id) is AttemptState.FINISHED
+        # Read first: output that comes after this look has news of its own.
+        finished = report.result and journal.state(attempt_id) is AttemptState.FINISHED
         if report.accept:
             report.accept = False
             accepted = agent_service_pb2.AttemptAccepted(attempt_id=attempt_id)
@@ -247,6 +251,7 @@ class TasksStream:
             await self._call.write(agent_service_pb2.TasksRequest(progress=progress))
         report.progress = None
         if finished:
+            report.result = False
             await self._send_result(attempt_id)
 
     async def _send_output(self, attempt_id: str, report: _Report) -> bool:

@@ -105,3 +105,5 @@ class Telemetry:
             await self._stream.serve()
         finally:
             self._stream = None
+        if self._context.journal.queued_points:
+            self._demand.want()

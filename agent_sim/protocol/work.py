@@ -65,6 +65,8 @@ class Work:
         it, whether it still wants the second one.
         """
         self._declined = True
+        if self._stream is not None:
+            self._stream.settle()
 
     def output(self, attempt_id: str) -> None:
         """Send output that was journalled."""
