@@ -7,12 +7,13 @@ was written by a newer one, and is refused untouched.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
 _SCRIPTS = Path(__file__).with_name("migrations")
@@ -49,7 +50,8 @@ def upgrade(path: Path, revision: str = "head") -> tuple[str | None, str]:
     Returns (revision before, revision after). All steps are one transaction.
     Raises ``NewerDatabaseError``.
     """
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
+    _one_transaction(engine)
     try:
         with engine.begin() as connection:
             before = MigrationContext.configure(connection).get_current_revision()
@@ -63,3 +65,15 @@ def upgrade(path: Path, revision: str = "head") -> tuple[str | None, str]:
     finally:
         engine.dispose()
     return before, str(after)
+
+
+def _one_transaction(engine: Engine) -> None:
+    """Let BEGIN be sent: the driver's own handling commits before every CREATE and ALTER."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

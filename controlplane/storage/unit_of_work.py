@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.storage.schema import commit_counter
+
+
+class TransactionLostError(Exception):
+    """The database rolled the whole transaction back by itself; nothing of it stands."""
 
 
 class UnitOfWork:
@@ -41,6 +46,34 @@ class UnitOfWork:
     def after_commit(self, action: Callable[[], None]) -> None:
         """Run ``action`` once the transaction is durable; it must not block and must not raise."""
         self._after_commit.append(action)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Open a part of the transaction that is undone alone when the block raises.
+
+        Undone with it are the number that it took and what it put after the commit:
+        the counter is rolled back too, and the next transaction would get the same
+        number again. Raises ``TransactionLostError`` where the error ended the transaction.
+        """
+        revision, actions = self._revision, len(self._after_commit)
+        savepoint = await self.connection.begin_nested()
+        try:
+            yield
+        except BaseException as error:
+            self._revision = revision
+            del self._after_commit[actions:]
+            if await self._lost():
+                raise TransactionLostError from error
+            await savepoint.rollback()
+            raise
+        await savepoint.commit()
+
+    async def _lost(self) -> bool:
+        # On some errors, a full disk among them, SQLite rolls the whole transaction
+        # back by itself (sqlite.org/lang_transaction.html); what followed would be
+        # committed without what came before.
+        raw = (await self.connection.get_raw_connection()).driver_connection
+        return raw is not None and getattr(raw, "in_transaction", True) is False
 
     def committed(self) -> None:
         """Run what waited for the commit. Called by who opened the transaction."""

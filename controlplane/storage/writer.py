@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from controlplane import failpoints
 from controlplane.errors import ServiceError, Unavailable
 from controlplane.storage.database import Database, cannot_write
-from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.storage.unit_of_work import TransactionLostError, UnitOfWork
 
 MAX_OPERATIONS = 1_000
 """Operations in one transaction: above this a commit's cost is no longer the sync."""
@@ -137,8 +137,13 @@ class Writer:
     async def _apply(self, work: UnitOfWork, kind: type, operations: list[Any]) -> Sequence[Any]:
         applier = self._appliers[kind]
         try:
-            async with work.connection.begin_nested():
-                return await applier(work, operations)
+            async with work.savepoint():
+                outcomes = await applier(work, operations)
+                if len(outcomes) != len(operations):
+                    raise RuntimeError(f"{len(outcomes)} outcomes for {len(operations)} operations")
+                return outcomes
+        except TransactionLostError as lost:
+            raise (cannot_write(lost.__cause__) if isinstance(lost.__cause__, DBAPIError) else lost) or lost
         except Exception as error:
             if isinstance(error, DBAPIError) and cannot_write(error):
                 raise
