@@ -15,7 +15,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: runtime-env ## the main job, end to end, on this machine (ARGS=... for its options)
-	$(BIN)/python scripts/demo.py $(ARGS)
+	$(BIN)/python -m demo $(ARGS)
 
 test: dev-env ## every test (ARGS=... for pytest's options)
 	$(BIN)/python -m pytest $(ARGS)

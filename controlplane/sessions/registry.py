@@ -151,11 +151,12 @@ class Registry:
             session.announced = now
             self.run_aside(session.announce(session))
 
-    def run_aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def run_aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something to its end although the stream that began it may end before."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def settled(self) -> None:
         """Wait until nothing runs aside."""

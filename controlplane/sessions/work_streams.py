@@ -73,7 +73,9 @@ class WorkStreams:
         if message is grpc.aio.EOF or message.WhichOneof("message") != "open":
             raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is open")
         session = self._registry.live(current_caller().name, message.open.session_epoch)
-        stream = _WorkStream(context, session, self._writer, self._tasks, self._clock, self._policy)
+        stream = _WorkStream(
+            context, session, self._registry, self._writer, self._tasks, self._clock, self._policy
+        )
         if session.work is not None:
             session.work.end(replaced(session.agent_id))
         session.work = stream
@@ -83,10 +85,13 @@ class WorkStreams:
         finally:
             if session.work is stream:
                 session.work = None
-                # What was handed out and not taken, or came while the stream was
-                # ending, would wait for the slow poll otherwise.
-                if stream.leaves_work:
-                    self._registry.wake_session(session)
+            stream.when_idle(lambda: self._left(session, stream))
+
+    def _left(self, session: Session, stream: _WorkStream) -> None:
+        # What was handed out and not taken, or came while the stream was ending, would
+        # wait for the slow poll otherwise.
+        if stream.leaves_work and self._registry.get(session.agent_id) is session:
+            self._registry.wake_session(session)
 
 
 class _WorkStream:
@@ -94,6 +99,7 @@ class _WorkStream:
         self,
         context: Context,
         session: Session,
+        registry: Registry,
         writer: Writer,
         tasks: TasksService,
         clock: Clock,
@@ -101,6 +107,7 @@ class _WorkStream:
     ) -> None:
         self._context = context
         self._session = session
+        self._registry = registry
         self._agent_id = session.agent_id
         self._writer = writer
         self._tasks = tasks
@@ -117,6 +124,7 @@ class _WorkStream:
         self._failure: ServiceError | None = None
         self._task = asyncio.current_task()
         self._ended = False
+        self._dispatcher: asyncio.Task[None] | None = None
 
     @property
     def leaves_work(self) -> bool:
@@ -137,15 +145,23 @@ class _WorkStream:
             if self._task is not None:
                 self._task.cancel()
 
+    def when_idle(self, action: Callable[[], None]) -> None:
+        """Call ``action`` once nothing of the stream is at work, a lease under way included."""
+        if self._dispatcher is None or self._dispatcher.done():
+            action()
+        else:
+            self._dispatcher.add_done_callback(lambda _: action())
+
     async def run(self, opening: pb2.TasksOpen) -> None:
         """Run the stream to its end."""
         sender = asyncio.create_task(self._send())
-        dispatcher: asyncio.Task[None] | None = None
+        sender.add_done_callback(self._part_ended)
         try:
             await self._open(opening)
-            dispatcher = asyncio.create_task(self._dispatch())
-            for part in (sender, dispatcher):
-                part.add_done_callback(self._part_ended)
+            # Never cancelled: a lease that is being committed must be known as untaken,
+            # or its tasks would be handed out and nobody the wiser.
+            self._dispatcher = self._registry.run_aside(self._dispatch())
+            self._dispatcher.add_done_callback(self._part_ended)
             await self._receive()
             await self._committed()
         except asyncio.CancelledError:
@@ -154,17 +170,15 @@ class _WorkStream:
             uncancel()
         finally:
             self._ended = True
-            await self._close(sender, dispatcher)
+            self._woken.set()
+            self._outbox.put_nowait(None)
+            await self._flushed(sender)
         if self._failure is not None:
             raise self._failure
 
-    async def _close(self, sender: asyncio.Task[None], dispatcher: asyncio.Task[None] | None) -> None:
-        if dispatcher is not None:
-            dispatcher.cancel()
-        self._outbox.put_nowait(None)
-        parts = [sender] if dispatcher is None else [sender, dispatcher]
+    async def _flushed(self, sender: asyncio.Task[None]) -> None:
         try:
-            await asyncio.gather(*parts, return_exceptions=True)
+            await asyncio.wait([sender])
         except asyncio.CancelledError:
             sender.cancel()
             raise
@@ -205,9 +219,11 @@ class _WorkStream:
 
     async def _dispatch(self) -> None:
         more = False
-        while True:
+        while not self._ended:
             await self._woken.wait()
             self._woken.clear()
+            if self._ended:
+                return
             looked, self._look = self._look, False
             if self._look_for_stops:
                 self._look_for_stops = False
@@ -219,8 +235,6 @@ class _WorkStream:
                 more = True
                 continue
             limit = self._credits
-            # A lease must not be left behind by a cancellation between commit and
-            # assignment: it runs to its end, and what it got is remembered as untaken.
             leased = await self._writer.submit(Lease(self._agent_id, self._session.epoch, limit, self._now()))
             for assigned in leased:
                 self._assign(assigned)

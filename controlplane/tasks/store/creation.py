@@ -53,7 +53,7 @@ async def insert_batch(
     work: UnitOfWork,
     batch_id: str,
     selector: str,
-    agents: Select[tuple[str]],
+    agents: Select[str],
     new_task: NewTask,
     creator: str,
     now: int,

@@ -243,16 +243,18 @@ async def has_work(connection: AsyncConnection, agent_id: str, now: int) -> bool
 
 
 async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:
-    """Return the ids of all agents that have a queued task which may be handed out now."""
-    return list(
-        (
-            await connection.execute(
-                select(tasks.c.agent_id)
-                .where(tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now)
-                .distinct()
-            )
-        ).scalars()
+    """Return the ids of all agents that have a queued task due, or a lease that ran out untaken."""
+    queued_ids = (
+        select(tasks.c.agent_id)
+        .where(tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now)
+        .distinct()
     )
+    untaken_ids = (
+        select(task_attempts.c.agent_id)
+        .where(task_attempts.c.state == int(AttemptState.LEASED), task_attempts.c.lease_expire_time <= now)
+        .distinct()
+    )
+    return list((await connection.execute(queued_ids.union(untaken_ids))).scalars())
 
 
 async def expired(connection: AsyncConnection, now: int, limit: int) -> list[AnyRow]:

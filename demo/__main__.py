@@ -1,0 +1,338 @@
+"""Runs the demo: ``make demo``, or ``python -m demo --help``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from fleetwright.v1 import task_service_pb2, work_pb2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from demo.administrator import Administrator, Tick
+from demo.processes import DemoFailed, Program, Programs, log_event, tool, wait_for_file
+
+PACE = 100.0
+"""Tasks a second of the paced round, in which dispatch is measured without a queue of our own making."""
+
+REFERENCE = "this-host"
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Report:
+    """What the demo found; ``problems`` is empty when all is as it must be."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def expect(self, fine: bool, problem: str) -> None:
+        """Note ``problem`` unless ``fine``."""
+        if not fine:
+            self.problems.append(problem)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Tick]:
+    """Show progress of something countable: a bar on a terminal, a line at the end elsewhere."""
+    began = time.monotonic()
+    if console.is_terminal:
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda number: bar.advance(task, number)
+        return
+    done = 0
+
+    def tick(number: int) -> None:
+        nonlocal done
+        done += number
+
+    yield tick
+    console.print(f"  {what}: {done} of {total} in {time.monotonic() - began:.1f} s")
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value below which ``share`` of the sorted ``values`` lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
+
+
+class Demo:
+    """One run of the demo in a scratch folder."""
+
+    def __init__(self, folder: Path, agents: int) -> None:
+        self.folder = folder
+        self.agents = agents
+        self.programs = Programs(folder)
+        self.report = Report()
+        self.effects = folder / "effects"
+        self.receipts = folder / "receipts"
+        self.ready = folder / "fleet-ready.json"
+
+    def run(self) -> Report:
+        """Do the main job, from an empty folder to a stopped server."""
+        server, ports = self._start_server()
+        admin = Administrator(
+            f"localhost:{ports['admin']}", self.folder / "site" / "identities" / "operator-admin"
+        )
+        try:
+            idle = server.rss()
+            fleet, agent = self._start_agents(admin, ports)
+            self._wait_online(admin)
+            connected_rss, connected_cpu = server.rss(), server.cpu()
+            self.report.figures["server memory per agent, KB"] = round(
+                (connected_rss - idle) / 1024 / (self.agents + 1), 1
+            )
+            tasks = self._work(admin)
+            self._telemetry(admin)
+            self.report.figures["server CPU, s"] = {
+                "connecting": round(connected_cpu, 1),
+                "working": round(server.cpu() - connected_cpu, 1),
+            }
+            self._stop([fleet, agent, server])
+            self._judge_tasks(tasks)
+            self._judge_effects(tasks)
+            self._judge_fleet(fleet)
+        finally:
+            admin.close()
+        return self.report
+
+    # --- starting
+
+    def _start_server(self) -> tuple[Program, dict[str, int]]:
+        console.print("[bold]1.[/] a control plane on SQLite, in a scratch folder")
+        site = str(self.folder / "site")
+        self.programs.run("fleetwright init", [tool("fleetwright"), "init", "--data-dir", site])
+        server = self.programs.start(
+            "server",
+            [
+                *(tool("fleetwright"), "serve", "--data-dir", site, "--bind-host", "127.0.0.1"),
+                *("--agents-port", "0", "--admin-port", "0"),
+                *("--enrollment-port", "0", "--health-port", "0"),
+                *("--max-agents", str(self.agents + 100)),
+            ],
+            {
+                "FLEETWRIGHT_LOG_FORMAT": "json",
+                "FLEETWRIGHT_TELEMETRY_INTERVAL": "5",
+                "FLEETWRIGHT_DRAIN_WINDOW": "2",
+            },
+        )
+        serving = log_event(server, "serving")
+        ports = {name: serving[name] for name in ("agents", "admin", "enrollment", "health")}
+        console.print(
+            f"  serving: agents {ports['agents']}, admin {ports['admin']}, enrolment "
+            f"{ports['enrollment']}, health {ports['health']}"
+        )
+        return server, ports
+
+    def _start_agents(self, admin: Administrator, ports: dict[str, int]) -> tuple[Program, Program]:
+        console.print(
+            f"[bold]2.[/] this host and {self.agents} simulated agents enrol and connect over mutual TLS"
+        )
+        token = self.folder / "join-token"
+        token.touch(mode=0o600)
+        token.write_text(admin.join_token(self.agents + 1))
+        state = str(self.folder / "agent")
+        enrolment, agents = f"localhost:{ports['enrollment']}", f"localhost:{ports['agents']}"
+        self.programs.run(
+            "fleetwright-agent enroll",
+            [
+                *(tool("fleetwright-agent"), "enroll", "--server", enrolment, "--token-file", str(token)),
+                *("--state", state, "--agent-id", REFERENCE, "--agent-address", agents),
+            ],
+        )
+        agent = self.programs.start("agent", [tool("fleetwright-agent"), "run", "--state", state])
+        began = time.monotonic()
+        fleet = self.programs.start(
+            "fleet",
+            [
+                *(tool("fleetwright-sim"), "run", "--agents", str(self.agents)),
+                *("--enrollment-address", enrolment, "--server-address", agents),
+                *("--join-token-file", str(token), "--effects", str(self.effects)),
+                *("--receipts", str(self.receipts), "--ready-file", str(self.ready)),
+            ],
+            show=True,
+        )
+        wait_for_file(self.ready, [fleet, agent], 120)
+        self.report.figures["enrolled and connected in, s"] = round(time.monotonic() - began, 1)
+        return fleet, agent
+
+    def _wait_online(self, admin: Administrator) -> None:
+        wanted = self.agents + 1
+        deadline = time.monotonic() + 30
+        while (online := admin.online()) < wanted and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self.report.figures["connected"] = f"{online} of {wanted}"
+        self.report.expect(online == wanted, f"{online} of {wanted} agents are ONLINE")
+
+    # --- working
+
+    def _work(self, admin: Administrator) -> list[task_service_pb2.Task]:
+        console.print(
+            "[bold]3.[/] work: one task for every agent at once, then one each at "
+            f"{PACE:.0f} a second; on this host also real ones"
+        )
+        echo = work_pb2.TaskSpec(echo=work_pb2.EchoSpec(payload=b"demo"))
+        everyone = self.agents + 1
+        began = time.monotonic()
+        admin.create_for_all(echo)
+        with progress("all at once", everyone) as tick:
+            admin.wait_final(everyone, tick, 60)
+        self.report.figures["burst: all agents done in, s"] = round(time.monotonic() - began, 2)
+        names = admin.agent_names()
+        with progress("created", everyone) as tick:
+            self.paced = set(admin.create_paced(names, echo, PACE, tick))
+        real = [self._script(), work_pb2.TaskSpec(inventory=work_pb2.InventorySpec(include_packages=True))]
+        for spec in real:
+            admin.create(f"agents/{REFERENCE}", spec)
+        total = 2 * everyone + len(real)
+        with progress("done", total) as tick:
+            tasks = admin.wait_final(total, tick, 60)
+        script = next(task for task in tasks if task.kind == "script")
+        said = admin.output(script.name).decode(errors="replace").strip()
+        self.report.figures["script on this host said"] = said
+        return tasks
+
+    def _script(self) -> work_pb2.TaskSpec:
+        body = 'echo "script $2 on $(hostname)"; echo "$2" >> "$1"'
+        arguments = [str(self.folder / "reference-effects"), "ran"]
+        return work_pb2.TaskSpec(script=work_pb2.ScriptSpec(interpreter="sh", body=body, arguments=arguments))
+
+    def _telemetry(self, admin: Administrator) -> None:
+        console.print("[bold]4.[/] telemetry of every agent")
+        wanted = self.agents + 1
+        deadline = time.monotonic() + 45
+        while True:
+            by_agent = Counter(point.agent for point in admin.points())
+            if len(by_agent) >= wanted or time.monotonic() > deadline:
+                break
+            time.sleep(1)
+        self.report.figures["telemetry points"] = by_agent.total()
+        self.report.figures["agents with telemetry"] = f"{len(by_agent)} of {wanted}"
+        self.report.expect(len(by_agent) == wanted, f"only {len(by_agent)} of {wanted} agents sent telemetry")
+
+    # --- ending and judging
+
+    def _stop(self, programs: list[Program]) -> None:
+        console.print("[bold]5.[/] everything stops")
+        for program in programs:
+            code = program.stop()
+            self.report.expect(code == 0, f"{program.name} ended with status {code}")
+        left = self.programs.left()
+        self.report.expect(not left, f"still running: {', '.join(left)}")
+
+    def _judge_tasks(self, tasks: list[task_service_pb2.Task]) -> None:
+        states = Counter(
+            task_service_pb2.TaskState.Name(task.state).removeprefix("TASK_STATE_") for task in tasks
+        )
+        self.report.figures["tasks"] = dict(states)
+        self.report.expect(set(states) == {"SUCCEEDED"}, f"tasks did not all succeed: {dict(states)}")
+        received: dict[str, int] = {}
+        for line in self.receipts.read_text().splitlines():
+            receipt = json.loads(line)
+            received.setdefault(receipt["task"], receipt["time_us"])
+        paced = [task for task in tasks if task.name in self.paced and task.name in received]
+        dispatch = [(received[task.name] - task.create_time.ToMicroseconds()) / 1000 for task in paced]
+        round_trip = [
+            (task.state_time.ToMicroseconds() - task.create_time.ToMicroseconds()) / 1000 for task in paced
+        ]
+        for name, values in (("dispatch", dispatch), ("round trip", round_trip)):
+            self.report.figures[f"{name}, ms"] = {
+                "p50": round(percentile(values, 0.5), 1),
+                "p99": round(percentile(values, 0.99), 1),
+                "of": len(values),
+            }
+
+    def _judge_effects(self, tasks: list[task_service_pb2.Task]) -> None:
+        counted = Counter(line.split()[0] for line in self.effects.read_text().splitlines())
+        wanted = {task.name for task in tasks if task.agent != f"agents/{REFERENCE}"}
+        lost = wanted - counted.keys()
+        doubled = [task for task, number in counted.items() if number > 1]
+        unknown = counted.keys() - wanted
+        script = (self.folder / "reference-effects").read_text().splitlines()
+        self.report.figures["effects"] = {
+            "counted by the hosts": counted.total() + len(script),
+            "lost": len(lost),
+            "doubled": len(doubled),
+        }
+        self.report.expect(not lost, f"{len(lost)} tasks without an effect: {min(lost, default='')} …")
+        self.report.expect(not doubled, f"{len(doubled)} effects doubled, for example {doubled[:1]}")
+        self.report.expect(not unknown, f"{len(unknown)} effects of unknown tasks")
+        self.report.expect(script == ["ran"], f"the script on this host ran {len(script)} times")
+
+    def _judge_fleet(self, fleet: Program) -> None:
+        summary = json.loads(fleet.stdout.read_text())
+        self.report.figures["fleet"] = summary
+
+
+def show(report: Report) -> None:
+    """Print the summary for people."""
+    console.print("\n[bold]Summary[/]")
+    for name, value in report.figures.items():
+        if name == "fleet":
+            continue
+        parts = value.items() if isinstance(value, dict) else ()
+        words = ", ".join(f"{key} {number}" for key, number in parts) or value
+        console.print(f"  {name:<32} {words}", markup=False)
+    console.print("  (simulated agents run simulated hosts: their telemetry is invented)")
+    if report.problems:
+        console.print("\n[bold red]Not as it must be[/]")
+        for problem in report.problems:
+            console.print(f"  {problem}", markup=False)
+
+
+def _interrupted(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(
+    agents: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated agents.")] = 1_000,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch folder.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
+    ] = False,
+) -> None:
+    """Start a control plane, let agents enrol, work and report, print a summary, stop everything."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    folder = Path(tempfile.mkdtemp(prefix="fleetwright-demo-"))
+    demo = Demo(folder, agents)
+    problem = ""
+    try:
+        report = demo.run()
+        show(report)
+        if as_json:
+            print(json.dumps({**report.figures, "problems": report.problems}))
+        problem = "; ".join(report.problems)
+    except DemoFailed as error:
+        problem = str(error)
+        console.print(f"error: {problem}", markup=False)
+    except KeyboardInterrupt:
+        problem = "interrupted"
+        console.print("interrupted; stopping everything")
+    except Exception:  # noqa: BLE001 # whatever went wrong, everything that was started must end
+        problem = "the demo itself failed"
+        console.print_exception()
+    finally:
+        demo.programs.kill_all()
+        if keep or problem:
+            console.print(f"scratch folder kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(1 if problem else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)
