@@ -43,8 +43,9 @@ NONCE_BYTES = 16
 
 _log = structlog.get_logger(__name__)
 
+_LOST = Presence.STALE, PresenceReason.STREAM_LOST, "the heartbeat stream ended without a Goodbye"
+_REVOKED = Presence.OFFLINE, PresenceReason.CERTIFICATE_ENDED, "the certificate of the session was revoked"
 _PRESENCE_AT_END = {
-    0: (Presence.STALE, PresenceReason.STREAM_LOST, "the heartbeat stream ended without a Goodbye"),
     pb2.RECONNECT_REASON_DRAINING: (
         Presence.STALE,
         PresenceReason.SERVER_ENDED,
@@ -243,8 +244,7 @@ class Heartbeats:
         if goodbye is not None:
             state = Presence.OFFLINE, PresenceReason.GOODBYE, goodbye.reason or "the agent said goodbye"
         else:
-            reason = session.ending.reason if session.ending is not None else 0
-            found = _PRESENCE_AT_END.get(reason)
+            found = _presence_after(session.ending)
             if found is None:
                 return
             state = found
@@ -276,6 +276,16 @@ class Heartbeats:
 
     def _now(self) -> int:
         return to_micros(self._clock.now())
+
+
+def _presence_after(ending: Ending | None) -> tuple[Presence, PresenceReason, str] | None:
+    """Return what a session without a Goodbye leaves behind; None where a newer one took over."""
+    if ending is None:
+        return _LOST
+    if not ending.reason:
+        # Nothing but a revocation ends a session from our side without a Reconnect.
+        return _REVOKED
+    return _PRESENCE_AT_END.get(ending.reason)
 
 
 def _facts(hello: pb2.Hello, now: int) -> SessionFacts:

@@ -15,9 +15,11 @@ BEAT_BURST = 10
 def heartbeat_interval(sessions: int, least: timedelta, beats_per_second: int) -> timedelta:
     """Return the interval for a process that holds ``sessions``.
 
-    At least ``least``; above that it grows in whole seconds, so that the fleet
-    sends no more than ``beats_per_second``, up to ``MAX_INTERVAL``.
+    It is ``least`` while the fleet sends no more than ``beats_per_second`` with that; for
+    a larger fleet it grows in whole seconds, up to ``MAX_INTERVAL``.
     """
+    if least * beats_per_second >= timedelta(seconds=sessions):
+        return least
     grown = timedelta(seconds=-(-sessions // beats_per_second))
     return max(least, min(grown, MAX_INTERVAL))
 

@@ -1,0 +1,1 @@
+"""What tests of the whole server share: servers in and out of process, raw agents, administrators."""
