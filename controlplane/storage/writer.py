@@ -143,7 +143,8 @@ class Writer:
                     raise RuntimeError(f"{len(outcomes)} outcomes for {len(operations)} operations")
                 return outcomes
         except TransactionLostError as lost:
-            raise (cannot_write(lost.__cause__) if isinstance(lost.__cause__, DBAPIError) else lost) or lost
+            cause = lost.__cause__
+            raise (cannot_write(cause) if isinstance(cause, DBAPIError) else None) or lost from cause
         except Exception as error:
             if isinstance(error, DBAPIError) and cannot_write(error):
                 raise

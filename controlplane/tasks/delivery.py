@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from controlplane.clock import duration_micros
-from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from controlplane.errors import NotFound
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
 from controlplane.tasks import rules
+from controlplane.tasks.chunks import judge_chunk, lengths_after
 from controlplane.tasks.operations import (
     Accept,
     Adopt,
@@ -28,10 +29,9 @@ from controlplane.tasks.rules import Acceptance, AttemptState, ChunkPlace, Event
 from controlplane.tasks.store import delivery as store
 from controlplane.tasks.store.delivery import AttemptWithTask
 
-MAX_OUTPUT_BYTES = 16 << 20
-"""Output kept of one attempt, all streams together; the contract's largest ``output_limit``."""
-
-_RECEIVED_COLUMN = {1: "stdout_bytes", 2: "stderr_bytes", 3: "log_bytes"}
+OnAttempt = Accept | Progress | AppendOutput | Finish
+ApplyRound = Callable[[UnitOfWork, Any], Awaitable[list[Any]]]
+"""Applies (operation, attempt) pairs, at most one of each task; returns one outcome each."""
 
 
 def unknown_attempt(attempt_id: str) -> NotFound:
@@ -119,13 +119,17 @@ class Delivery:
         for operation in operations:
             stop: list[str] = []
             journal = dict(operation.journal)
+            taken: set[str] = set()
             for attempt_id, finished in journal.items():
                 attempt = known.get(attempt_id)
                 if attempt is None or attempt.agent_id != operation.agent_id:
                     stop.extend(() if finished else (attempt_id,))
                     continue
                 acceptance = rules.accept(attempt.task, attempt.attempt_state)
+                if acceptance is Acceptance.RUN and attempt.task_id in taken:
+                    acceptance = Acceptance.STOP
                 if acceptance is Acceptance.RUN:
+                    taken.add(attempt.task_id)
                     accepted.append((attempt, operation.now))
                 if not finished and (acceptance is Acceptance.STOP or attempt.task.cancel_requested):
                     stop.append(attempt_id)
@@ -135,6 +139,7 @@ class Delivery:
                 if attempt.agent_id == operation.agent_id
                 and attempt.attempt_state is AttemptState.LEASED
                 and attempt.attempt_id not in journal
+                and attempt.task_id not in taken
                 and not attempt.task.cancel_requested
                 and not rules.is_final(attempt.task.state)
             ]
@@ -148,7 +153,10 @@ class Delivery:
                 work.connection, [attempt_id for _, resend in answers for attempt_id in resend]
             )
         }
-        await self._cancel_untaken(work, live, operations)
+        taken_over = {attempt.task_id for attempt, _ in accepted}
+        await self._cancel_untaken(
+            work, [attempt for attempt in live if attempt.task_id not in taken_over], operations
+        )
         return [Adopted(tuple(stop), tuple(again[item] for item in resend)) for stop, resend in answers]
 
     def _renewed(self, attempt_id: str, operation: Adopt) -> dict[str, Any]:
@@ -174,25 +182,57 @@ class Delivery:
         ]
         await self.settle(work, untaken, AttemptState.LAPSED)
 
+    async def _on_attempts(
+        self, work: UnitOfWork, operations: Sequence[OnAttempt], apply: ApplyRound
+    ) -> list[Any]:
+        """Answer operations on attempts; ``apply`` gets those whose attempt is their agent's.
+
+        It is called once, unless several are about one task: those take effect one
+        after the other, each on what the one before it made of the task.
+        """
+        outcomes: list[Any] = [None] * len(operations)
+        waiting = list(range(len(operations)))
+        while waiting:
+            known = await store.attempts(work.connection, {operations[at].attempt_id for at in waiting})
+            this_round: dict[str, tuple[int, AttemptWithTask]] = {}
+            later = []
+            for at in waiting:
+                attempt = known.get(operations[at].attempt_id)
+                if attempt is None or attempt.agent_id != operations[at].agent_id:
+                    outcomes[at] = unknown_attempt(operations[at].attempt_id)
+                elif attempt.task_id in this_round:
+                    later.append(at)
+                else:
+                    this_round[attempt.task_id] = (at, attempt)
+            chosen = list(this_round.values())
+            answers = await apply(work, [(operations[at], attempt) for at, attempt in chosen])
+            for (at, _), answer in zip(chosen, answers, strict=True):
+                outcomes[at] = answer
+            waiting = later
+        return outcomes
+
     async def accept(self, work: UnitOfWork, operations: Sequence[Accept]) -> Sequence[Any]:
         """Record that attempts are journalled."""
-        known = await store.attempts(work.connection, (operation.attempt_id for operation in operations))
-        outcomes: list[Any] = []
-        accepted: list[tuple[AttemptWithTask, int]] = []
-        for operation in operations:
-            attempt = known.get(operation.attempt_id)
-            if attempt is None or attempt.agent_id != operation.agent_id:
-                outcomes.append(unknown_attempt(operation.attempt_id))
-                continue
-            acceptance = rules.accept(attempt.task, attempt.attempt_state)
-            if acceptance is Acceptance.RUN:
-                accepted.append((attempt, operation.now))
-            outcomes.append(acceptance)
-        await self._accept(work, accepted)
-        return outcomes
+        return await self._on_attempts(work, operations, self._accept_round)
+
+    async def _accept_round(
+        self, work: UnitOfWork, items: Sequence[tuple[Accept, AttemptWithTask]]
+    ) -> list[Any]:
+        answers = [rules.accept(attempt.task, attempt.attempt_state) for _, attempt in items]
+        await self._accept(
+            work,
+            [
+                (attempt, operation.now)
+                for (operation, attempt), answer in zip(items, answers, strict=True)
+                if answer is Acceptance.RUN
+            ],
+        )
+        return answers
 
     async def _accept(self, work: UnitOfWork, accepted: Sequence[tuple[AttemptWithTask, int]]) -> None:
         grace = duration_micros(rules.RUN_GRACE)
+        # One whose lease had lapsed takes the place of the one that was handed out since.
+        await store.lapse_leases(work, {item.task_id: now for item, now in accepted if not item.current})
         await store.update_attempts(
             work,
             [
@@ -222,89 +262,84 @@ class Delivery:
 
     async def progress(self, work: UnitOfWork, operations: Sequence[Progress]) -> Sequence[Any]:
         """Record how far attempts are; what is not the task's running attempt changes nothing."""
-        known = await store.attempts(work.connection, (operation.attempt_id for operation in operations))
-        outcomes: list[Any] = []
-        rows = []
-        for operation in operations:
-            attempt = known.get(operation.attempt_id)
-            if attempt is None or attempt.agent_id != operation.agent_id:
-                outcomes.append(unknown_attempt(operation.attempt_id))
-                continue
-            outcomes.append(None)
-            if attempt.current and attempt.task.state is TaskState.RUNNING:
-                rows.append(
-                    {
-                        "task_id": attempt.task_id,
-                        "progress_percent": operation.percent,
-                        "progress_message": operation.message,
-                        "update_time": operation.now,
-                    }
-                )
-        await self._update_tasks(work, rows)
-        return outcomes
+        return await self._on_attempts(work, operations, self._progress_round)
+
+    async def _progress_round(
+        self, work: UnitOfWork, items: Sequence[tuple[Progress, AttemptWithTask]]
+    ) -> list[Any]:
+        await self._update_tasks(
+            work,
+            [
+                {
+                    "task_id": attempt.task_id,
+                    "progress_percent": operation.percent,
+                    "progress_message": operation.message,
+                    "update_time": operation.now,
+                }
+                for operation, attempt in items
+                if attempt.current and attempt.task.state is TaskState.RUNNING
+            ],
+        )
+        return [None] * len(items)
 
     async def append_output(self, work: UnitOfWork, operations: Sequence[AppendOutput]) -> Sequence[Any]:
         """Append chunks that continue an output; those that are here already change nothing."""
-        known = await store.attempts(work.connection, (operation.attempt_id for operation in operations))
-        outcomes: list[Any] = []
-        rows: list[dict[str, Any]] = []
-        lengths: list[dict[str, Any]] = []
-        for operation in operations:
-            attempt = known.get(operation.attempt_id)
-            if attempt is None or attempt.agent_id != operation.agent_id:
-                outcomes.append(unknown_attempt(operation.attempt_id))
-                continue
-            outcome = _judge_chunk(attempt, operation)
-            outcomes.append(outcome if isinstance(outcome, Exception) else None)
-            if outcome is ChunkPlace.NEXT:
-                chunk = operation.chunk
-                rows.append(
-                    {
-                        "attempt_id": attempt.attempt_id,
-                        "stream": chunk.stream,
-                        "offset": chunk.offset,
-                        "data": chunk.data,
-                    }
-                )
-                lengths.append(_lengths_after(attempt, operation))
-        await store.insert_output(work, rows)
-        await store.update_attempts(work, lengths)
-        return outcomes
+        return await self._on_attempts(work, operations, self._append_round)
+
+    async def _append_round(
+        self, work: UnitOfWork, items: Sequence[tuple[AppendOutput, AttemptWithTask]]
+    ) -> list[Any]:
+        judged = [(operation, attempt, judge_chunk(attempt, operation)) for operation, attempt in items]
+        new = [(operation, attempt) for operation, attempt, place in judged if place is ChunkPlace.NEXT]
+        await store.insert_output(
+            work,
+            [
+                {
+                    "attempt_id": operation.attempt_id,
+                    "stream": operation.chunk.stream,
+                    "offset": operation.chunk.offset,
+                    "data": operation.chunk.data,
+                }
+                for operation, _ in new
+            ],
+        )
+        await store.update_attempts(work, [lengths_after(attempt, operation) for operation, attempt in new])
+        return [place if isinstance(place, Exception) else None for _, _, place in judged]
 
     async def finish(self, work: UnitOfWork, operations: Sequence[Finish]) -> Sequence[Any]:
-        """Commit results: each decides its attempt once, and its task while that is open."""
-        known = await store.attempts(work.connection, (operation.attempt_id for operation in operations))
-        outcomes: list[Any] = []
-        results: list[dict[str, Any]] = []
-        decided: list[tuple[AttemptWithTask, Event, str, int]] = []
-        for operation in operations:
-            attempt = known.get(operation.attempt_id)
-            if attempt is None or attempt.agent_id != operation.agent_id:
-                outcomes.append(unknown_attempt(operation.attempt_id))
-                continue
-            if attempt.attempt_state is AttemptState.FINISHED:
-                outcomes.append(Disposition.DUPLICATE)
-                continue
-            outcomes.append(Disposition.COMMITTED)
-            results.append(
+        """Commit results: each decides its attempt once, and its task as the rules say."""
+        return await self._on_attempts(work, operations, self._finish_round)
+
+    async def _finish_round(
+        self, work: UnitOfWork, items: Sequence[tuple[Finish, AttemptWithTask]]
+    ) -> list[Any]:
+        new = [item for item in items if item[1].attempt_state is not AttemptState.FINISHED]
+        await store.update_attempts(
+            work,
+            [
                 {
-                    "attempt_id": attempt.attempt_id,
+                    "attempt_id": operation.attempt_id,
                     "outcome": int(operation.outcome),
                     "result": operation.result,
                     "summary": operation.summary,
                 }
+                for operation, _ in new
+            ],
+        )
+        decided = [
+            (
+                attempt,
+                rules.event_of_result(attempt.task, attempt.attempt_state, operation.outcome),
+                operation.reason,
+                operation.now,
             )
-            decided.append(
-                (
-                    attempt,
-                    rules.event_of_result(attempt.task, operation.outcome),
-                    operation.reason,
-                    operation.now,
-                )
-            )
-        await store.update_attempts(work, results)
+            for operation, attempt in new
+        ]
         await self.settle(work, decided, AttemptState.FINISHED)
-        return outcomes
+        return [
+            Disposition.DUPLICATE if attempt.attempt_state is AttemptState.FINISHED else Disposition.COMMITTED
+            for _, attempt in items
+        ]
 
     async def lose_journals(self, work: UnitOfWork, operations: Sequence[LoseJournal]) -> Sequence[int]:
         """Give up what agents had in hand when they lost their journals."""
@@ -324,12 +359,12 @@ class Delivery:
     async def settle(
         self,
         work: UnitOfWork,
-        decided: Sequence[tuple[AttemptWithTask, Event, str, int]],
+        decided: Sequence[tuple[AttemptWithTask, Event | None, str, int]],
         ending: AttemptState,
     ) -> None:
         """End attempts as ``ending`` and let each event befall its task, if that is still open.
 
-        Each item is (attempt, event, reason, now).
+        Each item is (attempt, event, reason, now); an event of None leaves the task as it is.
         """
         await store.update_attempts(
             work,
@@ -343,7 +378,7 @@ class Delivery:
             [
                 _task_after(attempt, event, reason, now)
                 for attempt, event, reason, now in decided
-                if not rules.is_final(attempt.task.state)
+                if event is not None and not rules.is_final(attempt.task.state)
             ],
         )
 
@@ -369,33 +404,3 @@ def _task_after(attempt: AttemptWithTask, event: Event, reason: str, now: int) -
         "current_attempt_id": None if state is TaskState.QUEUED else attempt.attempt_id,
         "decided_attempt_id": attempt.attempt_id if rules.is_final(state) else None,
     }
-
-
-def _judge_chunk(
-    attempt: AttemptWithTask, operation: AppendOutput
-) -> ChunkPlace | FailedPrecondition | InvalidArgument | ResourceExhausted:
-    chunk = operation.chunk
-    if attempt.attempt_state is AttemptState.FINISHED:
-        # Sent again after its result was committed: the agent has not heard of it yet.
-        return ChunkPlace.KNOWN
-    place = rules.place_chunk(attempt.received[chunk.stream], chunk.offset, len(chunk.data))
-    if place is ChunkPlace.GAP:
-        return InvalidArgument(
-            "PROTOCOL_VIOLATION",
-            f"chunk.offset: {chunk.offset} does not continue the {attempt.received[chunk.stream]} bytes "
-            "received; send the output of this attempt from the first byte that is missing",
-            metadata={"expected_offset": str(attempt.received[chunk.stream])},
-        )
-    if place is ChunkPlace.NEXT and sum(attempt.received.values()) + len(chunk.data) > MAX_OUTPUT_BYTES:
-        return ResourceExhausted(
-            "LIMIT_EXCEEDED",
-            f"chunk.data: an attempt may have {MAX_OUTPUT_BYTES} bytes of output; discard the rest and "
-            "count it in discarded_bytes",
-        )
-    return place
-
-
-def _lengths_after(attempt: AttemptWithTask, operation: AppendOutput) -> dict[str, Any]:
-    lengths = {column: attempt.received[stream] for stream, column in _RECEIVED_COLUMN.items()}
-    lengths[_RECEIVED_COLUMN[operation.chunk.stream]] += len(operation.chunk.data)
-    return {"attempt_id": attempt.attempt_id, **lengths}

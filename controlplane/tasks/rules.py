@@ -4,8 +4,10 @@ Invariants, property-tested in ``tests/unit/tasks``:
 
 * A task leaves a state only along ``TRANSITIONS``; final states are never left.
 * An attempt is finished at most once: a second result changes nothing.
-* A result of a known attempt is never lost: it decides the task while the task
-  is open, and is kept beside the attempt when the task has ended meanwhile.
+* A result of a known attempt is never lost. It decides the task while the task
+  is open and has not gone on without the attempt; success decides even then.
+  Otherwise it is kept beside the attempt.
+* At most one attempt of an open task is leased or running.
 * Only an idempotent task is run again after an attempt whose effect is unknown.
 * A task begins at most ``max_attempts`` attempts that fail, and at most
   ``MAX_INTERRUPTIONS`` that are interrupted.
@@ -140,13 +142,20 @@ def is_final(state: TaskState) -> bool:
     return state in FINAL
 
 
-def event_of_result(task: TaskView, outcome: Outcome) -> Event:
-    """Return what a result does to an open task.
+def event_of_result(task: TaskView, attempt: AttemptState, outcome: Outcome) -> Event | None:
+    """Return what a result does to a task; None where it is only kept beside the attempt.
 
+    ``attempt`` is the state in which the result found it. An attempt that was given
+    up has been counted already, and one whose task is in another attempt's hands
+    must not take it away from there: of both, only success is news.
     ``task.failed_count`` counts the failures before this one.
     """
+    if is_final(task.state):
+        return None
     if outcome is Outcome.SUCCEEDED:
         return Event.SUCCEED
+    if gone_on(task, attempt):
+        return None
     if outcome is Outcome.REFUSED:
         return Event.FAIL
     if outcome is Outcome.CANCELLED and task.cancel_requested:
@@ -154,6 +163,12 @@ def event_of_result(task: TaskView, outcome: Outcome) -> Event:
     if outcome in (Outcome.CANCELLED, Outcome.INTERRUPTED):
         return event_of_interruption(task)
     return event_of_failure(task)
+
+
+def gone_on(task: TaskView, attempt: AttemptState) -> bool:
+    """Return whether a task went on without an attempt: another is live, or this one was counted."""
+    taken = attempt is AttemptState.LAPSED and task.state is not TaskState.QUEUED
+    return taken or attempt is AttemptState.ABANDONED
 
 
 def event_of_failure(task: TaskView) -> Event:
@@ -201,12 +216,9 @@ def accept(task: TaskView, attempt: AttemptState) -> Acceptance:
         return Acceptance.KNOWN
     if is_final(task.state) or attempt is AttemptState.ABANDONED:
         return Acceptance.STOP
+    if attempt is AttemptState.LAPSED and task.state is TaskState.RUNNING:
+        return Acceptance.STOP
     return Acceptance.KNOWN if attempt is AttemptState.RUNNING else Acceptance.RUN
-
-
-def may_lease(task: TaskView) -> bool:
-    """Return whether a queued task may be handed out."""
-    return task.state is TaskState.QUEUED and not task.cancel_requested
 
 
 def retry_delay(attempt_count: int) -> timedelta:

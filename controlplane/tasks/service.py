@@ -14,6 +14,7 @@ from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, invalid
 from controlplane.filtering import PageToken, digest_of_request, read
+from controlplane.filtering.page_bytes import fitting
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
@@ -24,10 +25,13 @@ from controlplane.tasks.store import creation, delivery, ending, reading
 from controlplane.wakeups import WakeUps
 
 DEFAULT_PAGE = 100
+MAX_PAGE = 1_000
 REQUEST_MEMORY = timedelta(hours=48)
 """How long a request_id is remembered; the contract promises 24 h."""
 
 _OUTPUT_PAGE = 32  # chunks of at most 64 KiB each: 2 MiB in memory for one reader
+
+_TASK_OVERHEAD = 1_024  # bytes of a task's other fields, most of them short
 
 TOPIC = "tasks"
 
@@ -36,7 +40,7 @@ TOPIC = "tasks"
 class TaskPage:
     """A page of tasks; ``total`` is 0 on all pages but the first."""
 
-    tasks: list[TaskRecord]
+    tasks: Sequence[TaskRecord]
     next_page_token: str
     total: int
 
@@ -176,19 +180,24 @@ class TasksService:
         return found, counts
 
     async def list_tasks(self, filter_text: str, page_size: int, page_token: str) -> TaskPage:
-        """Return a page of tasks, newest first."""
+        """Return a page of tasks, newest first.
+
+        ``page_size`` 0 is the default; a page of large tasks may have fewer. Raises
+        ``InvalidArgument`` FILTER_INVALID and PAGE_TOKEN_INVALID.
+        """
         chosen = read(filter_text, reading.FILTER)
         request = digest_of_request({"filter": filter_text})
         after = self._after(page_token, "tasks", request, "page_token")
-        size = page_size or DEFAULT_PAGE
+        size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
         async with self._database.reading() as connection:
             rows = await reading.page(connection, chosen, after, size + 1)
             total = 0 if page_token else await reading.count(connection, chosen)
+        tasks = fitting(rows[:size], _size)
         token = ""
-        if len(rows) > size:
-            last = rows[size - 1]
+        if len(tasks) < len(rows):
+            last = tasks[-1]
             token = PageToken("tasks", request, (last.create_time, last.task_id)).encode(self._token_secret)
-        return TaskPage(rows[:size], token, total)
+        return TaskPage(tasks, token, total)
 
     async def watch(
         self, filter_text: str, resume_token: str
@@ -291,6 +300,12 @@ def _unknown(collection: str, ident: str) -> NotFound:
     return NotFound(
         "TASK_UNKNOWN", f"name: there is no {collection}/{ident}; list them to see which there are"
     )
+
+
+def _size(task: TaskRecord) -> int:
+    # Texts may have up to four bytes a character.
+    texts = len(task.state_reason.encode()) + len(task.progress_message.encode())
+    return _TASK_OVERHEAD + len(task.spec) + len(task.result or b"") + texts
 
 
 def _digest(new_task: NewTask, target: str, value: str) -> bytes:

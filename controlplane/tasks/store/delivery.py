@@ -6,7 +6,7 @@ fixed number of statements, however large the group.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from controlplane.tasks.store.tables import task_attempts, task_output, tasks
 
 AnyRow = Row[*tuple[Any, ...]]
 """A row of any columns."""
+
+IN_ONE_STATEMENT = 10_000
+"""Ids in one IN list; SQLite binds at most 32,766 values."""
 
 QUEUED, LEASED, RUNNING = int(TaskState.QUEUED), int(TaskState.LEASED), int(TaskState.RUNNING)
 
@@ -92,8 +95,18 @@ def _attempt(row: AnyRow) -> AttemptWithTask:
 
 async def attempts(connection: AsyncConnection, attempt_ids: Iterable[str]) -> dict[str, AttemptWithTask]:
     """Return the attempts that exist, by id."""
-    rows = await connection.execute(_ATTEMPTS.where(task_attempts.c.attempt_id.in_(set(attempt_ids))))
-    return {row.attempt_id: _attempt(row) for row in rows}
+    found: dict[str, AttemptWithTask] = {}
+    for some in _portions(attempt_ids):
+        rows = await connection.execute(_ATTEMPTS.where(task_attempts.c.attempt_id.in_(some)))
+        found |= {row.attempt_id: _attempt(row) for row in rows}
+    return found
+
+
+def _portions(ids: Iterable[str]) -> Iterator[list[str]]:
+    # A group may hold a thousand journals of thousands of attempts each.
+    listed = list(ids)
+    for start in range(0, len(listed), IN_ONE_STATEMENT):
+        yield listed[start : start + IN_ONE_STATEMENT]
 
 
 async def live_attempts(connection: AsyncConnection, agent_ids: Iterable[str]) -> list[AttemptWithTask]:
@@ -187,9 +200,23 @@ async def insert_output(work: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> 
         await work.connection.execute(insert(task_output), rows)
 
 
+async def lapse_leases(work: UnitOfWork, times: Mapping[str, int]) -> None:
+    """End the leases of tasks that go on with another attempt; ``times`` by task id."""
+    if times:
+        await work.connection.execute(
+            update(task_attempts)
+            .where(
+                task_attempts.c.task_id == bindparam("of_task"),
+                task_attempts.c.state == int(AttemptState.LEASED),
+            )
+            .values(state=int(AttemptState.LAPSED), end_time=bindparam("at")),
+            [{"of_task": task_id, "at": now} for task_id, now in times.items()],
+        )
+
+
 async def assignments(connection: AsyncConnection, attempt_ids: Sequence[str]) -> list[Assigned]:
     """Return leased attempts in the form in which they go to their agent."""
-    rows = await connection.execute(
+    statement = (
         select(
             task_attempts.c.attempt_id,
             task_attempts.c.task_id,
@@ -199,12 +226,12 @@ async def assignments(connection: AsyncConnection, attempt_ids: Sequence[str]) -
             tasks.c.idempotent,
         )
         .join(tasks, tasks.c.task_id == task_attempts.c.task_id)
-        .where(task_attempts.c.attempt_id.in_(attempt_ids))
         .order_by(task_attempts.c.lease_time, task_attempts.c.attempt_id)
     )
     return [
         Assigned(row.attempt_id, row.task_id, row.number, row.spec, row.run_limit, bool(row.idempotent))
-        for row in rows
+        for some in _portions(attempt_ids)
+        for row in await connection.execute(statement.where(task_attempts.c.attempt_id.in_(some)))
     ]
 
 

@@ -9,10 +9,8 @@ from sqlalchemy import select, update
 
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
+from controlplane.tasks.store.delivery import IN_ONE_STATEMENT
 from controlplane.tasks.store.tables import task_attempts, tasks
-
-_IN_ONE_STATEMENT = 10_000
-"""Ids in one IN list; SQLite binds at most 32,766 values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +58,10 @@ async def end_tasks(
     work: UnitOfWork, task_ids: Sequence[str], state: TaskState, reason: str, now: int
 ) -> None:
     """Put tasks into a final state."""
-    for start in range(0, len(task_ids), _IN_ONE_STATEMENT):
+    for start in range(0, len(task_ids), IN_ONE_STATEMENT):
         await work.connection.execute(
             update(tasks)
-            .where(tasks.c.task_id.in_(task_ids[start : start + _IN_ONE_STATEMENT]))
+            .where(tasks.c.task_id.in_(task_ids[start : start + IN_ONE_STATEMENT]))
             .values(
                 state=int(state),
                 state_time=now,
@@ -76,11 +74,11 @@ async def end_tasks(
 
 async def end_attempts_of(work: UnitOfWork, task_ids: Sequence[str], state: AttemptState, now: int) -> None:
     """End the live attempts of tasks."""
-    for start in range(0, len(task_ids), _IN_ONE_STATEMENT):
+    for start in range(0, len(task_ids), IN_ONE_STATEMENT):
         await work.connection.execute(
             update(task_attempts)
             .where(
-                task_attempts.c.task_id.in_(task_ids[start : start + _IN_ONE_STATEMENT]),
+                task_attempts.c.task_id.in_(task_ids[start : start + IN_ONE_STATEMENT]),
                 task_attempts.c.state < int(AttemptState.FINISHED),
             )
             .values(state=int(state), end_time=now)

@@ -165,7 +165,7 @@ async def batch_counts(connection: AsyncConnection, batch_id: str) -> list[tuple
         .group_by(tasks.c.state)
         .order_by(tasks.c.state)
     )
-    return [(TaskState(state), number) for state, number in rows.tuples()]
+    return [(TaskState(state), number) for state, number in rows]
 
 
 async def state_counts(connection: AsyncConnection) -> dict[TaskState, int]:
@@ -175,7 +175,7 @@ async def state_counts(connection: AsyncConnection) -> dict[TaskState, int]:
         .where(tasks.c.state < int(TaskState.SUCCEEDED))
         .group_by(tasks.c.state)
     )
-    return {TaskState(state): number for state, number in rows.tuples()}
+    return {TaskState(state): number for state, number in rows}
 
 
 async def output_attempt(connection: AsyncConnection, task_id: str) -> str | None:
