@@ -122,13 +122,13 @@ class RawSession:
         return Stream(self.stub.Tasks(), pb2.TasksRequest)
 
     async def tasks(
-        self, *, credits: int = 8, journal: Iterable[tuple[str, bool]] = (), epoch: int | None = None
+        self, *, allowed: int = 8, journal: Iterable[tuple[str, bool]] = (), epoch: int | None = None
     ) -> Stream:
-        """Open a Tasks stream with a journal of (attempt id, finished)."""
+        """Open a Tasks stream with ``allowed`` credits and a journal of (attempt id, finished)."""
         stream = self.tasks_stream()
         entries = [pb2.JournalEntry(attempt_id=attempt, finished=finished) for attempt, finished in journal]
         await stream.send(
-            open=pb2.TasksOpen(session_epoch=epoch or self.epoch, credits=credits, journal=entries)
+            open=pb2.TasksOpen(session_epoch=epoch or self.epoch, credits=allowed, journal=entries)
         )
         return stream
 

@@ -114,7 +114,7 @@ async def test_deleting_an_agent_closes_its_streams_denies_it_and_cancels_its_ta
     admin: Admin, agent: RawAgent
 ) -> None:
     session = await agent.come()
-    tasks, telemetry = await session.tasks(credits=0), await session.telemetry()
+    tasks, telemetry = await session.tasks(allowed=0), await session.telemetry()
     await tasks.expect("opened")
     await telemetry.expect("opened")
     made = [await admin.create(agent.agent_id) for _ in range(2)]

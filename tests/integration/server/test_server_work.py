@@ -69,7 +69,7 @@ async def test_what_was_queued_offline_is_replayed_in_order_on_return(admin: Adm
     urgent = await admin.create(agent.agent_id, b"urgent", options=task_service_pb2.TaskOptions(priority=50))
     session = await agent.come()
     await session.stream.expect("work_available")
-    tasks = await session.tasks(credits=1)
+    tasks = await session.tasks(allowed=1)
     await tasks.expect("opened")
     order = []
     for _ in range(4):
@@ -83,7 +83,7 @@ async def test_what_was_queued_offline_is_replayed_in_order_on_return(admin: Adm
 async def test_no_more_is_assigned_than_there_are_credits(admin: Admin, agent: RawAgent) -> None:
     made = [await admin.create(agent.agent_id) for _ in range(5)]
     session = await agent.come()
-    tasks = await session.tasks(credits=2)
+    tasks = await session.tasks(allowed=2)
     await tasks.expect("opened")
     held = [await tasks.expect("assignment") for _ in range(2)]
     for assignment in held:
