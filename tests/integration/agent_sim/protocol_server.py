@@ -18,7 +18,8 @@ from fleetwright.v1 import (
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
-from protocol_authority import Authority, spiffe_id
+
+from tests.integration.agent_sim.protocol_authority import Authority, spiffe_id
 
 PATIENCE = 10.0
 """Seconds that a test waits for what must come; it never waits for what must not."""

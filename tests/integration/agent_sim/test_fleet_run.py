@@ -14,13 +14,20 @@ import pytest
 import pytest_asyncio
 from fleetwright.v1 import agent_service_pb2
 from google.protobuf.duration_pb2 import Duration
-from protocol_authority import Authority
-from protocol_server import HeartbeatPeer, ScriptedServer, TasksPeer, TelemetryPeer, acknowledge, echo
 
 from agent_sim.fleet.fleet import FleetConfig
 from agent_sim.fleet.profiles import Profile
 from agent_sim.fleet.running import Outputs, run_fleet
 from agent_sim.protocol.join_token import JoinToken
+from tests.integration.agent_sim.protocol_authority import Authority
+from tests.integration.agent_sim.protocol_server import (
+    HeartbeatPeer,
+    ScriptedServer,
+    TasksPeer,
+    TelemetryPeer,
+    acknowledge,
+    echo,
+)
 
 
 class ObligingServer(ScriptedServer):

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+import socket
 from datetime import timedelta
 
 import grpc
 import pytest
 from cryptography import x509
 from fleetwright.v1 import work_pb2
-from protocol_authority import Authority
-from protocol_server import ScriptedServer
 
 from agent_sim.protocol.enrollment import enroll
 from agent_sim.protocol.errors import EnrollmentError
 from agent_sim.protocol.join_token import JoinToken
 from agent_sim.protocol.root_fetch import fetch_root
+from tests.integration.agent_sim.protocol_authority import Authority
+from tests.integration.agent_sim.protocol_server import ScriptedServer
 
 FACTS = work_pb2.HostFacts(hostname="h")
 
@@ -75,18 +76,22 @@ async def test_a_server_that_speaks_no_tls_is_told_apart() -> None:
         writer.write(b"220 hello\r\n")
         await writer.drain()
         writer.close()
+        await writer.wait_closed()
+        closed.set()
+
+    closed = asyncio.Event()
 
     plain = await asyncio.start_server(greet, "127.0.0.1", 0)
     port = plain.sockets[0].getsockname()[1]
     async with plain:
         with pytest.raises(EnrollmentError, match="does not speak TLS"):
             await fetch_root(f"127.0.0.1:{port}", bytes(32))
+        await closed.wait()
 
 
 async def test_a_server_that_says_nothing_is_given_up() -> None:
-    silent = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
-    port = silent.sockets[0].getsockname()[1]
-    async with silent:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
         with pytest.raises(EnrollmentError, match="no answer within"):
             await fetch_root(f"127.0.0.1:{port}", bytes(32), timedelta(milliseconds=30))
 

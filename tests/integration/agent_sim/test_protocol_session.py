@@ -9,15 +9,15 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from conftest import RunningAgent
 from fleetwright.v1 import agent_service_pb2
 from google.protobuf.duration_pb2 import Duration
-from protocol_authority import Authority
-from protocol_server import ScriptedServer
 
 from agent_sim.protocol.errors import EnrollmentRequiredError, ProtocolVersionError, SessionReplacedError
 from agent_sim.protocol.identity import MemoryIdentityStore
 from agent_sim.protocol.journal import MemoryJournal
+from tests.integration.agent_sim.protocol_authority import Authority
+from tests.integration.agent_sim.protocol_server import ScriptedServer
+from tests.integration.agent_sim.running_agent import RunningAgent
 
 Start = Callable[..., RunningAgent]
 
@@ -63,8 +63,8 @@ async def test_the_nonce_is_stored_before_anything_else_is_done(server: Scripted
             await super().store_nonce(nonce)
 
     journal = SlowJournal()
-    start(journal)
-    peer, _ = await server.welcome(heartbeat=timedelta(microseconds=1))
+    start(journal, unanswered_beats=1_000_000)
+    peer, _ = await server.welcome(heartbeat=timedelta(milliseconds=1))
     available = agent_service_pb2.HeartbeatResponse(work_available=agent_service_pb2.WorkAvailable())
     peer.send(available)
     await journal.asked.wait()
@@ -167,7 +167,7 @@ async def test_a_dead_address_is_passed_over(server: ScriptedServer, start: Star
 async def test_a_renewed_certificate_takes_over_while_work_goes_on(
     server: ScriptedServer, start: Start, authority: Authority
 ) -> None:
-    from protocol_server import acknowledge, echo
+    from tests.integration.agent_sim.protocol_server import acknowledge, echo
 
     old = authority.identity("a1", server.address, renew_after=timedelta(milliseconds=300))
     agent = start(identities=MemoryIdentityStore(old))

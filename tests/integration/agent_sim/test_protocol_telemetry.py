@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import grpc
 import pytest
-from conftest import RunningAgent
 from fleetwright.v1 import agent_service_pb2
 from google.protobuf.duration_pb2 import Duration
-from protocol_host import point
-from protocol_server import ScriptedServer, TelemetryPeer
 
 from agent_sim.protocol.journal import MemoryJournal
+from tests.integration.agent_sim.protocol_host import point
+from tests.integration.agent_sim.protocol_server import ScriptedServer, TelemetryPeer
+from tests.integration.agent_sim.running_agent import RunningAgent
 
 Start = Callable[..., RunningAgent]
 

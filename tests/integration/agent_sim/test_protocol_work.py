@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import RunningAgent
 from fleetwright.v1 import agent_service_pb2, work_pb2
 from google.protobuf.duration_pb2 import Duration
-from protocol_server import ScriptedServer, TasksPeer, acknowledge, echo
 
 from agent_sim.protocol.journal import MemoryJournal, SQLiteJournal
-from agent_sim.protocol.rules import Admission, AttemptState
+from agent_sim.protocol.rules import Admission
+from tests.integration.agent_sim.protocol_server import ScriptedServer, TasksPeer, acknowledge, echo
+from tests.integration.agent_sim.running_agent import RunningAgent
 
 Start = Callable[..., RunningAgent]
 
@@ -147,7 +147,7 @@ async def test_a_killed_agent_reports_what_ran_as_interrupted_and_runs_what_wait
     _, hello = await server.welcome()
     assert hello.session_nonce == server.nonces[0]
     tasks, _ = await server.open_tasks()
-    results = {}
+    results: dict[str, work_pb2.Outcome.ValueType] = {}
     while len(results) < 2:
         message = await tasks.next()
         if message.HasField("finished"):
@@ -233,4 +233,4 @@ async def test_an_idle_stream_is_half_closed_after_its_linger(server: ScriptedSe
     assert agent.journal.state("t1") is None
     tasks.send(echo("t1"))
     assert (await tasks.next()).accepted.attempt_id == "t1"
-    assert agent.journal.state("t1") in AttemptState
+    assert agent.journal.state("t1") is not None

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_sim.protocol.backoff import Backoff
+
+BASE, CAP, STABLE = timedelta(seconds=1), timedelta(seconds=30), timedelta(minutes=1)
+
+
+class Highest(random.Random):
+    """Always draws the upper bound, so that the bound itself can be seen."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def highest() -> Backoff:
+    return Backoff(BASE, CAP, STABLE, Highest())
+
+
+def test_the_bound_doubles_up_to_the_cap() -> None:
+    backoff = highest()
+    assert [backoff.next_delay(0.0).total_seconds() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_session_that_lived_for_a_stable_minute_starts_from_the_base_again() -> None:
+    backoff = highest()
+    for _ in range(4):
+        backoff.next_delay(0.0)
+    backoff.connected(100.0)
+    assert backoff.next_delay(160.0) == BASE
+
+
+def test_a_session_that_fell_at_once_does_not() -> None:
+    backoff = highest()
+    for _ in range(4):
+        backoff.next_delay(0.0)
+    backoff.connected(100.0)
+    assert backoff.next_delay(159.9).total_seconds() == 16
+
+
+@given(st.integers(), st.lists(st.tuples(st.booleans(), st.floats(0, 120)), max_size=60))
+def test_a_delay_is_never_negative_and_never_over_the_cap(
+    seed: int, events: list[tuple[bool, float]]
+) -> None:
+    backoff = Backoff(BASE, CAP, STABLE, random.Random(seed))
+    now = 0.0
+    for connects, passed in events:
+        now += passed
+        if connects:
+            backoff.connected(now)
+        else:
+            assert timedelta(0) <= backoff.next_delay(now) <= CAP
