@@ -1,0 +1,220 @@
+"""Renders the tables of the documents that repeat what the code says, between markers in each file.
+
+Usage: python scripts/doc_tables.py [--check] [settings|metrics|methods|errors|licences ...]
+
+Without names, all of them. With --check nothing is written, and the exit status is 1 where a document
+has drifted from the code. Tests in tests/contracts hold every table to this.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic_core import PydanticUndefined
+
+from controlplane.observability.metrics import Metrics
+from controlplane.settings import Settings
+from controlplane.transport.methods import METHODS, Method
+
+ROOT = Path(__file__).parents[1]
+
+
+class Table(NamedTuple):
+    """One table: the document that holds it, and what renders it."""
+
+    document: str
+    render: Callable[[], str]
+
+
+class Reason(NamedTuple):
+    """One value of ErrorReason, as errors.proto documents it."""
+
+    name: str
+    number: int
+    status: str
+    meaning: str
+
+
+def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in line) + " |"
+        for line in lines
+    )
+
+
+def _value(value: Any) -> str:
+    if value is PydanticUndefined or value in ("", ()):
+        return "(empty)"
+    if isinstance(value, timedelta):
+        return _duration(value)
+    return f"`{value}`"
+
+
+def _duration(value: timedelta) -> str:
+    units = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+    seconds = value.total_seconds()
+    for size, unit in units:
+        if seconds and seconds % size == 0 and (size < 86_400 or seconds > size):
+            return f"`{seconds / size:.0f}{unit}`"
+    return "`0s`" if not seconds else f"`{seconds * 1000:.0f}ms`"
+
+
+def _range(limits: Sequence[Any]) -> str:
+    least = next((item.ge for item in limits if hasattr(item, "ge")), None)
+    most = next((item.le for item in limits if hasattr(item, "le")), None)
+    if least is None and most is None:
+        return ""
+    return f"{_value(least)} to {_value(most)}"
+
+
+def settings() -> str:
+    """Return one row for each setting of the server."""
+    return _rows(
+        ("variable", "default", "range", "meaning"),
+        (
+            (
+                f"`FLEETWRIGHT_{name.upper()}`",
+                _value(field.default),
+                _range(field.metadata),
+                field.description or "",
+            )
+            for name, field in Settings.model_fields.items()
+        ),
+    )
+
+
+def metrics() -> str:
+    """Return one row for each metric of our own."""
+    made = [item for item in vars(Metrics()).values() if hasattr(item, "_labelnames")]
+    return _rows(
+        ("metric", "type", "labels", "meaning"),
+        (
+            (
+                f"`{metric._name}{'_total' if metric._type == 'counter' else ''}`",
+                metric._type,
+                ", ".join(f"`{label}`" for label in metric._labelnames),
+                metric._documentation,
+            )
+            for metric in made
+        ),
+    )
+
+
+def methods() -> str:
+    """Return one row for each method of the contract, from the method table."""
+
+    def row(method: Method) -> tuple[str, ...]:
+        callers = ", ".join(sorted(kind.value for kind in method.callers))
+        deadline = "none" if method.deadline is None else f"{method.deadline.total_seconds():.0f} s"
+        rate = f"{method.rate.per_second:g} a second, {method.rate.burst:,} at once"
+        listeners = ", ".join(sorted(listener.value for listener in method.listeners))
+        name = f"`{method.service.removeprefix('fleetwright.v1.')}/{method.name}`"
+        return name, listeners, callers, deadline, rate, "yes" if method.audited else ""
+
+    header = ("method", "listener", "callers", "deadline", "rate of one caller", "audited")
+    return _rows(header, (row(m) for m in METHODS.values() if m.service.startswith("fleetwright.")))
+
+
+def reasons() -> list[Reason]:
+    """Return every reason of errors.proto but UNSPECIFIED, in its order."""
+    text = (ROOT / "proto/fleetwright/v1/errors.proto").read_text(encoding="utf-8")
+    body = text[text.index("enum ErrorReason {") :]
+    found = []
+    for comment, name, number in re.findall(r"((?: *//.*\n)+) *ERROR_REASON_(\w+) = (\d+);", body):
+        words = " ".join(line.strip().removeprefix("//").strip() for line in comment.splitlines())
+        status, _, meaning = words.partition(": ")
+        if name != "UNSPECIFIED":
+            found.append(Reason(name, int(number), status, meaning[:1].upper() + meaning[1:]))
+    return found
+
+
+def errors() -> str:
+    """Return one row for each ErrorReason."""
+    return _rows(
+        ("reason", "number", "status", "meaning"),
+        ((f"`{one.name}`", str(one.number), one.status, one.meaning) for one in reasons()),
+    )
+
+
+def locked() -> dict[str, str]:
+    """Return name and version of everything in the runtime's lock file."""
+    lock = (ROOT / "requirements/runtime.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock, re.MULTILINE))
+
+
+def licence(name: str) -> str | None:
+    """Return the licence that a distribution declares; "" for none, None where it is not installed."""
+    try:
+        declared = metadata(name)
+    except PackageNotFoundError:
+        return None
+    classifiers = [
+        text.rpartition(" :: ")[2]
+        for text in declared.get_all("Classifier") or []
+        if text.startswith("License ::")
+    ]
+    stated = [*(declared.get_all("License-Expression") or []), *(declared.get_all("License") or [])]
+    text = next(filter(None, [*stated, " AND ".join(classifiers)]), "")
+    return str(text).strip().partition("\n")[0]
+
+
+def licences() -> str:
+    """Return one row for each distribution of the runtime that is installed here."""
+    wanted = (ROOT / "requirements/runtime.in").read_text(encoding="utf-8")
+    direct = {re.split(r"[\[<>=~ ]", line)[0] for line in wanted.splitlines() if not line.startswith("#")}
+    return _rows(
+        ("distribution", "version", "licence", "imported by us"),
+        (
+            (name, version, text, "yes" if name in direct else "")
+            for name, version in locked().items()
+            if (text := licence(name)) is not None
+        ),
+    )
+
+
+TABLES = {
+    "settings": Table("docs/operations.md", settings),
+    "metrics": Table("docs/operations.md", metrics),
+    "methods": Table("docs/operations.md", methods),
+    "errors": Table("docs/errors.md", errors),
+    "licences": Table("docs/decisions/0009-library-licences.md", licences),
+}
+
+
+def with_table(text: str, name: str) -> str:
+    """Return a document with the table ``name`` rendered anew. Raises ``ValueError`` without its markers."""
+    begin, end = f"<!-- table {name}: scripts/doc_tables.py -->", f"<!-- end of {name} -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the markers {begin} and {end} are missing")
+    return f"{before}{begin}\n{TABLES[name].render()}\n{end}{after}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Render or check tables; returns the exit status."""
+    checking = "--check" in arguments
+    names = [name for name in arguments if name != "--check"] or list(TABLES)
+    drifted = []
+    for name in names:
+        document = ROOT / TABLES[name].document
+        text = document.read_text(encoding="utf-8")
+        fresh = with_table(text, name)
+        if fresh == text:
+            continue
+        drifted.append(name)
+        if not checking:
+            document.write_text(fresh, encoding="utf-8")
+    print("drifted:" if checking else "rendered:", ", ".join(drifted) or "none")
+    return 1 if checking and drifted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
