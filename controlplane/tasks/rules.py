@@ -9,8 +9,9 @@ Invariants, property-tested in ``tests/unit/tasks``:
   Otherwise it is kept beside the attempt.
 * At most one attempt of an open task is leased or running.
 * Only an idempotent task is run again after an attempt whose effect is unknown.
-* A task begins at most ``max_attempts`` attempts that fail, and at most
-  ``MAX_INTERRUPTIONS`` that are interrupted.
+* At most ``max_attempts`` attempts of a task fail, and none is begun because of an
+  interruption once there were ``MAX_INTERRUPTIONS + max_attempts``.
+* A queued task is never one that is to be cancelled.
 
 The numbers of the enumerations are those of the contract, so that both the
 database and the wire hold the same ones.
@@ -115,7 +116,7 @@ TRANSITIONS: Mapping[TaskState, Mapping[Event, TaskState]] = {
         Event.EXPIRE: TaskState.EXPIRED,
         **_RESULTS,
     },
-    TaskState.RUNNING: {Event.ACCEPT: TaskState.RUNNING, **_RESULTS},
+    TaskState.RUNNING: {**_RESULTS},
     **{state: {} for state in FINAL},
 }
 
@@ -216,9 +217,10 @@ def accept(task: TaskView, attempt: AttemptState) -> Acceptance:
         return Acceptance.KNOWN
     if is_final(task.state) or attempt is AttemptState.ABANDONED:
         return Acceptance.STOP
-    if attempt is AttemptState.LAPSED and task.state is TaskState.RUNNING:
-        return Acceptance.STOP
-    return Acceptance.KNOWN if attempt is AttemptState.RUNNING else Acceptance.RUN
+    if attempt is AttemptState.RUNNING:
+        return Acceptance.KNOWN
+    # Another attempt runs already; where none does, one whose lease had lapsed is taken back.
+    return Acceptance.STOP if task.state is TaskState.RUNNING else Acceptance.RUN
 
 
 def retry_delay(attempt_count: int) -> timedelta:
