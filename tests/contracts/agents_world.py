@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
-
-from sqlalchemy import insert
+from tempfile import TemporaryDirectory
 
 from controlplane.agents import operations as agent_operations
 from controlplane.agents.operations import ChangePresence, OpenSession
@@ -19,7 +19,7 @@ from controlplane.agents.service import AgentsService
 from controlplane.callers import Caller, IdentityKind
 from controlplane.clock import to_micros
 from controlplane.storage.database import Database
-from controlplane.storage.schema import commit_counter, metadata
+from controlplane.storage.migrate import upgrade
 from controlplane.storage.writer import Writer
 from controlplane.telemetry import operations as telemetry_operations
 from controlplane.telemetry.operations import BatchStored, StoreBatch
@@ -116,13 +116,21 @@ class World:
         return await self.writer.submit(StoreBatch(agent_id, journal, first, dropped, points, now))
 
 
+@cache
+def _migrated() -> bytes:
+    """Return an empty database of the program's schema; it is made once for all tests."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "empty.db"
+        upgrade(path)
+        return path.read_bytes()
+
+
 @asynccontextmanager
 async def open_world(folder: Path) -> AsyncIterator[World]:
     """Make a fresh database in ``folder`` and both rooms over it."""
-    database, wakeups, clock = Database(folder / "fleetwright.db"), WakeUps(), SetClock()
-    async with database.write_engine.begin() as connection:
-        await connection.run_sync(metadata.create_all)
-        await connection.execute(insert(commit_counter).values(id=1, value=0))
+    path = folder / "fleetwright.db"
+    path.write_bytes(_migrated())
+    database, wakeups, clock = Database(path), WakeUps(), SetClock()
     writer = Writer(database)
     agent_operations.register_operations(writer, wakeups)
     telemetry_operations.register_operations(writer, wakeups)
