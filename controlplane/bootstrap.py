@@ -13,14 +13,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import structlog
-from fleetwright.v1 import (
-    agent_registry_service_pb2_grpc,
-    agent_service_pb2_grpc,
-    enrollment_service_pb2_grpc,
-    enrollment_token_service_pb2_grpc,
-    task_service_pb2_grpc,
-    telemetry_service_pb2_grpc,
-)
 
 from controlplane import failpoints, preflight
 from controlplane.agents import operations as agents_operations
@@ -122,7 +114,7 @@ class Server:
         self._upkeep = Upkeep(registry, self._agents, clock, policy, health)
         self._agent_handler = AgentHandler(
             self._heartbeats,
-            WorkStreams(registry, writer, self._tasks, clock, policy),
+            WorkStreams(registry, writer, self._tasks, clock, policy, self.metrics),
             TelemetryStreams(registry, writer, self._telemetry, clock, policy),
             self._identity,
         )
@@ -134,24 +126,13 @@ class Server:
         self._agents.after_delete.append(self._close_session)
 
     def _serve_rooms(self) -> None:
-        listeners = self._listeners
-        agent_service_pb2_grpc.add_AgentServiceServicer_to_server(
-            self._agent_handler, listeners.agents.server
-        )
-        enrollment_service_pb2_grpc.add_EnrollmentServiceServicer_to_server(
-            EnrollmentServicer(self._identity), listeners.enrollment.server
-        )
-        admin = listeners.admin.server
-        agent_registry_service_pb2_grpc.add_AgentRegistryServiceServicer_to_server(
-            AgentRegistryHandler(self._agents), admin
-        )
-        enrollment_token_service_pb2_grpc.add_EnrollmentTokenServiceServicer_to_server(
-            EnrollmentTokenServicer(self._identity.tokens, self._clock), admin
-        )
-        task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskHandler(self._tasks), admin)
-        telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(
-            TelemetryHandler(self._telemetry), admin
-        )
+        admin = self._listeners.admin.server
+        self._agent_handler.add_to(self._listeners.agents.server)
+        EnrollmentServicer(self._identity).add_to(self._listeners.enrollment.server)
+        AgentRegistryHandler(self._agents).add_to(admin)
+        EnrollmentTokenServicer(self._identity.tokens, self._clock).add_to(admin)
+        TaskHandler(self._tasks).add_to(admin)
+        TelemetryHandler(self._telemetry).add_to(admin)
 
     def _schedule_list(self) -> list[Schedule]:
         settings = self._settings

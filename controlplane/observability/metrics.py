@@ -45,6 +45,8 @@ class Metrics:
     handling_seconds: Histogram = field(init=False)
     refused: Counter = field(init=False)
     """By reason of the contract's ErrorReason: at the door, by a handler, or inside a stream."""
+    results: Counter = field(init=False)
+    """Results of attempts that agents reported, by what became of them: the contract's ResultDisposition."""
     tls_handshakes: Counter = field(init=False)
     """Handshakes begun, by listener; far above the calls, it tells of garbage and of bad certificates."""
     health_connections: Counter = field(init=False)
@@ -88,6 +90,9 @@ def _calls(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram
         ),
         "refused": Counter(
             "fleetwright_refused_total", "Refusals, by reason.", ("reason",), registry=registry
+        ),
+        "results": Counter(
+            "fleetwright_results_total", "Results reported.", ("disposition",), registry=registry
         ),
         "tls_handshakes": Counter(
             "fleetwright_tls_handshakes_total", "TLS handshakes begun.", ("listener",), registry=registry

@@ -8,12 +8,12 @@ import grpc
 from fleetwright.v1 import agent_service_pb2 as pb2
 from fleetwright.v1 import agent_service_pb2_grpc as pb2_grpc
 
-from controlplane.identity.handler import issued_certificate
 from controlplane.identity.service import IdentityService
 from controlplane.sessions.heartbeats import Heartbeats
 from controlplane.sessions.telemetry_streams import TelemetryStreams
 from controlplane.sessions.work_streams import WorkStreams
 from controlplane.transport.context import current_caller
+from controlplane.transport.messages import issued_certificate
 
 if TYPE_CHECKING:
     # A generic class only to the type checker.
@@ -34,6 +34,10 @@ class AgentHandler(pb2_grpc.AgentServiceServicer):
         self._work = work
         self._telemetry = telemetry
         self._identity = identity
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve on ``server``."""
+        pb2_grpc.add_AgentServiceServicer_to_server(self, server)
 
     async def Heartbeat(  # type: ignore[override]  # the stub knows generators only; gRPC takes coroutines that write too
         self, request_iterator: Any, context: Context

@@ -34,6 +34,7 @@ from controlplane.storage.writer import Writer
 from controlplane.tasks.operations import LoseJournal
 from controlplane.tasks.service import TasksService
 from controlplane.transport.context import current_caller
+from controlplane.transport.messages import host_fields
 
 if TYPE_CHECKING:
     # A generic class only to the type checker.
@@ -285,11 +286,10 @@ def _presence_after(ending: Ending | None) -> tuple[Presence, PresenceReason, st
     if not ending.reason:
         # Nothing but a revocation ends a session from our side without a Reconnect.
         return _REVOKED
-    return _PRESENCE_AT_END.get(ending.reason)
+    return _PRESENCE_AT_END.get(pb2.ReconnectReason.ValueType(ending.reason))
 
 
 def _facts(hello: pb2.Hello, now: int) -> SessionFacts:
-    host = hello.host
     offset = hello.agent_time.ToMicroseconds() - now if hello.HasField("agent_time") else 0
     return SessionFacts(
         agent_version=hello.agent_version,
@@ -298,14 +298,7 @@ def _facts(hello: pb2.Hello, now: int) -> SessionFacts:
         shown_nonce=hello.session_nonce,
         task_kinds=tuple(hello.task_kinds),
         inventory_digest=hello.inventory_digest,
-        host=HostRecord(
-            hostname=host.hostname,
-            os_family=host.os_family,
-            os_name=host.os_name,
-            os_version=host.os_version,
-            kernel_version=host.kernel_version,
-            architecture=host.architecture,
-        ),
+        host=HostRecord(**host_fields(hello.host)),
         clock_offset=offset,
     )
 

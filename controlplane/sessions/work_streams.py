@@ -21,6 +21,7 @@ from fleetwright.v1 import work_pb2
 from controlplane import failpoints
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import InvalidArgument, NotFound, ServiceError
+from controlplane.observability.metrics import Metrics
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Registry, Session, replaced
 from controlplane.sessions.writing import uncancel, write
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 SUMMARY_BYTES = 4 << 10
 """A result's detail above this is left out of lists and watches."""
 
+OUTBOX = 256
+"""Answers that wait to be written before more is read: who sends and never reads must not fill memory."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -60,12 +64,14 @@ class WorkStreams:
         tasks: TasksService,
         clock: Clock,
         policy: SessionPolicy,
+        metrics: Metrics,
     ) -> None:
         self._registry = registry
         self._writer = writer
         self._tasks = tasks
         self._clock = clock
         self._policy = policy
+        self._metrics = metrics
 
     async def serve(self, context: Context) -> None:
         """Serve one stream; raises the ``ServiceError`` that ends it as refused."""
@@ -74,7 +80,14 @@ class WorkStreams:
             raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is open")
         session = self._registry.live(current_caller().name, message.open.session_epoch)
         stream = _WorkStream(
-            context, session, self._registry, self._writer, self._tasks, self._clock, self._policy
+            context,
+            session,
+            self._registry,
+            self._writer,
+            self._tasks,
+            self._clock,
+            self._policy,
+            self._metrics,
         )
         if session.work is not None:
             session.work.end(replaced(session.agent_id))
@@ -104,6 +117,7 @@ class _WorkStream:
         tasks: TasksService,
         clock: Clock,
         policy: SessionPolicy,
+        metrics: Metrics,
     ) -> None:
         self._context = context
         self._session = session
@@ -113,11 +127,14 @@ class _WorkStream:
         self._tasks = tasks
         self._clock = clock
         self._policy = policy
+        self._metrics = metrics
         self._credits = 0
         self._woken = asyncio.Event()
         self._look = False  # a wake-up came that no lease has answered
         self._look_for_stops = False
         self._outbox: asyncio.Queue[pb2.TasksResponse | None] = asyncio.Queue()
+        self._room = asyncio.Event()  # in the outbox, for the answers to what is read next
+        self._room.set()
         self._under_way = asyncio.Semaphore(policy.results_under_way)
         self._untaken: set[str] = set()
         self._stopping: set[str] = set()
@@ -264,9 +281,13 @@ class _WorkStream:
 
     def _say(self, response: pb2.TasksResponse) -> None:
         self._outbox.put_nowait(response)
+        if self._outbox.qsize() >= OUTBOX:
+            self._room.clear()
 
     async def _send(self) -> None:
         while (response := await self._outbox.get()) is not None:
+            if self._outbox.qsize() < OUTBOX:
+                self._room.set()
             await write(self._context, response, self._policy.slow_reader_after)
             if response.HasField("result_acknowledged"):
                 failpoints.hit("results.after_acknowledge")
@@ -282,6 +303,7 @@ class _WorkStream:
             "credits": self._credits_added,
         }
         while True:
+            await self._room.wait()
             message = await self._context.read()
             if message is grpc.aio.EOF:
                 return
@@ -347,6 +369,8 @@ class _WorkStream:
         acknowledged = pb2.ResultAcknowledged(attempt_id=attempt_id, disposition=disposition)
         if error is not None:
             acknowledged.error.CopyFrom(to_status(error))
+        name = pb2.ResultDisposition.Name(disposition).removeprefix("RESULT_DISPOSITION_")
+        self._metrics.results.labels(name).inc()
         self._say(pb2.TasksResponse(result_acknowledged=acknowledged))
 
     async def _put(self, operation: Operation[Any], answer: Callable[[Any], None], attempt_id: str) -> None:
@@ -375,6 +399,7 @@ class _WorkStream:
 
     def _reject(self, operation: Operation[Any], attempt_id: str, error: NotFound) -> None:
         """Answer what concerns an attempt that is not this agent's; the stream lives on."""
+        self._metrics.refused.labels(error.reason).inc()
         if isinstance(operation, Finish):
             self._acknowledge(attempt_id, pb2.RESULT_DISPOSITION_REJECTED, error)
         elif isinstance(operation, Accept):

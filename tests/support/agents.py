@@ -148,10 +148,12 @@ class RawSession:
         )
 
 
-def succeeded(attempt_id: str, payload: bytes = b"", **lengths: int) -> pb2.AttemptFinished:
+def succeeded(attempt_id: str, payload: bytes = b"", stdout_bytes: int = 0) -> pb2.AttemptFinished:
     """Return the good end of an echo."""
     result = work_pb2.AttemptResult(
-        outcome=work_pb2.OUTCOME_SUCCEEDED, echo=work_pb2.EchoResult(payload=payload), **lengths
+        outcome=work_pb2.OUTCOME_SUCCEEDED,
+        echo=work_pb2.EchoResult(payload=payload),
+        stdout_bytes=stdout_bytes,
     )
     return pb2.AttemptFinished(attempt_id=attempt_id, result=result)
 

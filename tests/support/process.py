@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 START_PATIENCE = 60.0
 
 
-def environment(**variables: str) -> dict[str, str]:
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without settings of the caller's, with the repository's code."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FLEETWRIGHT_")}
     path = f"{REPOSITORY}:{REPOSITORY / 'proto/python'}"
@@ -28,16 +28,21 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 async def spawn(
-    program: str, *arguments: str, preexec: Callable[[], None] | None = None, **variables: str
+    program: str,
+    *arguments: str,
+    preexec: Callable[[], None] | None = None,
+    devnull: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> asyncio.subprocess.Process:
-    """Start a command of this environment with its output in pipes."""
+    """Start a command of this environment with its output in pipes, or thrown away."""
+    output = asyncio.subprocess.DEVNULL if devnull else asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name(program)),
         *arguments,
-        env=environment(**variables),
+        env=environment(variables or {}),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         preexec_fn=preexec,
     )
 
@@ -64,7 +69,7 @@ async def refused_start(
     settings: dict[str, str], preexec: Callable[[], None] | None = None
 ) -> tuple[int, str]:
     """Start a server that must not come up; return its exit status and what it said to people."""
-    process = await spawn("fleetwright", "serve", preexec=preexec, **settings)
+    process = await spawn("fleetwright", "serve", preexec=preexec, variables=settings)
     async with asyncio.timeout(START_PATIENCE):
         out, errors = await process.communicate()
     return process.returncode or 0, (errors + out).decode()
@@ -99,7 +104,7 @@ class ServerProcess(Site):
 
 async def start(folder: Path, ports: Ports | None = None, **settings: str | int) -> ServerProcess:
     """Start a server and return it once /readyz says so."""
-    process = await spawn("fleetwright", "serve", **settings_of(folder, ports, **settings))
+    process = await spawn("fleetwright", "serve", variables=settings_of(folder, ports, **settings))
     serving: asyncio.Future[Ports] = asyncio.get_running_loop().create_future()
     log: list[dict[str, Any]] = []
     reading = asyncio.create_task(_follow(process, log, serving))

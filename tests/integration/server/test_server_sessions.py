@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -21,13 +23,17 @@ from tests.support.streams import read, until
 from tests.unit.identity.world import TurnedClock
 
 # A beat is late soon, and the sweep looks often: what follows is awaited, not timed.
-SHORT = {
+SHORT: dict[str, Any] = {
     "heartbeat_interval": "100ms",
     "stale_after": "300ms",
     "offline_after": "700ms",
     "presence_sweep": "50ms",
     "last_seen_flush": "50ms",
 }
+
+
+def has_presence(presence: int, change: registry.WatchAgentsResponse) -> bool:
+    return change.agent.presence == presence
 
 
 async def enrolled(site: LocalSite, admin: Admin, agent_id: str = "node-1") -> RawAgent:
@@ -44,7 +50,7 @@ async def test_silence_makes_an_agent_stale_then_offline_and_each_says_why(folde
         session = await agent.come()
         seen = []
         for presence in (registry.PRESENCE_ONLINE, registry.PRESENCE_STALE, registry.PRESENCE_OFFLINE):
-            change = await until(watch, lambda c, wanted=presence: c.agent.presence == wanted)
+            change = await until(watch, partial(has_presence, presence))
             seen.append((change.agent.presence_reason, change.agent.presence_detail))
         assert [reason for reason, _ in seen] == [
             registry.PRESENCE_REASON_SESSION_OPENED,
@@ -102,7 +108,7 @@ async def test_the_newest_session_wins_and_presence_stays(admin: Admin, agent: R
     for stream in (old.stream, tasks, telemetry):
         assert (await stream.refused()).reason == "SESSION_REPLACED"
     await new.goodbye()
-    changes = []
+    changes: list[Any] = []
     while not changes or changes[-1].agent.presence == registry.PRESENCE_ONLINE:
         changes.append(await read(watch))
     watch.cancel()
