@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from fleetwright.v1 import agent_registry_service_pb2 as pb2
 from fleetwright.v1 import agent_registry_service_pb2_grpc as pb2_grpc
-from fleetwright.v1 import work_pb2
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from controlplane.agents.records import AgentChange, AgentRecord, HostRecord
+from controlplane.agents.records import AgentChange, AgentRecord
 from controlplane.agents.rules import Editable
 from controlplane.agents.service import AgentsService
 from controlplane.errors import invalid
 from controlplane.transport.context import current_caller
+from controlplane.transport.messages import duration, host_facts, timestamp
 
 if TYPE_CHECKING:
     # A generic class only to the type checker.
@@ -32,6 +30,10 @@ class AgentRegistryHandler(pb2_grpc.AgentRegistryServiceServicer):
 
     def __init__(self, agents: AgentsService) -> None:
         self._agents = agents
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve on ``server``."""
+        pb2_grpc.add_AgentRegistryServiceServicer_to_server(self, server)
 
     async def GetAgent(self, request: pb2.GetAgentRequest, context: Context) -> pb2.GetAgentResponse:
         """Read one agent."""
@@ -85,20 +87,20 @@ def agent_message(agent: AgentRecord) -> pb2.Agent:
         labels=agent.labels,
         notes=agent.notes,
         presence=pb2.Presence.ValueType(int(agent.presence)),
-        presence_time=_timestamp(agent.presence_time),
+        presence_time=timestamp(agent.presence_time),
         presence_reason=pb2.PresenceReason.ValueType(int(agent.presence_reason)),
         presence_detail=agent.presence_detail,
-        last_seen_time=_timestamp(agent.last_seen_time),
-        host=_host(agent.host),
+        last_seen_time=timestamp(agent.last_seen_time),
+        host=host_facts(agent.host),
         agent_version=agent.agent_version,
         task_kinds=agent.task_kinds,
         inventory_digest=agent.inventory_digest,
-        clock_offset=_duration(agent.clock_offset),
+        clock_offset=duration(agent.clock_offset),
         session_epoch=agent.session_epoch,
         suspected_clone=agent.suspected_clone,
-        certificate_expire_time=_timestamp(agent.certificate_expire_time),
-        enroll_time=_timestamp(agent.enroll_time),
-        update_time=_timestamp(agent.update_time),
+        certificate_expire_time=timestamp(agent.certificate_expire_time),
+        enroll_time=timestamp(agent.enroll_time),
+        update_time=timestamp(agent.update_time),
         etag=agent.etag,
     )
 
@@ -115,33 +117,8 @@ def _change_message(change: AgentChange) -> pb2.WatchAgentsResponse:
     return message
 
 
-def _host(host: HostRecord) -> work_pb2.HostFacts:
-    return work_pb2.HostFacts(
-        hostname=host.hostname,
-        os_family=host.os_family,
-        os_name=host.os_name,
-        os_version=host.os_version,
-        kernel_version=host.kernel_version,
-        architecture=host.architecture,
-    )
-
-
 def _agent_id(name: str, field: str) -> str:
     found = _NAME.fullmatch(name)
     if found is None:
         raise invalid(field, f"{name[:80]!r} is not of the form agents/<agent id>")
     return found[1]
-
-
-def _timestamp(micros: int | None) -> Timestamp | None:
-    if micros is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromMicroseconds(micros)
-    return stamp
-
-
-def _duration(micros: int) -> Duration:
-    duration = Duration()
-    duration.FromMicroseconds(micros)
-    return duration

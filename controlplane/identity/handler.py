@@ -11,15 +11,15 @@ from fleetwright.v1 import (
     enrollment_token_service_pb2,
     enrollment_token_service_pb2_grpc,
 )
-from google.protobuf.timestamp_pb2 import Timestamp
-from grpc.aio import ServicerContext
+from grpc.aio import Server, ServicerContext
 
 from controlplane.agents.service import HostRecord
 from controlplane.clock import Clock, to_micros
-from controlplane.identity.records import Issued, TokenRecord
+from controlplane.identity.records import TokenRecord
 from controlplane.identity.service import IdentityService
 from controlplane.identity.tokens import EnrollmentTokens
 from controlplane.transport.context import current_caller
+from controlplane.transport.messages import host_fields, issued_certificate, timestamp
 
 _COLLECTION = "enrollmentTokens/"
 
@@ -32,12 +32,19 @@ class EnrollmentServicer(enrollment_service_pb2_grpc.EnrollmentServiceServicer):
     def __init__(self, service: IdentityService) -> None:
         self._service = service
 
+    def add_to(self, server: Server) -> None:
+        """Serve on ``server``."""
+        enrollment_service_pb2_grpc.add_EnrollmentServiceServicer_to_server(self, server)
+
     async def Enroll(
         self, request: enrollment_service_pb2.EnrollRequest, context: Context
     ) -> enrollment_service_pb2.EnrollResponse:
         """Register an agent and issue its first certificate."""
         enrolled = await self._service.enroll(
-            request.join_token, request.agent_id, request.certificate_signing_request, _host(request)
+            request.join_token,
+            request.agent_id,
+            request.certificate_signing_request,
+            HostRecord(**host_fields(request.host)),
         )
         return enrollment_service_pb2.EnrollResponse(
             spiffe_id=enrolled.spiffe_id,
@@ -52,6 +59,10 @@ class EnrollmentTokenServicer(enrollment_token_service_pb2_grpc.EnrollmentTokenS
     def __init__(self, tokens: EnrollmentTokens, clock: Clock) -> None:
         self._tokens = tokens
         self._clock = clock
+
+    def add_to(self, server: Server) -> None:
+        """Serve on ``server``."""
+        enrollment_token_service_pb2_grpc.add_EnrollmentTokenServiceServicer_to_server(self, server)
 
     async def CreateEnrollmentToken(
         self, request: enrollment_token_service_pb2.CreateEnrollmentTokenRequest, context: Context
@@ -96,42 +107,13 @@ class EnrollmentTokenServicer(enrollment_token_service_pb2_grpc.EnrollmentTokenS
             allow_reenrollment=token.allow_reenrollment,
             labels=token.labels,
             creator=token.creator,
-            create_time=_timestamp(token.create_time),
-            expire_time=_timestamp(token.expire_time),
-            revoke_time=None if token.revoke_time is None else _timestamp(token.revoke_time),
+            create_time=timestamp(token.create_time),
+            expire_time=timestamp(token.expire_time),
+            revoke_time=timestamp(token.revoke_time),
         )
-
-
-def issued_certificate(issued: Issued) -> enrollment_service_pb2.IssuedCertificate:
-    """Return the message for a certificate that enrolment or renewal issued."""
-    return enrollment_service_pb2.IssuedCertificate(
-        chain=issued.chain,
-        trust_bundle=issued.trust_bundle,
-        not_before=_timestamp(issued.not_before),
-        not_after=_timestamp(issued.not_after),
-        renew_after=_timestamp(issued.renew_after),
-    )
-
-
-def _host(request: enrollment_service_pb2.EnrollRequest) -> HostRecord:
-    host = request.host
-    return HostRecord(
-        hostname=host.hostname,
-        os_family=host.os_family,
-        os_name=host.os_name,
-        os_version=host.os_version,
-        kernel_version=host.kernel_version,
-        architecture=host.architecture,
-    )
 
 
 def _duration(request: enrollment_token_service_pb2.CreateEnrollmentTokenRequest) -> timedelta | None:
     if not request.HasField("ttl"):
         return None
     return timedelta(seconds=request.ttl.seconds, microseconds=request.ttl.nanos // 1_000)
-
-
-def _timestamp(micros: int) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMicroseconds(micros)
-    return stamp

@@ -22,10 +22,10 @@ from controlplane.identity.records import (
     Revocation,
 )
 from controlplane.identity.rules import Admission, CertificateState, TokenState
-from controlplane.identity.standings import Standings
 from controlplane.identity.store import certificates, denials, tokens
 from controlplane.identity.tokens import EnrollmentTokens, token_refusal
 from controlplane.storage.database import Database
+from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
 from controlplane.trust.authority import CertificateAuthority
@@ -71,7 +71,7 @@ class IdentityService:
         self._clock = clock
         self._policy = policy
         self.tokens = EnrollmentTokens(database, clock, authority.digest, page_secret)
-        self._standings = Standings(database)
+        self._standings = GatheredReads(database, certificates.standings)
         self._denied: set[str] = set()
         self.after_revoke: list[Callable[[Revocation], None]] = []
 

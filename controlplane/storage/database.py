@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from controlplane.errors import Unavailable
+from controlplane.storage import driver
 from controlplane.storage.unit_of_work import UnitOfWork
 
 READERS = 4
@@ -39,8 +40,6 @@ _READER_PRAGMAS = ("PRAGMA query_only=ON", "PRAGMA busy_timeout=10000", "PRAGMA 
 def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
-        # The driver's own transaction handling breaks savepoints; BEGIN is sent below instead.
-        connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in pragmas:
             cursor.execute(pragma)
@@ -54,6 +53,7 @@ def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str) -> None:
 def _engine(path: Path, size: int) -> AsyncEngine:
     return create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
+        async_creator=lambda: driver.connect(path),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=size,
         max_overflow=0,

@@ -13,7 +13,6 @@ from fleetwright.v1 import task_service_pb2 as pb2
 from fleetwright.v1 import task_service_pb2_grpc as pb2_grpc
 from fleetwright.v1 import work_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.clock import duration_micros
 from controlplane.storage.watching import Change
@@ -21,6 +20,7 @@ from controlplane.tasks import rules
 from controlplane.tasks.records import AttemptRecord, BatchRecord, NewTask, Options, TaskRecord
 from controlplane.tasks.service import TasksService
 from controlplane.transport.context import current_caller
+from controlplane.transport.messages import duration, timestamp
 
 if TYPE_CHECKING:
     # A generic class only to the type checker.
@@ -49,25 +49,11 @@ def _micros(options: pb2.TaskOptions, field: str, default: timedelta) -> int:
     return duration.ToMicroseconds()
 
 
-def _timestamp(micros: int | None) -> Timestamp | None:
-    if micros is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromMicroseconds(micros)
-    return stamp
-
-
-def _duration(micros: int) -> Duration:
-    duration = Duration()
-    duration.FromMicroseconds(micros)
-    return duration
-
-
 def _options(options: Options) -> pb2.TaskOptions:
     return pb2.TaskOptions(
         priority=options.priority,
-        queue_time=_duration(options.queue_time),
-        run_limit=_duration(options.run_limit),
+        queue_time=duration(options.queue_time),
+        run_limit=duration(options.run_limit),
         idempotent=options.idempotent,
         max_attempts=options.max_attempts,
     )
@@ -87,7 +73,7 @@ def task_message(task: TaskRecord) -> pb2.Task:
         spec=work_pb2.TaskSpec.FromString(task.spec),
         options=_options(task.options),
         state=pb2.TaskState.ValueType(int(task.state)),
-        state_time=_timestamp(task.state_time),
+        state_time=timestamp(task.state_time),
         state_reason=task.state_reason,
         cancel_requested=task.cancel_requested,
         attempt_count=task.attempt_count,
@@ -95,9 +81,9 @@ def task_message(task: TaskRecord) -> pb2.Task:
         progress_message=task.progress_message,
         result=_result(task.result),
         creator=task.creator,
-        create_time=_timestamp(task.create_time),
-        expire_time=_timestamp(task.expire_time),
-        update_time=_timestamp(task.update_time),
+        create_time=timestamp(task.create_time),
+        expire_time=timestamp(task.expire_time),
+        update_time=timestamp(task.update_time),
         etag=f"{task.revision:x}",
     )
 
@@ -107,10 +93,10 @@ def _attempt_message(attempt: AttemptRecord) -> pb2.Attempt:
         attempt_id=attempt.attempt_id,
         number=attempt.number,
         state=pb2.AttemptState.ValueType(int(attempt.state)),
-        lease_time=_timestamp(attempt.lease_time),
-        accept_time=_timestamp(attempt.accept_time),
-        run_deadline=_timestamp(attempt.run_deadline),
-        end_time=_timestamp(attempt.end_time),
+        lease_time=timestamp(attempt.lease_time),
+        accept_time=timestamp(attempt.accept_time),
+        run_deadline=timestamp(attempt.run_deadline),
+        end_time=timestamp(attempt.end_time),
         session_epoch=attempt.session_epoch,
         result=_result(attempt.result),
     )
@@ -125,7 +111,7 @@ def _batch_message(batch: BatchRecord) -> pb2.TaskBatch:
         options=_options(batch.new_task.options),
         task_count=batch.task_count,
         creator=batch.creator,
-        create_time=_timestamp(batch.create_time),
+        create_time=timestamp(batch.create_time),
     )
 
 
@@ -138,6 +124,10 @@ class TaskHandler(pb2_grpc.TaskServiceServicer):
 
     def __init__(self, service: TasksService) -> None:
         self._service = service
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve on ``server``."""
+        pb2_grpc.add_TaskServiceServicer_to_server(self, server)
 
     async def CreateTask(self, request: pb2.CreateTaskRequest, context: Context) -> pb2.CreateTaskResponse:
         """Queue work for one agent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,7 @@ from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, i
 from controlplane.filtering import PageToken, digest_of_request, read
 from controlplane.filtering.page_bytes import fitting
 from controlplane.storage.database import Database
+from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
 from controlplane.tasks import rules
@@ -70,6 +71,7 @@ class TasksService:
         self._token_secret = token_secret
         self._woken = woken
         self._stopping = stopping
+        self._with_work: GatheredReads[str, bool] = GatheredReads(database, self._read_work)
 
     def changed(self) -> None:
         """Tell watchers that some task has changed; called after a commit."""
@@ -243,8 +245,12 @@ class TasksService:
 
     async def has_work(self, agent_id: str) -> bool:
         """Return whether an agent has something to fetch now."""
-        async with self._database.reading() as connection:
-            return await delivery.has_work(connection, agent_id, self._now())
+        return bool(await self._with_work.find(agent_id))
+
+    async def _read_work(
+        self, connection: delivery.Connection, agent_ids: Sequence[str]
+    ) -> Mapping[str, bool]:
+        return dict.fromkeys(await delivery.having_work(connection, agent_ids, self._now()), True)
 
     async def cancellations(self, agent_id: str) -> list[str]:
         """Return the ids of an agent's live attempts that it should be asked to stop."""

@@ -10,11 +10,11 @@ import grpc
 from fleetwright.v1 import telemetry_service_pb2 as pb2
 from fleetwright.v1 import telemetry_service_pb2_grpc as pb2_grpc
 from fleetwright.v1 import work_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.telemetry.records import Choice, StoredPoint
 from controlplane.telemetry.rules import decode_attributes
 from controlplane.telemetry.service import TelemetryService
+from controlplane.transport.messages import timestamp
 
 if TYPE_CHECKING:
     # A generic class only to the type checker.
@@ -26,6 +26,10 @@ class TelemetryHandler(pb2_grpc.TelemetryServiceServicer):
 
     def __init__(self, telemetry: TelemetryService) -> None:
         self._telemetry = telemetry
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve on ``server``."""
+        pb2_grpc.add_TelemetryServiceServicer_to_server(self, server)
 
     async def QueryTelemetry(
         self, request: pb2.QueryTelemetryRequest, context: Context
@@ -62,15 +66,9 @@ def point_message(stored: StoredPoint) -> pb2.StoredPoint:
         agent=f"agents/{stored.agent_id}",
         point=work_pb2.TelemetryPoint(
             metric=point.metric,
-            time=_timestamp(point.time),
+            time=timestamp(point.time),
             value=point.value,
             attributes=decode_attributes(point.attributes),
         ),
-        receive_time=_timestamp(stored.receive_time),
+        receive_time=timestamp(stored.receive_time),
     )
-
-
-def _timestamp(micros: int) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMicroseconds(micros)
-    return stamp

@@ -11,6 +11,7 @@ from controlplane.errors import invalid
 from controlplane.filtering import PageToken, digest_of_request
 from controlplane.filtering.page_bytes import fitting
 from controlplane.storage.database import Database
+from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.watching import POLL
 from controlplane.telemetry import store
 from controlplane.telemetry.operations import TOPIC
@@ -41,11 +42,11 @@ class TelemetryService:
         self._wakeups = wakeups
         self._agents = agents
         self._secret = page_secret
+        self._last_sequences = GatheredReads(database, store.last_sequences)
 
     async def last_sequence(self, agent_id: str, journal_id: str) -> int:
         """Return up to which number a journal is committed; 0 for none."""
-        async with self._database.reading() as connection:
-            return await store.last_sequence(connection, agent_id, journal_id)
+        return await self._last_sequences.find((agent_id, journal_id)) or 0
 
     async def query(self, choice: Choice, *, page_size: int, page_token: str) -> PointPage:
         """Return a page of the chosen points by time of measurement, oldest first.

@@ -84,12 +84,10 @@ async def cursors(connection: AsyncConnection, agent_ids: Sequence[str]) -> dict
     }
 
 
-async def last_sequence(connection: AsyncConnection, agent_id: str, journal_id: str) -> int:
-    """Return up to which number a journal is committed; 0 for one that is not known."""
-    statement = select(telemetry_cursors.c.last_sequence).where(
-        telemetry_cursors.c.agent_id == agent_id, telemetry_cursors.c.journal_id == journal_id
-    )
-    return (await connection.execute(statement)).scalar() or 0
+async def last_sequences(connection: AsyncConnection, keys: Sequence[Key]) -> dict[Key, int]:
+    """Return up to which number journals are committed; one that is not known is left out."""
+    found = await cursors(connection, [agent_id for agent_id, _ in keys])
+    return {key: cursor.last_sequence for key, cursor in found.items()}
 
 
 _INSERT_POINTS = insert(telemetry_points)

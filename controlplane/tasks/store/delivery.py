@@ -19,6 +19,8 @@ from controlplane.tasks.records import Assigned
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
 from controlplane.tasks.store.tables import task_attempts, task_output, tasks
 
+Connection = AsyncConnection
+
 AnyRow = Row[*tuple[Any, ...]]
 """A row of any columns."""
 
@@ -252,21 +254,22 @@ async def cancellations(connection: AsyncConnection, agent_id: str) -> list[str]
     )
 
 
-async def has_work(connection: AsyncConnection, agent_id: str, now: int) -> bool:
-    """Return whether an agent has something to fetch: a queued task, a lease not taken, a cancellation."""
-    statement = select(
-        select(tasks.c.task_id)
+async def having_work(connection: AsyncConnection, agent_ids: Sequence[str], now: int) -> list[str]:
+    """Return those agents that have something to fetch: a queued task, a lease not taken, a cancellation."""
+    statement = (
+        select(tasks.c.agent_id)
         .where(
-            tasks.c.agent_id == agent_id,
+            tasks.c.agent_id.in_(agent_ids),
+            tasks.c.state < int(TaskState.SUCCEEDED),
             or_(
                 and_(tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now),
                 tasks.c.state == LEASED,
                 and_(tasks.c.state == RUNNING, tasks.c.cancel_requested),
             ),
         )
-        .exists()
+        .distinct()
     )
-    return bool((await connection.execute(statement)).scalar_one())
+    return list((await connection.execute(statement)).scalars())
 
 
 async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:

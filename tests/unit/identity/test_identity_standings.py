@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from controlplane.identity.standings import Standings
+from controlplane.identity.store import certificates
 from controlplane.storage.database import Database
+from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.schema import metadata
 from tests.unit.identity.world import World, caller_of
 
@@ -24,7 +25,7 @@ async def test_questions_that_come_together_are_read_together(world: World) -> N
         if statement != "BEGIN":
             statements.append(statement)
 
-    standings = Standings(world.database)
+    standings = GatheredReads(world.database, certificates.standings)
     found = await asyncio.gather(*(standings.find(caller.serial) for caller in callers))
     assert [standing and standing.agent_id for standing in found] == agents
     assert len(statements) == 1
@@ -32,7 +33,7 @@ async def test_questions_that_come_together_are_read_together(world: World) -> N
 
 async def test_an_answer_is_never_older_than_its_question(world: World) -> None:
     caller = caller_of((await world.enroll()).certificate)
-    standings = Standings(world.database)
+    standings = GatheredReads(world.database, certificates.standings)
     before = await standings.find(caller.serial)
     async with world.database.unit_of_work() as work:
         await world.identity.deny_agent(work, "node-1", "a test", world.clock.now())
@@ -41,7 +42,7 @@ async def test_an_answer_is_never_older_than_its_question(world: World) -> None:
 
 async def test_who_stops_waiting_takes_no_answer_from_others(world: World) -> None:
     caller = caller_of((await world.enroll()).certificate)
-    standings = Standings(world.database)
+    standings = GatheredReads(world.database, certificates.standings)
     impatient = asyncio.create_task(standings.find(caller.serial))
     patient = asyncio.create_task(standings.find(caller.serial))
     await asyncio.sleep(0)
@@ -51,7 +52,7 @@ async def test_who_stops_waiting_takes_no_answer_from_others(world: World) -> No
 
 async def test_a_failing_read_fails_those_who_asked_and_no_one_later(tmp_path: Path) -> None:
     database = Database(tmp_path / "young.db")
-    standings = Standings(database)
+    standings = GatheredReads(database, certificates.standings)
     with pytest.raises(OperationalError):
         await standings.find("abc")
     async with database.write_engine.begin() as connection:
