@@ -86,6 +86,10 @@ class Receipts:
         self._file.close()
 
 
+_HAND_OVER = frozenset({"SUPERSEDED", "SESSION_REPLACED"})
+"""Ends of a session that a renewed certificate's session took over from: no loss, and no reconnect."""
+
+
 class MemberObserver(Observer):
     """Counts what one simulated agent's engine tells."""
 
@@ -98,6 +102,7 @@ class MemberObserver(Observer):
         self._rng = rng
         self._live = 0
         self._sessions = 0
+        self._last_end = ""
         self.on_first_connection: Callable[[], None] | None = None
 
     def connected(self, epoch: int) -> None:
@@ -112,12 +117,13 @@ class MemberObserver(Observer):
         if self._live == 1:
             self._counters.connected += 1
             self._counters.peak_connected = max(self._counters.peak_connected, self._counters.connected)
-            if self._sessions > 1:
+            if self._sessions > 1 and self._last_end not in _HAND_OVER:
                 self._counters.reconnects += 1
 
     def disconnected(self, reason: str) -> None:
         """Count the end of a session."""
         self._counters.disconnects[reason] += 1
+        self._last_end = reason
         self._live -= 1
         if self._live == 0:
             self._counters.connected -= 1

@@ -89,6 +89,10 @@ class OnDemand:
         await asyncio.sleep((failure.retry_after or delay).total_seconds())
 
     def _goes_on_after(self, failure: Failure) -> bool:
+        if failure.reason == "SESSION_REPLACED":
+            # The lifeline hears it too, and knows whether the newer session is this agent's own.
+            self._closed = True
+            return False
         self._context.observer.failed(failure.name, failure.message)
         if failure.session_stale or failure.refuses_identity:
             self._closed = True
