@@ -376,7 +376,7 @@ class Delivery:
         await self._update_tasks(
             work,
             [
-                _task_after(attempt, event, reason, now)
+                _task_after(attempt, event, reason, now, reported=ending is AttemptState.FINISHED)
                 for attempt, event, reason, now in decided
                 if event is not None and not rules.is_final(attempt.task.state)
             ],
@@ -388,7 +388,9 @@ class Delivery:
             work.after_commit(self._changed)
 
 
-def _task_after(attempt: AttemptWithTask, event: Event, reason: str, now: int) -> dict[str, Any]:
+def _task_after(
+    attempt: AttemptWithTask, event: Event, reason: str, now: int, *, reported: bool
+) -> dict[str, Any]:
     state = rules.transition(attempt.task.state, event)
     failed = event in (Event.RETRY, Event.FAIL, Event.EXHAUST)
     failures = attempt.task.failed_count + failed
@@ -402,5 +404,6 @@ def _task_after(attempt: AttemptWithTask, event: Event, reason: str, now: int) -
         "failed_count": failures,
         "not_before": now + (duration_micros(rules.retry_delay(attempt.task.attempt_count)) if waits else 0),
         "current_attempt_id": None if state is TaskState.QUEUED else attempt.attempt_id,
-        "decided_attempt_id": attempt.attempt_id if rules.is_final(state) else None,
+        # Where the server gave the attempt up, a result that comes later did not decide.
+        "decided_attempt_id": attempt.attempt_id if reported and rules.is_final(state) else None,
     }
