@@ -126,7 +126,7 @@ class Demo:
             ],
             {
                 "FLEETWRIGHT_LOG_FORMAT": "json",
-                "FLEETWRIGHT_TELEMETRY_INTERVAL": "5",
+                "FLEETWRIGHT_TELEMETRY_INTERVAL": "15",
                 "FLEETWRIGHT_DRAIN_WINDOW": "2",
             },
         )

@@ -39,7 +39,7 @@ async def enrol(
 ) -> None:
     """Add an agent that was never enrolled."""
     fresh = {**_never_connected(now), "agent_id": agent_id, "edit_version": 1, **asdict(host)}
-    await work.connection.execute(insert(agents).values(**fresh, revision=await work.revision()))
+    await work.connection.execute(insert(agents), {**fresh, "revision": await work.revision()})
     await _write_labels(work, agent_id, labels)
 
 

@@ -22,7 +22,7 @@ _LIVE = [state.value for state in LIVE_STATES]
 async def add(work: UnitOfWork, certificate: CertificateRecord) -> None:
     """Add a certificate that was signed."""
     values = {**asdict(certificate), "state": certificate.state.value}
-    await work.connection.execute(insert(certificates).values(**values))
+    await work.connection.execute(insert(certificates), values)
 
 
 async def find(connection: AsyncConnection, serials: Collection[str]) -> dict[str, CertificateRecord]:

@@ -23,7 +23,7 @@ Position = tuple[int, str]
 async def add(work: UnitOfWork, token: TokenRecord) -> None:
     """Add a token."""
     values = {**asdict(token), "labels": dict(token.labels)}
-    await work.connection.execute(insert(enrollment_tokens).values(**values))
+    await work.connection.execute(insert(enrollment_tokens), values)
 
 
 async def find(connection: AsyncConnection, token_id: str) -> TokenRecord | None:

@@ -12,6 +12,10 @@ from controlplane.tasks.records import NewTask
 from controlplane.tasks.rules import TaskState
 from controlplane.tasks.store.tables import task_batches, task_requests, tasks
 
+# Built once: building a statement costs more than executing it.
+_INSERT_TASK = insert(tasks)
+_INSERT_REQUEST = insert(task_requests)
+
 
 def _common(new_task: NewTask, creator: str, now: int, revision: int) -> dict[str, Any]:
     options = new_task.options
@@ -46,7 +50,7 @@ async def insert_task(
 ) -> None:
     """Insert one queued task."""
     row = _common(new_task, creator, now, await work.revision())
-    await work.connection.execute(insert(tasks).values(task_id=task_id, agent_id=agent_id, **row))
+    await work.connection.execute(_INSERT_TASK, {"task_id": task_id, "agent_id": agent_id, **row})
 
 
 async def insert_batch(
@@ -108,9 +112,14 @@ async def insert_request(
 ) -> None:
     """Remember what a create call made."""
     await work.connection.execute(
-        insert(task_requests).values(
-            creator=creator, request_id=request_id, digest=digest, created_id=created_id, create_time=now
-        )
+        _INSERT_REQUEST,
+        {
+            "creator": creator,
+            "request_id": request_id,
+            "digest": digest,
+            "created_id": created_id,
+            "create_time": now,
+        },
     )
 
 

@@ -206,7 +206,9 @@ class Agent(_message.Message):
     suspected_clone: _builtins.bool
     """suspected_clone is true where a session showed a nonce that an earlier one had used up."""
     etag: _builtins.str
-    """etag of this version; send it back to change only what you have read."""
+    """etag of this version of labels, notes and enrolment; send it back to change only what you have
+    read. Presence and what a session reports do not change it.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """labels set by tokens and administrators, at most 64."""

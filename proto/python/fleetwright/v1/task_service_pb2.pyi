@@ -183,7 +183,9 @@ class Task(_message.Message):
 
     @_builtins.property
     def result(self) -> _work_pb2.AttemptResult:
-        """result of the attempt that decided the task; absent before."""
+        """result of the attempt that decided the task; absent before. Lists and watches leave out a detail that
+        is larger than 4 KiB, such as an inventory with packages; GetTask has it.
+        """
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
@@ -316,7 +318,7 @@ class Attempt(_message.Message):
 
     @_builtins.property
     def result(self) -> _work_pb2.AttemptResult:
-        """result that the agent reported; absent for none."""
+        """result that the agent reported, without a detail larger than 4 KiB; absent for none."""
 
     def __init__(
         self,
