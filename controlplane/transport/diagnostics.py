@@ -48,7 +48,8 @@ class Health:
 
 def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     """Serve reflection of ``services``, under the name v1 that tools ask for first and under v1alpha."""
-    names = sorted({*services, reflection.SERVICE_NAME})
+    # v1 is served and not named: the library has no descriptor of it, and tools ask for those of all names.
+    names = sorted({*services, reflection.SERVICE_NAME} - {_REFLECTION_V1})
     reflection.enable_server_reflection(names, server)
     # The two versions are the same on the wire; the library has only the older name.
     handler = grpc.stream_stream_rpc_method_handler(

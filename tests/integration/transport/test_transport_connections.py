@@ -149,6 +149,16 @@ async def test_admin_port_answers_reflection_by_both_names(doors: Doors) -> None
         assert "fleetwright.v1.AgentService" not in services
 
 
+async def test_every_service_that_reflection_names_can_be_described(doors: Doors) -> None:
+    channel: Any = doors.channel("operator")
+    stream: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+    await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    for service in (await stream.read()).list_services_response.service:
+        await stream.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=service.name))
+        assert (await stream.read()).HasField("file_descriptor_response"), service.name
+    await stream.done_writing()
+
+
 async def test_admin_port_answers_channelz_to_operators(doors: Doors) -> None:
     channel: Any = doors.channel("operator")
     stub: Any = channelz_pb2_grpc.ChannelzStub(channel)
