@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from demo.administrator import Administrator, Tick
 from demo.processes import DemoFailed, Program, Programs, log_event, tool, wait_for_file
 
-PACE = 100.0
+PACE = 50.0
 """Tasks a second of the paced round, in which dispatch is measured without a queue of our own making."""
 
 REFERENCE = "this-host"

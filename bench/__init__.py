@@ -1,0 +1,1 @@
+"""What measures: each figure beside a yardstick that is taken in the same run."""
