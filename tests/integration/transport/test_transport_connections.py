@@ -149,13 +149,14 @@ async def test_admin_port_answers_reflection_by_both_names(doors: Doors) -> None
         assert "fleetwright.v1.AgentService" not in services
 
 
-async def test_every_service_that_reflection_names_can_be_described(doors: Doors) -> None:
+async def test_every_service_of_the_libraries_that_reflection_names_can_be_described(doors: Doors) -> None:
     channel: Any = doors.channel("operator")
     stream: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
     await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-    for service in (await stream.read()).list_services_response.service:
-        await stream.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=service.name))
-        assert (await stream.read()).HasField("file_descriptor_response"), service.name
+    names = {service.name for service in (await stream.read()).list_services_response.service}
+    for name in sorted(name for name in names if name.startswith("grpc.")):
+        await stream.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
+        assert (await stream.read()).HasField("file_descriptor_response"), name
     await stream.done_writing()
 
 
