@@ -1,0 +1,368 @@
+"""Creating, cancelling, listing and watching tasks on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound
+from controlplane.filtering import page_bytes
+from controlplane.storage.watching import Change
+from controlplane.tasks.records import TaskRecord
+from controlplane.tasks.rules import AttemptState, Outcome, TaskState
+from tests.contracts.agents_world import OPERATOR
+from tests.contracts.tasks_world import TasksWorld, new_task, open_tasks_world
+
+OTHER = replace(OPERATOR, name="bob", spiffe_id="spiffe://fleetwright.local/operator/bob")
+
+
+@pytest_asyncio.fixture
+async def work(tmp_path: Path) -> AsyncIterator[TasksWorld]:
+    async with open_tasks_world(tmp_path) as opened:
+        yield opened
+
+
+# --- creation
+
+
+async def test_a_task_is_created_queued_and_its_agent_woken(work: TasksWorld) -> None:
+    task = await work.tasks.create(OPERATOR, "a1", new_task(priority=4, queue=60, spec=b"spec"), "")
+    assert (task.state, task.agent_id, task.spec) == (TaskState.QUEUED, "a1", b"spec")
+    assert (task.create_time, task.expire_time) == (work.now, work.now + 60_000_000)
+    assert (task.creator, task.batch_id, task.result) == (OPERATOR.spiffe_id, None, None)
+    assert work.woken == ["a1"]
+    assert await work.tasks.get(task.task_id) == task
+
+
+async def test_a_task_for_an_unknown_agent_is_refused_and_nothing_is_kept(work: TasksWorld) -> None:
+    with pytest.raises(NotFound) as refused:
+        await work.create("nobody", request_id="r")
+    assert refused.value.reason == "AGENT_UNKNOWN"
+    assert await work.rows("SELECT * FROM tasks") == []
+    assert await work.rows("SELECT * FROM task_requests") == []
+    assert work.woken == []
+
+
+async def test_the_same_request_gives_the_first_answer(work: TasksWorld) -> None:
+    first = await work.create(request_id="r")
+    work.advance(60)
+    assert await work.create(request_id="r") == first
+    assert await work.create() != await work.create()
+    task = await work.tasks.create(OTHER, "a1", new_task(), "r")
+    assert task.task_id != first
+
+
+async def test_the_same_request_many_times_at_once_makes_one_task(work: TasksWorld) -> None:
+    made = await asyncio.gather(*(work.create(request_id="r") for _ in range(8)))
+    assert len(set(made)) == 1
+    assert len(await work.rows("SELECT * FROM tasks")) == 1
+    assert work.woken == ["a1"]
+
+
+@pytest.mark.parametrize("change", ["agent", "spec", "options", "batch"])
+async def test_a_request_id_with_another_content_is_refused(work: TasksWorld, change: str) -> None:
+    await work.create(request_id="r")
+    others: dict[str, Callable[[], Awaitable[object]]] = {
+        "agent": lambda: work.create("a2", request_id="r"),
+        "spec": lambda: work.create(request_id="r", spec=b"other"),
+        "options": lambda: work.create(request_id="r", priority=1),
+        "batch": lambda: work.tasks.create_batch(OPERATOR, "*", new_task(), "r", allow_empty=False),
+    }
+    with pytest.raises(InvalidArgument) as refused:
+        await others[change]()
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert len(await work.rows("SELECT * FROM tasks")) == 1
+
+
+async def test_a_batch_makes_a_task_for_each_agent_that_matches(work: TasksWorld) -> None:
+    await work.world.enrol("b1", {"site": "oslo"})
+    await work.world.enrol("b2", {"site": "oslo"})
+    await work.world.enrol("b3", {"site": "oslo"})
+    await work.world.agents.delete("b3", etag="", caller=OPERATOR)
+    batch = await work.tasks.create_batch(
+        OPERATOR, "labels.site = oslo", new_task(priority=2, spec=b"s"), "r", allow_empty=False
+    )
+    assert (batch.task_count, batch.selector) == (2, "labels.site = oslo")
+    assert sorted(work.woken) == ["b1", "b2"]
+    page = await work.tasks.list_tasks(f'batch_id = "{batch.batch_id}"', 0, "")
+    assert {task.agent_id for task in page.tasks} == {"b1", "b2"}
+    assert {(task.options.priority, task.spec) for task in page.tasks} == {(2, b"s")}
+    assert await work.lease("b1")
+    again, counts = await work.tasks.get_batch(batch.batch_id)
+    assert again == batch
+    assert counts == [(TaskState.QUEUED, 1), (TaskState.LEASED, 1)]
+    same = await work.tasks.create_batch(
+        OPERATOR, "labels.site = oslo", new_task(priority=2, spec=b"s"), "r", allow_empty=False
+    )
+    assert same == batch
+
+
+async def test_a_selector_that_matches_no_agent_is_refused_unless_allowed(work: TasksWorld) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        await work.tasks.create_batch(OPERATOR, "labels.x = y", new_task(), "r", allow_empty=False)
+    assert refused.value.reason == "SELECTOR_EMPTY"
+    assert refused.value.violations[0].field == "selector"
+    assert await work.rows("SELECT * FROM task_batches") == []
+    batch = await work.tasks.create_batch(OPERATOR, "labels.x = y", new_task(), "r", allow_empty=True)
+    assert batch.task_count == 0
+    assert await work.tasks.get_batch(batch.batch_id) == (batch, [])
+
+
+async def test_a_selector_out_of_form_is_refused_with_its_field(work: TasksWorld) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        await work.tasks.create_batch(OPERATOR, "labels.x = ", new_task(), "", allow_empty=True)
+    assert refused.value.violations[0].field == "selector"
+
+
+async def test_what_does_not_exist_is_not_found(work: TasksWorld) -> None:
+    for call in (work.tasks.get("x"), work.tasks.get_batch("x"), work.tasks.cancel(OPERATOR, "x")):
+        with pytest.raises(NotFound) as refused:
+            await call
+        assert refused.value.reason == "TASK_UNKNOWN"
+
+
+# --- cancellation
+
+
+async def cancel(work: TasksWorld, task_id: str) -> TaskRecord:
+    return await work.tasks.cancel(OPERATOR, task_id)
+
+
+async def test_a_queued_task_is_cancelled_at_once(work: TasksWorld) -> None:
+    task_id = await work.create()
+    task = await cancel(work, task_id)
+    assert task.state is TaskState.CANCELLED
+    assert OPERATOR.spiffe_id in task.state_reason
+    assert await work.lease() == ()
+    assert work.stopping == []
+    assert await cancel(work, task_id) == task
+
+
+async def test_a_leased_task_that_the_agent_never_took_is_cancelled_when_it_lists_its_journal(
+    work: TasksWorld,
+) -> None:
+    task_id = await work.create()
+    (assigned,) = await work.lease()
+    task = await cancel(work, task_id)
+    assert (task.state, task.cancel_requested) == (TaskState.LEASED, True)
+    assert work.stopping == ["a1"]
+    assert await work.tasks.cancellations("a1") == [assigned.attempt_id]
+    assert await work.adopt({}, epoch=2) == (set(), [])
+    assert await work.state(task_id) is TaskState.CANCELLED
+    (attempt,) = await work.attempts(task_id)
+    assert attempt.state is AttemptState.LAPSED
+
+
+async def test_a_leased_task_whose_agent_never_comes_back_is_cancelled(work: TasksWorld) -> None:
+    task_id = await work.create()
+    await work.lease()
+    await cancel(work, task_id)
+    await work.leave()
+    work.advance(61)
+    await work.sweep.run()
+    assert await work.state(task_id) is TaskState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "idempotent", "state"),
+    [
+        (Outcome.CANCELLED, False, TaskState.CANCELLED),
+        (Outcome.SUCCEEDED, False, TaskState.SUCCEEDED),
+        (Outcome.FAILED, False, TaskState.FAILED),
+        (Outcome.INTERRUPTED, False, TaskState.INTERRUPTED),
+        (Outcome.INTERRUPTED, True, TaskState.CANCELLED),
+    ],
+)
+async def test_a_running_task_that_is_to_be_cancelled_ends_as_its_agent_says(
+    work: TasksWorld, outcome: Outcome, idempotent: bool, state: TaskState
+) -> None:
+    task_id, attempt_id = await work.begin(attempts=5, idempotent=idempotent)
+    task = await cancel(work, task_id)
+    assert (task.state, task.cancel_requested) == (TaskState.RUNNING, True)
+    assert await cancel(work, task_id) == task
+    assert work.stopping == ["a1"]
+    await work.finish(attempt_id, outcome)
+    assert await work.state(task_id) is state
+
+
+async def test_a_running_task_whose_agent_never_comes_back_is_cancelled_at_its_deadline(
+    work: TasksWorld,
+) -> None:
+    task_id, _ = await work.begin(limit=10)
+    await cancel(work, task_id)
+    work.advance(70)
+    await work.sweep.run()
+    assert await work.state(task_id) is TaskState.CANCELLED
+
+
+async def test_a_task_that_has_ended_otherwise_can_not_be_cancelled(work: TasksWorld) -> None:
+    task_id, attempt_id = await work.begin()
+    await work.finish(attempt_id)
+    before = await work.get(task_id)
+    with pytest.raises(FailedPrecondition) as refused:
+        await cancel(work, task_id)
+    assert refused.value.reason == "TASK_FINAL"
+    assert await work.get(task_id) == before
+
+
+async def test_deleting_an_agent_cancels_what_it_had_open(work: TasksWorld) -> None:
+    running, attempt_id = await work.begin()
+    done, finished = await work.begin()
+    await work.finish(finished)
+    queued, others = await work.create(), await work.create("a2")
+    assert await work.world.agents.delete("a1", etag="", caller=OPERATOR) == 2
+    states = [await work.state(task_id) for task_id in (running, done, queued, others)]
+    assert states == [TaskState.CANCELLED, TaskState.SUCCEEDED, TaskState.CANCELLED, TaskState.QUEUED]
+    await work.world.enrol("a1")
+    assert await work.adopt({attempt_id: False}, epoch=2) == ({attempt_id}, [])
+    await work.finish(attempt_id)
+    assert await work.state(running) is TaskState.CANCELLED
+
+
+# --- lists
+
+
+async def pages(work: TasksWorld, size: int, filter_text: str = "") -> AsyncIterator[list[str]]:
+    token = ""
+    while True:
+        page = await work.tasks.list_tasks(filter_text, size, token)
+        yield [task.task_id for task in page.tasks]
+        token = page.next_page_token
+        if not token:
+            return
+
+
+async def test_pages_lose_and_double_nothing_while_tasks_are_created(work: TasksWorld) -> None:
+    made = []
+    for place in range(23):
+        work.advance(place % 3)  # some share their time
+        made.append(await work.create())
+    work.advance(1)
+    listed: list[str] = []
+    async for page in pages(work, 5):
+        listed += page
+        work.advance(1)
+        await work.create()
+    assert len(listed) == len(set(listed)) == 23
+    assert set(listed) == set(made)
+    assert (await work.tasks.list_tasks("", 5, "")).total == 28
+
+
+async def test_a_page_of_large_tasks_ends_before_a_message_would_be_too_large(work: TasksWorld) -> None:
+    large = page_bytes.PAGE_BYTES // 2 - 4_096
+    made = [await work.create(spec=bytes(large)) for _ in range(5)]
+    found = [page async for page in pages(work, 100)]
+    assert [len(page) for page in found] == [2, 2, 1]
+    assert {task_id for page in found for task_id in page} == set(made)
+
+
+async def test_lists_are_filtered(work: TasksWorld) -> None:
+    waiting = await work.create("a2", priority=3)
+    done, attempt_id = await work.begin()
+    await work.finish(attempt_id)
+
+    async def found(filter_text: str) -> list[str]:
+        return [task_id async for page in pages(work, 1, filter_text) for task_id in page]
+
+    assert await found("state = QUEUED") == [waiting]
+    assert await found("state = TASK_STATE_SUCCEEDED AND attempt_count >= 1") == [done]
+    assert await found("agent_id = a2 AND priority > 2") == [waiting]
+    assert await found("NOT agent_id = a2") == [done]
+    assert await found("create_time < 2001-01-01T00:00:00Z") == []
+    assert set(await found("kind = echo")) == {waiting, done}
+    page = await work.tasks.list_tasks(f'task_id = "{done}"', 0, "")
+    assert page.total == 1
+    assert page.tasks[0].result == b"result"  # the summary, not the whole
+
+
+async def test_a_filter_or_token_out_of_form_is_refused(work: TasksWorld) -> None:
+    for _ in range(2):
+        await work.create()
+    with pytest.raises(InvalidArgument) as refused:
+        await work.tasks.list_tasks("nonsense = 1", 0, "")
+    assert refused.value.reason == "FILTER_INVALID"
+    token = (await work.tasks.list_tasks("", 1, "")).next_page_token
+    for filter_text, text in (("", "x"), ("state = QUEUED", token), ("", token[:-1])):
+        with pytest.raises(InvalidArgument) as refused:
+            await work.tasks.list_tasks(filter_text, 1, text)
+        assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+# --- watches
+
+Changes = AsyncGenerator[tuple[Change, TaskRecord | None, str], None]
+
+
+async def take(changes: Changes, count: int) -> list[tuple[Change, str]]:
+    seen = []
+    for _ in range(count):
+        change, task, _ = await asyncio.wait_for(anext(changes), 10)
+        seen.append((change, task.task_id if task else ""))
+    return seen
+
+
+async def test_a_watch_sends_what_is_then_what_changes_in_the_order_of_commits(work: TasksWorld) -> None:
+    first, second = await work.create(priority=1), await work.create()
+    async with aclosing(work.tasks.watch("", "")) as changes:
+        assert await take(changes, 3) == [
+            (Change.EXISTING, first),
+            (Change.EXISTING, second),
+            (Change.SYNCED, ""),
+        ]
+        (one, two) = await work.lease()
+        await work.accept(two.attempt_id)
+        await work.accept(one.attempt_id)
+        assert await take(changes, 2) == [(Change.CHANGED, second), (Change.CHANGED, first)]
+
+
+async def test_a_task_that_stops_to_match_is_removed_and_others_are_not_told_of(work: TasksWorld) -> None:
+    mine = await work.create("a1")
+    await work.create("a2")
+    async with aclosing(work.tasks.watch("agent_id = a1 AND state = QUEUED", "")) as changes:
+        assert await take(changes, 2) == [(Change.EXISTING, mine), (Change.SYNCED, "")]
+        await work.lease("a2")
+        await work.lease("a1")
+        assert await take(changes, 1) == [(Change.REMOVED, mine)]
+
+
+async def test_a_watch_goes_on_after_its_token_in_another_process(work: TasksWorld) -> None:
+    first, second = await work.create(), await work.create()
+    async with aclosing(work.tasks.watch("state = QUEUED", "")) as changes:
+        for _ in range(3):
+            *_, token = await anext(changes)
+    await cancel(work, second)
+    third = await work.create()
+    async with aclosing(work.tasks.watch("state = QUEUED", token)) as changes:
+        assert await take(changes, 2) == [(Change.REMOVED, second), (Change.CHANGED, third)]
+        await cancel(work, first)
+        assert await take(changes, 1) == [(Change.REMOVED, first)]
+
+
+async def test_a_watch_token_of_another_filter_is_refused(work: TasksWorld) -> None:
+    async with aclosing(work.tasks.watch("", "")) as changes:
+        *_, token = await anext(changes)
+    with pytest.raises(InvalidArgument) as refused:
+        await anext(work.tasks.watch("state = QUEUED", token))
+    assert refused.value.violations[0].field == "resume_token"
+
+
+async def test_a_watch_sees_the_end_of_every_task_of_a_busy_room(work: TasksWorld) -> None:
+    async def busy() -> set[str]:
+        made = set()
+        for _ in range(15):
+            task_id, attempt_id = await work.begin()
+            await work.finish(attempt_id)
+            made.add(task_id)
+        return made
+
+    async with aclosing(work.tasks.watch("state = SUCCEEDED", "")) as changes:
+        assert await take(changes, 1) == [(Change.SYNCED, "")]
+        working = asyncio.create_task(busy())
+        seen = {ident for _, ident in await take(changes, 15)}
+        assert seen == await working

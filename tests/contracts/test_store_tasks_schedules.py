@@ -1,0 +1,169 @@
+"""Any schedule of what one agent may send, also twice and out of order, on a real database.
+
+The agent here keeps to nothing: it answers attempts that it was never sent, forgets its
+journal, reports two results of one attempt at once. Whatever it does, the rows keep their
+invariants and no operation ends in another way than an outcome or a refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controlplane.errors import ServiceError
+from controlplane.tasks.rules import FINAL, AttemptState, Outcome, TaskState
+from tests.contracts.agents_world import OPERATOR
+from tests.contracts.tasks_world import TasksWorld, open_tasks_world
+
+OPEN_HAS = {
+    TaskState.QUEUED: [],
+    TaskState.LEASED: [AttemptState.LEASED],
+    TaskState.RUNNING: [AttemptState.RUNNING],
+}
+SENT = ("accept", "finish", "progress", "output", "lease", "adopt", "lose")
+OTHER = ("create", "cancel", "wait", "sweep", "open", "leave")
+
+number = st.integers(0, 7)
+sent = st.tuples(st.sampled_from(SENT), number, st.sampled_from(Outcome))
+other = st.tuples(st.sampled_from(OTHER), number, st.sampled_from(Outcome))
+# A step of several happens at once: one commit, in which order the writer may choose.
+steps = st.lists(
+    st.one_of(other.map(lambda one: [one]), st.lists(sent, min_size=1, max_size=4)), min_size=8, max_size=25
+)
+Step = list[tuple[str, int, Outcome]]
+
+
+class Agent:
+    """One agent, and what the test has seen of its tasks."""
+
+    def __init__(self, work: TasksWorld, agent_id: str) -> None:
+        self.work = work
+        self.agent_id = agent_id
+        self.epoch = 1
+        self.attempts: list[str] = []
+        self.finals: dict[str, Any] = {}
+        self.results: dict[str, Any] = {}
+
+    async def act(self, step: Step) -> None:
+        outcomes = await asyncio.gather(*(self.action(*one) for one in step), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, ServiceError):
+                raise outcome
+        await self.check()
+
+    def action(self, kind: str, which: int, outcome: Outcome) -> Awaitable[object]:
+        work, agent_id = self.work, self.agent_id
+        attempt_id = self.attempts[-1 - which % len(self.attempts)] if self.attempts else "none"
+        match kind:
+            case "accept":
+                return work.accept(attempt_id, agent_id)
+            case "finish":
+                return work.finish(attempt_id, outcome, agent_id)
+            case "progress":
+                return work.progress(attempt_id, which, agent_id)
+            case "output":
+                return work.output(attempt_id, which, b"xyz"[: 1 + which % 3], agent_id=agent_id)
+            case "lease":
+                return self.lease(1 + which % 3)
+            case "adopt":
+                journal = dict.fromkeys(self.attempts[which % 4 :: 1 + which % 2], which % 2 == 0)
+                return work.adopt(journal, agent_id, self.epoch)
+            case "lose":
+                return work.lose_journal(agent_id)
+            case _:
+                return self.elsewhere(kind, which)
+
+    async def lease(self, limit: int) -> None:
+        for assigned in await self.work.lease(self.agent_id, limit, self.epoch):
+            self.attempts.append(assigned.attempt_id)
+
+    async def elsewhere(self, kind: str, which: int) -> None:
+        """Do what others than the agent do."""
+        work = self.work
+        match kind:
+            case "create":
+                options: dict[str, Any] = {
+                    "idempotent": which % 2 == 0,
+                    "attempts": 1 + which % 3,
+                    "queue": 300 * (1 + which),
+                }
+                await work.create(self.agent_id, limit=60, **options)
+            case "cancel":
+                rows = await self.tasks()
+                await work.tasks.cancel(OPERATOR, rows[which % len(rows)].task_id)
+            case "wait":
+                work.advance(60 * (1 + which))
+            case "sweep":
+                await work.sweep.run()
+            case "open":
+                opened = await work.world.open(self.agent_id, handed=b"n%d" % self.epoch)
+                self.epoch = opened.epoch
+            case "leave":
+                await work.leave(self.agent_id, self.epoch)
+
+    async def tasks(self) -> list[Any]:
+        return await self.work.rows(f"SELECT * FROM tasks WHERE agent_id = '{self.agent_id}'")
+
+    async def check(self) -> None:
+        attempts = await self.work.rows(f"SELECT * FROM task_attempts WHERE agent_id = '{self.agent_id}'")
+        of_task: dict[str, list[Any]] = {}
+        for attempt in attempts:
+            of_task.setdefault(attempt.task_id, []).append(attempt)
+            if attempt.state == AttemptState.FINISHED:
+                first = self.results.setdefault(attempt.attempt_id, attempt)
+                assert attempt == first, "a result is decided once"
+        for task in await self.tasks():
+            self.check_task(task, of_task.get(task.task_id, []))
+        output = await self.work.rows(
+            "SELECT attempt_id, stream, COUNT(DISTINCT offset) AS places, COUNT(*) AS chunks, "
+            "SUM(LENGTH(data)) AS bytes, MAX(offset + LENGTH(data)) AS upto FROM task_output GROUP BY 1, 2"
+        )
+        assert all(row.places == row.chunks and row.bytes == row.upto for row in output)
+
+    def check_task(self, task: Any, attempts: list[Any]) -> None:
+        state = TaskState(task.state)
+        live = [AttemptState(one.state) for one in attempts if one.state < AttemptState.FINISHED]
+        if state in FINAL:
+            first = self.finals.setdefault(task.task_id, task)
+            assert task == first, "a final task stays as it is"
+        else:
+            assert task.task_id not in self.finals
+            assert live == OPEN_HAS[state]
+        assert len(attempts) == task.attempt_count
+        assert task.failed_count <= task.max_attempts
+        if not task.idempotent and any(one.state == AttemptState.ABANDONED for one in attempts):
+            assert state in FINAL, "run again although its effect is not known"
+        if any(one.outcome == Outcome.SUCCEEDED for one in attempts):
+            assert state in FINAL, "done, and yet to be done again"
+
+
+def test_no_schedule_breaks_what_the_rows_promise(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        work = runner.run(stack.enter_async_context(open_tasks_world(tmp_path)))
+        agents = iter(range(1_000_000))
+
+        async def play(schedule: list[Step]) -> None:
+            agent = Agent(work, f"p{next(agents)}")
+            await work.world.enrol(agent.agent_id)
+            await work.world.open(agent.agent_id)
+            for setup in ("create", "lease", "create"):
+                await agent.act([(setup, 4, Outcome.SUCCEEDED)])
+            for step in schedule:
+                await agent.act(step)
+
+        @settings(max_examples=50, deadline=None)
+        @given(steps)
+        def check(schedule: list[Step]) -> None:
+            runner.run(play(schedule))
+
+        try:
+            check()
+        finally:
+            runner.run(stack.aclose())
