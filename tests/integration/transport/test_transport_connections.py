@@ -151,7 +151,8 @@ async def test_admin_port_answers_reflection_by_both_names(doors: Doors) -> None
 
 async def test_every_service_of_the_libraries_that_reflection_names_can_be_described(doors: Doors) -> None:
     channel: Any = doors.channel("operator")
-    stream: Any = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    stream = stub.ServerReflectionInfo()
     await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     names = {service.name for service in (await stream.read()).list_services_response.service}
     for name in sorted(name for name in names if name.startswith("grpc.")):
