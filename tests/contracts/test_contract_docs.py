@@ -94,6 +94,12 @@ def test_every_reconnect_reason_is_explained() -> None:
     assert [word for word in words if word != "UNSPECIFIED" and f"`{word}`" not in PROTOCOL] == []
 
 
+def test_every_decision_stands_in_the_list_of_decisions() -> None:
+    folder = ROOT / "docs/decisions"
+    listed = _LINK.findall((folder / "README.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(path.name for path in folder.glob("[0-9]*.md"))
+
+
 EXAMPLES = [text for kind, text in _FENCE.findall(PROTOCOL) if kind == "textproto"]
 
 
