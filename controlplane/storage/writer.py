@@ -84,6 +84,8 @@ class Writer:
         the outcome, the ``ServiceError`` that refused it, ``Unavailable`` where
         nothing can be written, or whatever its applier raised for it alone.
         """
+        if type(operation) not in self._appliers:
+            raise LookupError(f"{type(operation).__name__} has no applier")
         if self._closed:
             raise Unavailable("UNAVAILABLE", "the server is stopping")
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
