@@ -123,10 +123,18 @@ class Registry:
             if stream is not None:
                 stream.end(stale_session(session.agent_id, session.epoch))
 
-    def live(self, agent_id: str, epoch: int) -> Session:
-        """Return the live session of an agent. Raises ``FailedPrecondition`` SESSION_STALE."""
+    def live(self, agent_id: str, serial: str, epoch: int) -> Session:
+        """Return the live session of an agent. Raises ``FailedPrecondition`` SESSION_STALE.
+
+        ``serial`` is the caller's certificate: it must be the one that the session was
+        opened with, so that one which a renewal has replaced opens no stream.
+        """
         session = self._sessions.get(agent_id)
-        if session is None or session.epoch != epoch or session.ending is not None:
+        if (
+            session is None
+            or session.ending is not None
+            or (session.serial, session.epoch) != (serial, epoch)
+        ):
             raise stale_session(agent_id, epoch)
         return session
 

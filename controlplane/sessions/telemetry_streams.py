@@ -48,7 +48,8 @@ class TelemetryStreams:
         message = await context.read()
         if message is grpc.aio.EOF or message.WhichOneof("message") != "open":
             raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is open")
-        session = self._registry.live(current_caller().name, message.open.session_epoch)
+        caller = current_caller()
+        session = self._registry.live(caller.name, caller.serial, message.open.session_epoch)
         stream = _Open()
         if session.telemetry is not None:
             session.telemetry.end(replaced(session.agent_id))

@@ -78,7 +78,8 @@ class WorkStreams:
         message = await context.read()
         if message is grpc.aio.EOF or message.WhichOneof("message") != "open":
             raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is open")
-        session = self._registry.live(current_caller().name, message.open.session_epoch)
+        caller = current_caller()
+        session = self._registry.live(caller.name, caller.serial, message.open.session_epoch)
         stream = _WorkStream(
             context,
             session,

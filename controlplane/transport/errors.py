@@ -7,6 +7,7 @@ the caller gets a fixed text and an incident id, the log gets the traceback.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -27,6 +28,9 @@ DOMAIN = "fleetwright"
 """``domain`` of every ErrorInfo that we send."""
 
 INTERNAL_TEXT = "The server failed to answer; its log knows the incident by the id in ErrorInfo."
+
+STATUS_SECONDS = 5.0
+"""How long a status may wait for its peer to read what was sent before it."""
 
 # Status details travel in HTTP/2 trailers, of which clients take 8 KiB by default, base64 included.
 _DETAILS_BYTES = 4 * 1024
@@ -168,6 +172,15 @@ def reason_of(error: BaseException) -> str:
 
 
 async def abort(context: ServicerContext[Any, Any], error: BaseException) -> NoReturn:
-    """End the call with the status of ``error``; raises ``grpc.aio.AbortError``."""
-    await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    """End the call with the status of ``error``; raises ``grpc.aio.AbortError``.
+
+    A status waits behind all that was sent before it, so a peer that reads nothing would
+    hold the call and its buffers for ever. After ``STATUS_SECONDS`` this raises
+    ``asyncio.CancelledError`` instead: gRPC then drops the call, which resets its stream.
+    """
+    try:
+        async with asyncio.timeout(STATUS_SECONDS):
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+    except TimeoutError:
+        raise asyncio.CancelledError from None
     raise AssertionError("abort_with_status returned")

@@ -190,6 +190,9 @@ async def test_renewal_makes_before_it_breaks(admin: Admin, agent: RawAgent) -> 
     stale = agent.heartbeat(old.stub)
     await stale.send(hello=agent.hello())
     assert (await stale.refused()).reason == "CERTIFICATE_REVOKED"
+    # Nor does it open a stream of the new session over the connection that is still there.
+    for kind in ("tasks", "telemetry"):
+        assert (await (await getattr(old, kind)(epoch=new.epoch)).refused()).reason == "SESSION_STALE"
     await new.beat()
 
 
