@@ -52,7 +52,8 @@ class RenewalTimer:
         """Renew ``identity`` when its time has come."""
         if identity is self._identity:
             return
-        life = (identity.not_after - identity.not_before).total_seconds()
+        # From the issue on: not_before is set back for slow clocks, by more than a short life.
+        life = 2 * (identity.not_after - identity.renew_after).total_seconds()
         rng = self._context.rng
         self._identity = identity
         self._spread = rng.uniform(0.0, max(0.0, life * self._context.config.renewal_jitter))
