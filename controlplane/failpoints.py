@@ -29,9 +29,10 @@ _armed: dict[str, int] = {}
 def arm(specification: str) -> None:
     """Arm failpoints from ``name=kill@N[,name=kill@N…]``; replaces what was armed.
 
-    Raises ``ValueError`` for a name that no code has or a form that is not this.
+    Raises ``ValueError`` for a name that no code has or a form that is not this, and
+    arms nothing then.
     """
-    _armed.clear()
+    counts: dict[str, int] = {}
     for part in filter(None, specification.split(",")):
         name, _, action = part.partition("=")
         verb, _, count = action.partition("@")
@@ -40,7 +41,9 @@ def arm(specification: str) -> None:
                 f"failpoints: {part!r} is not NAME=kill@N with N from 1 and NAME one of "
                 f"{', '.join(sorted(NAMES))}"
             )
-        _armed[name] = int(count)
+        counts[name] = int(count)
+    _armed.clear()
+    _armed.update(counts)
 
 
 def hit(name: str) -> None:

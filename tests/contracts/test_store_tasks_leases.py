@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from controlplane.errors import NotFound
 from controlplane.tasks.rules import Acceptance, AttemptState, Outcome, TaskState
+from controlplane.tasks.store import delivery
 from tests.contracts.agents_world import OPERATOR
 from tests.contracts.tasks_world import TasksWorld, open_tasks_world
 
@@ -170,6 +171,20 @@ async def test_many_agents_list_their_journals_in_one_commit(work: TasksWorld) -
     assert first == (set(), [])
     assert second == (set(), [leased[1]])
     assert [await work.state(task_id) for task_id in tasks] == [TaskState.RUNNING, TaskState.LEASED]
+
+
+async def test_journals_of_more_entries_than_one_statement_takes_are_compared_whole(
+    work: TasksWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "IN_ONE_STATEMENT", 2)
+    for _ in range(10):
+        await work.create()
+    leased = await work.lease()
+    journal = {assigned.attempt_id: False for assigned in leased[:5]}
+    stop, again = await work.adopt(journal | {"unknown": False}, epoch=2)
+    assert stop == {"unknown"}
+    assert {assigned.attempt_id for assigned in again} == {one.attempt_id for one in leased[5:]}
+    assert await work.tasks.state_counts() == {TaskState.RUNNING: 5, TaskState.LEASED: 5}
 
 
 async def test_unknown_and_foreign_attempts_are_to_be_stopped_unless_finished(work: TasksWorld) -> None:

@@ -1,0 +1,70 @@
+"""Failpoints: what may be armed, and where the process ends."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controlplane import failpoints
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Iterator[None]:
+    yield
+    failpoints.arm("")
+
+
+@pytest.mark.parametrize(
+    "specification",
+    [
+        "nowhere=kill@1",
+        "writer.before_commit",
+        "writer.before_commit=kill",
+        "writer.before_commit=kill@0",
+        "writer.before_commit=kill@-1",
+        "writer.before_commit=kill@x",
+        "writer.before_commit=sleep@1",
+        "writer.before_commit=kill@1;writer.after_commit=kill@1",
+        "writer.after_commit=kill@1, writer.before_commit=kill@1",
+    ],
+)
+def test_what_is_no_failpoint_is_refused_and_arms_nothing(specification: str) -> None:
+    with pytest.raises(ValueError, match="is not NAME=kill@N") as refused:
+        failpoints.arm("tasks.after_create=kill@1," + specification)
+    assert "writer.before_commit" in str(refused.value)
+    for name in failpoints.NAMES:
+        failpoints.hit(name)
+
+
+def test_a_place_that_is_not_armed_is_passed() -> None:
+    failpoints.arm("writer.after_commit=kill@2")
+    failpoints.hit("writer.before_commit")
+    failpoints.hit("writer.after_commit")
+    failpoints.arm("")
+    failpoints.hit("writer.after_commit")
+
+
+def test_the_process_ends_at_the_hit_that_was_named() -> None:
+    program = (
+        "from controlplane import failpoints\n"
+        "failpoints.arm('writer.after_commit=kill@3')\n"
+        "for number in range(1, 9):\n"
+        "    print(number, flush=True)\n"
+        "    failpoints.hit('writer.after_commit')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout.split()) == (-9, ["1", "2", "3"])
+
+
+def test_every_name_is_a_place_in_the_code_and_every_place_a_name() -> None:
+    places: set[str] = set()
+    for path in (ROOT / "controlplane").rglob("*.py"):
+        places |= set(re.findall(r'failpoints\.hit\("([^"]+)"\)', path.read_text(encoding="utf-8")))
+    assert places - {"tasks.after_commit"} == failpoints.NAMES  # the docstring's example
