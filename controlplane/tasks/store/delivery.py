@@ -17,7 +17,7 @@ from sqlalchemy.sql.selectable import FromClause
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.records import Assigned
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
-from controlplane.tasks.store.tables import task_attempts, task_output, tasks
+from controlplane.tasks.store.tables import IS_LIVE, IS_OPEN, task_attempts, task_output, tasks
 
 Connection = AsyncConnection
 
@@ -116,7 +116,7 @@ async def live_attempts(connection: AsyncConnection, agent_ids: Iterable[str]) -
     rows = await connection.execute(
         _ATTEMPTS.where(
             task_attempts.c.agent_id.in_(set(agent_ids)),
-            task_attempts.c.state < int(AttemptState.FINISHED),
+            IS_LIVE,
         ).order_by(task_attempts.c.lease_time, task_attempts.c.attempt_id)
     )
     return [_attempt(row) for row in rows]
@@ -140,6 +140,7 @@ async def queued(connection: AsyncConnection, limits: Mapping[str, int], now: in
         select(tasks.c.task_id, place)
         .where(
             tasks.c.agent_id.in_(list(limits)),
+            IS_OPEN,
             tasks.c.state == QUEUED,
             tasks.c.not_before <= now,
             tasks.c.expire_time > now,
@@ -209,6 +210,7 @@ async def lapse_leases(work: UnitOfWork, times: Mapping[str, int]) -> None:
             update(task_attempts)
             .where(
                 task_attempts.c.task_id == bindparam("of_task"),
+                IS_LIVE,
                 task_attempts.c.state == int(AttemptState.LEASED),
             )
             .values(state=int(AttemptState.LAPSED), end_time=bindparam("at")),
@@ -243,10 +245,11 @@ async def cancellations(connection: AsyncConnection, agent_id: str) -> list[str]
         (
             await connection.execute(
                 select(task_attempts.c.attempt_id)
-                .join(tasks, tasks.c.current_attempt_id == task_attempts.c.attempt_id)
+                .join(tasks, tasks.c.task_id == task_attempts.c.task_id)
                 .where(
                     task_attempts.c.agent_id == agent_id,
-                    task_attempts.c.state < int(AttemptState.FINISHED),
+                    IS_LIVE,
+                    tasks.c.current_attempt_id == task_attempts.c.attempt_id,
                     tasks.c.cancel_requested,
                 )
             )
@@ -260,7 +263,7 @@ async def having_work(connection: AsyncConnection, agent_ids: Sequence[str], now
         select(tasks.c.agent_id)
         .where(
             tasks.c.agent_id.in_(agent_ids),
-            tasks.c.state < int(TaskState.SUCCEEDED),
+            IS_OPEN,
             or_(
                 and_(tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now),
                 tasks.c.state == LEASED,
@@ -276,12 +279,16 @@ async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:
     """Return the ids of all agents that have a queued task due, or a lease that ran out untaken."""
     queued_ids = (
         select(tasks.c.agent_id)
-        .where(tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now)
+        .where(IS_OPEN, tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now)
         .distinct()
     )
     untaken_ids = (
         select(task_attempts.c.agent_id)
-        .where(task_attempts.c.state == int(AttemptState.LEASED), task_attempts.c.lease_expire_time <= now)
+        .where(
+            IS_LIVE,
+            task_attempts.c.state == int(AttemptState.LEASED),
+            task_attempts.c.lease_expire_time <= now,
+        )
         .distinct()
     )
     return list((await connection.execute(queued_ids.union(untaken_ids))).scalars())
@@ -291,7 +298,7 @@ async def expired(connection: AsyncConnection, now: int, limit: int) -> list[Any
     """Return open tasks that were not begun in time."""
     rows = await connection.execute(
         select(tasks.c.task_id, tasks.c.current_attempt_id, *_VIEW)
-        .where(tasks.c.state.in_((QUEUED, LEASED)), tasks.c.expire_time <= now)
+        .where(IS_OPEN, tasks.c.state.in_((QUEUED, LEASED)), tasks.c.expire_time <= now)
         .limit(limit)
     )
     return list(rows)
@@ -309,6 +316,7 @@ async def lapsed(
     rows = await connection.execute(
         _ATTEMPTS.join(sessions, sessions.c.agent_id == task_attempts.c.agent_id)
         .where(
+            IS_LIVE,
             task_attempts.c.state == int(AttemptState.LEASED),
             task_attempts.c.lease_expire_time <= now,
             or_(
@@ -325,7 +333,7 @@ async def overrun(connection: AsyncConnection, now: int, limit: int) -> list[Att
     """Return running attempts past their run deadline."""
     rows = await connection.execute(
         _ATTEMPTS.where(
-            task_attempts.c.state == int(AttemptState.RUNNING), task_attempts.c.run_deadline <= now
+            IS_LIVE, task_attempts.c.state == int(AttemptState.RUNNING), task_attempts.c.run_deadline <= now
         ).limit(limit)
     )
     return [_attempt(row) for row in rows]

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
 from controlplane.tasks.store.delivery import IN_ONE_STATEMENT
-from controlplane.tasks.store.tables import task_attempts, tasks
+from controlplane.tasks.store.tables import IS_LIVE, IS_OPEN, task_attempts, tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,7 @@ async def request_cancel(work: UnitOfWork, task_id: str, now: int) -> None:
 
 async def open_task_ids(work: UnitOfWork, agent_id: str) -> list[str]:
     """Return the ids of an agent's tasks that are not final."""
-    statement = select(tasks.c.task_id).where(
-        tasks.c.agent_id == agent_id, tasks.c.state < int(TaskState.SUCCEEDED)
-    )
+    statement = select(tasks.c.task_id).where(tasks.c.agent_id == agent_id, IS_OPEN)
     return list((await work.connection.execute(statement)).scalars())
 
 
@@ -79,7 +77,7 @@ async def end_attempts_of(work: UnitOfWork, task_ids: Sequence[str], state: Atte
             update(task_attempts)
             .where(
                 task_attempts.c.task_id.in_(task_ids[start : start + IN_ONE_STATEMENT]),
-                task_attempts.c.state < int(AttemptState.FINISHED),
+                IS_LIVE,
             )
             .values(state=int(state), end_time=now)
         )

@@ -21,7 +21,7 @@ from controlplane.storage.filters import compile_filter
 from controlplane.storage.watching import Cursor, Seen
 from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, Options, TaskRecord
 from controlplane.tasks.rules import AttemptState, TaskState
-from controlplane.tasks.store.tables import task_attempts, task_batches, task_output, tasks
+from controlplane.tasks.store.tables import IS_OPEN, task_attempts, task_batches, task_output, tasks
 
 FILTER = FilterSchema(
     {
@@ -171,9 +171,7 @@ async def batch_counts(connection: AsyncConnection, batch_id: str) -> list[tuple
 async def state_counts(connection: AsyncConnection) -> dict[TaskState, int]:
     """Return how many tasks are in which open state."""
     rows = await connection.execute(
-        select(tasks.c.state, func.count())
-        .where(tasks.c.state < int(TaskState.SUCCEEDED))
-        .group_by(tasks.c.state)
+        select(tasks.c.state, func.count()).where(IS_OPEN).group_by(tasks.c.state)
     )
     return {TaskState(state): number for state, number in rows}
 

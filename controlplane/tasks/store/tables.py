@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    literal_column,
     text,
 )
 
@@ -66,22 +67,25 @@ tasks = Table(
     Column("revision", BigInteger, nullable=False),
 )
 # What is open is a small part of what is kept, and all that delivery and sweeps look at.
-_open = text("state < 4")
+# The number stands in the statement itself: SQLite uses a partial index only for a condition that it
+# can prove from the text, which a bound parameter is not.
+IS_OPEN = tasks.c.state < literal_column("4")
+"""The condition of a task that is not final; every query for open tasks has it, so as to use the index."""
 Index(
     "ix_tasks_open_by_agent",
     tasks.c.agent_id,
     tasks.c.state,
     tasks.c.priority.desc(),
     tasks.c.create_time,
-    sqlite_where=_open,
-    postgresql_where=_open,
+    sqlite_where=IS_OPEN,
+    postgresql_where=IS_OPEN,
 )
 Index(
     "ix_tasks_open_by_expiry",
     tasks.c.state,
     tasks.c.expire_time,
-    sqlite_where=_open,
-    postgresql_where=_open,
+    sqlite_where=IS_OPEN,
+    postgresql_where=IS_OPEN,
 )
 Index("ix_tasks_create_time_task_id", tasks.c.create_time, tasks.c.task_id)
 Index("ix_tasks_revision_task_id", tasks.c.revision, tasks.c.task_id)
@@ -109,13 +113,14 @@ task_attempts = Table(
     Column("log_bytes", BigInteger, nullable=False, server_default=text("0")),
 )
 Index("ix_task_attempts_task_id", task_attempts.c.task_id)
-_live = text("state < 3")
+IS_LIVE = task_attempts.c.state < literal_column("3")
+"""The condition of an attempt that is leased or running."""
 Index(
     "ix_task_attempts_live_by_agent",
     task_attempts.c.agent_id,
     task_attempts.c.state,
-    sqlite_where=_live,
-    postgresql_where=_live,
+    sqlite_where=IS_LIVE,
+    postgresql_where=IS_LIVE,
 )
 
 task_output = Table(
