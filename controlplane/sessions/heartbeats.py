@@ -221,16 +221,24 @@ class Heartbeats:
         response = pb2.HeartbeatResponse(work_available=pb2.WorkAvailable())
         try:
             await self._send(session.context, session, response)
-        except (ServiceError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+        except ServiceError as error:
+            session.end(Ending(0, error))
+        except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             # The stream is ending; whoever comes back is told by its Welcome.
             _log.debug("work not announced", agent=session.agent_id, error=type(error).__name__)
 
     async def _send(self, context: Context, session: Session, response: pb2.HeartbeatResponse) -> None:
-        async with session.lock:
-            await write(context, response, self._policy.slow_reader_after)
+        try:
+            async with session.lock:
+                await write(context, response, self._policy.slow_reader_after)
+        except ServiceError:
+            session.unwritable = True
+            raise
+        finally:
+            session.carry_out()
 
     async def _say_why(self, context: Context, session: Session, ending: Ending) -> None:
-        if not ending.reason:
+        if not ending.reason or session.unwritable:
             return
         reconnect = pb2.Reconnect(
             after=_duration(ending.after), reason=pb2.ReconnectReason.ValueType(ending.reason)
@@ -284,8 +292,7 @@ def _presence_after(ending: Ending | None) -> tuple[Presence, PresenceReason, st
     if ending is None:
         return _LOST
     if not ending.reason:
-        # Nothing but a revocation ends a session from our side without a Reconnect.
-        return _REVOKED
+        return _REVOKED if isinstance(ending.error, Unauthenticated) else _LOST
     return _PRESENCE_AT_END.get(pb2.ReconnectReason.ValueType(ending.reason))
 
 

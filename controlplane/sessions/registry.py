@@ -45,7 +45,12 @@ class Ending:
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One agent's live session: what must be known while its heartbeat stream is open."""
+    """One agent's live session: what must be known while its heartbeat stream is open.
+
+    ``lock`` is held while a message is written. gRPC takes one message at a time, and one
+    whose writing was cancelled is still under way to it: so an end waits for the write, and
+    after one that was given up (``unwritable``) nothing is written.
+    """
 
     agent_id: str
     epoch: int
@@ -63,6 +68,8 @@ class Session:
     announced: float = float("-inf")
     expiry: asyncio.TimerHandle | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unwritable: bool = False
+    cancelled: bool = False
 
     def end(self, ending: Ending) -> None:
         """End the session from our side. The first reason stands."""
@@ -72,7 +79,14 @@ class Session:
         for stream in (self.work, self.telemetry):
             if stream is not None:
                 stream.end(ending.error)
-        self.task.cancel()
+        if not self.lock.locked():
+            self.carry_out()
+
+    def carry_out(self) -> None:
+        """Carry out an end that waited for a write; without one, or done already, nothing happens."""
+        if self.ending is not None and not self.cancelled:
+            self.cancelled = True
+            self.task.cancel()
 
 
 def stale_session(agent_id: str, epoch: int) -> FailedPrecondition:
