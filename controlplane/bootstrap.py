@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable
-from contextlib import suppress
 
 import structlog
 
@@ -26,6 +25,7 @@ from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenSer
 from controlplane.identity.service import IdentityPolicy, IdentityService
 from controlplane.observability.loop_lag import measure_loop_lag
 from controlplane.observability.metrics import Metrics
+from controlplane.preflight import StartRefused
 from controlplane.schedules import Schedule, Schedules
 from controlplane.sessions.handler import AgentHandler
 from controlplane.sessions.heartbeats import Heartbeats
@@ -40,6 +40,7 @@ from controlplane.storage.database import Database
 from controlplane.storage.writer import Writer
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.handler import TaskHandler
+from controlplane.tasks.rules import TaskState
 from controlplane.tasks.service import TasksService
 from controlplane.tasks.sweeping import Sweep
 from controlplane.telemetry import operations as telemetry_operations
@@ -74,6 +75,8 @@ class Server:
         self._policy = _session_policy(settings)
         self._writer = Writer(self._database, self._observe_commit)
         self._background: list[asyncio.Task[None]] = []
+        self.failed = asyncio.Event()
+        """Set when a part without which nothing works has ended by itself."""
         secret = hashlib.sha256(b"fleetwright page tokens\0" + trust.server_key_pem).digest()
         self._build_rooms(trust, secret)
         self._wire()
@@ -123,7 +126,6 @@ class Server:
         self._agents.on_delete.append(self._tasks.cancel_for_agent)
         self._agents.on_delete.append(self._identity.agent_deleted)
         self._identity.after_revoke.append(lambda revocation: self._close_session(revocation.agent_id))
-        self._agents.after_delete.append(self._close_session)
 
     def _serve_rooms(self) -> None:
         admin = self._listeners.admin.server
@@ -143,6 +145,7 @@ class Server:
             Schedule("wake", settings.tasks_sweep, self._tasks.wake_waiting),
             Schedule("telemetry retention", settings.retention_sweep, self._prune_telemetry),
             Schedule("identity records", settings.retention_sweep, self._identity.sweep),
+            Schedule("server certificates", settings.retention_sweep, self._refresh_certificates),
         ]
 
     async def start(self) -> Ports:
@@ -151,6 +154,8 @@ class Server:
             asyncio.create_task(self._writer.run(), name="writer"),
             asyncio.create_task(measure_loop_lag(self.metrics), name="loop lag"),
         ]
+        for task in self._background:
+            task.add_done_callback(self._background_ended)
         try:
             await self._identity.load_denials()
             adopted = await self._agents.adopt_after_restart(self._clock.now())
@@ -182,21 +187,34 @@ class Server:
         await self._end_background()
         _log.info("stopped")
 
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            _log.critical("a part of the server ended", part=task.get_name(), exc_info=task.exception())
+            self.failed.set()
+
     async def _end_background(self) -> None:
         for task in self._background:
             task.cancel()
-        for task in self._background:
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self._database.close()
 
     async def _check_health(self) -> None:
         await self._upkeep.check_health()
         for presence, number in (await self._agents.counts()).items():
             self.metrics.agents.labels(Presence(presence).name).set(number)
+        counts = await self._tasks.state_counts()
+        for state in (TaskState.QUEUED, TaskState.LEASED, TaskState.RUNNING):
+            self.metrics.tasks.labels(state.name).set(counts.get(state, 0))
 
     async def _prune_telemetry(self) -> int:
         return await self._telemetry.prune(self._clock.now() - self._settings.telemetry_retention)
+
+    async def _refresh_certificates(self) -> None:
+        now = self._clock.now()
+        if await asyncio.to_thread(refresh_server, self._settings.data_dir, now):
+            trust = await asyncio.to_thread(load, self._settings.data_dir)
+            self._listeners.rotate(_material(trust))
+            _log.info("server certificates refreshed")
 
     def _wake_to_stop(self, agent_ids: Iterable[str]) -> None:
         self._registry.wake(agent_ids, stopping=True)
@@ -255,17 +273,26 @@ def _material(trust: ServerTrust) -> Material:
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Run a server until ``stop`` is set.
 
-    Raises ``StartRefused``, ``DataFolderError`` or ``NewerDatabaseError`` where it
-    cannot start; each says what to do.
+    Raises ``StartRefused``, ``DataFolderError``, ``DatabaseUnusableError`` or
+    ``ServiceError`` where it cannot start; each says what to do.
     """
-    failpoints.arm(settings.failpoints)
-    refresh_server(settings.data_dir, SystemClock().now())
-    trust = load(settings.data_dir)
+    try:
+        failpoints.arm(settings.failpoints)
+    except ValueError as error:
+        raise StartRefused(str(error)) from None
     with preflight.check(settings.data_dir, settings.max_agents):
+        refresh_server(settings.data_dir, SystemClock().now())
+        trust = load(settings.data_dir)
         before, after = await asyncio.to_thread(migrate.upgrade, settings.data_dir / DATABASE)
         if before != after:
             _log.info("database upgraded", before=before, after=after)
         server = Server(settings, trust)
         await server.start()
-        await stop.wait()
+        waits = [asyncio.ensure_future(event.wait()) for event in (stop, server.failed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if server.failed.is_set():
+            # Nothing can be committed any more: ending at once loses nothing, and is seen.
+            raise StartRefused("a part of the server has failed; the log says which")
         await server.stop()

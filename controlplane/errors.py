@@ -73,8 +73,23 @@ class ResourceExhausted(ServiceError):
     """The caller must send less, or later."""
 
 
+RETRY_AFTER = timedelta(seconds=5)
+"""When to come back to a server that cannot say better."""
+
+
 class Unavailable(ServiceError):
-    """An operator must mend the server, or time will; the caller comes back later."""
+    """An operator must mend the server, or time will; the caller comes back later, and is told when."""
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        violations: Sequence[FieldViolation] = (),
+        metadata: Mapping[str, str] | None = None,
+        retry_after: timedelta | None = RETRY_AFTER,
+    ) -> None:
+        super().__init__(reason, message, violations=violations, metadata=metadata, retry_after=retry_after)
 
 
 def invalid(field: str, description: str, *, reason: str = "VALIDATION_FAILED") -> InvalidArgument:

@@ -150,11 +150,11 @@ class Settings(BaseSettings):
         _HOUR,
         "A peer that has not read what it was sent for so long is closed.",
     )
-    admissions_per_second: int = Field(
-        default=500, ge=1, le=100_000, description="New sessions that are admitted in a second."
-    )
     lease_time: Duration = _between(
-        30 * _SECOND, _SECOND, _HOUR, "How long an assignment may stay unaccepted before it is queued again."
+        30 * _SECOND,
+        _SECOND,
+        _HOUR,
+        "After which an assignment that was not accepted is queued again, once its session is gone.",
     )
 
     drain_window: Duration = _between(

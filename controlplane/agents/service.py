@@ -62,8 +62,8 @@ _log = structlog.get_logger(__name__)
 class AgentsService:
     """Use cases around agents.
 
-    ``on_delete`` hooks run inside the transaction that deletes an agent, ``after_delete``
-    once it is durable; both are wired by ``bootstrap``, and the latter must not block.
+    ``on_delete`` hooks run inside the transaction that deletes an agent; they are wired by
+    ``bootstrap``. What must follow its commit they put after it.
     ``page_secret`` signs page and resume tokens.
     """
 
@@ -81,7 +81,6 @@ class AgentsService:
         self._limits = limits
         self._secret = page_secret
         self.on_delete: list[OnDelete] = []
-        self.after_delete: list[Callable[[str], None]] = []
 
     async def register(
         self, work: UnitOfWork, registration: Registration, *, replace: bool, now: datetime
@@ -193,8 +192,6 @@ class AgentsService:
             await registry.bury(work, agent_id, f"deleted by {caller.spiffe_id}", to_micros(now))
             self._notify_after(work)
         _log.info("agent deleted", agent=agent_id, cancelled_tasks=cancelled, by=caller.spiffe_id)
-        for action in self.after_delete:
-            action(agent_id)
         return cancelled
 
     async def watch(self, *, filter_text: str, resume_token: str) -> AsyncGenerator[AgentChange, None]:

@@ -17,10 +17,11 @@ from rich.console import Console
 
 from controlplane import bootstrap
 from controlplane.cli import tokens
+from controlplane.errors import ServiceError
 from controlplane.observability import logging
 from controlplane.preflight import StartRefused
 from controlplane.settings import Settings, explain
-from controlplane.storage.migrate import NewerDatabaseError
+from controlplane.storage.migrate import DatabaseUnusableError
 from controlplane.trust import setup
 from controlplane.trust.layout import DataFolderError
 
@@ -101,6 +102,23 @@ def init(
     typer.echo(f"next:                fleetwright serve --data-dir {settings.data_dir}")
 
 
+@app.command("add-host")
+def add_host(
+    host: Annotated[list[str], typer.Argument(help="A name or address by which agents reach this server.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Add names to the server's certificates; a running server takes them at its next start.
+
+    Example: fleetwright add-host fleet.example.org 192.0.2.10
+    """
+    settings = settings_from(data_dir=data_dir)
+    try:
+        names = setup.reissue_server(settings.data_dir, host, datetime.now(UTC))
+    except DataFolderError as error:
+        raise fail(str(error)) from None
+    typer.echo(f"the server's certificates are for: {', '.join(names)}")
+
+
 @identities.command("issue")
 def issue(
     kind: Annotated[str, typer.Argument(help="operator (everything) or integrator (reads, and tasks).")],
@@ -151,7 +169,7 @@ def serve(
     logging.configure(settings.log_level, settings.log_format)
     try:
         uvloop.run(_serve(settings))
-    except (StartRefused, DataFolderError, NewerDatabaseError, ValueError) as error:
+    except (StartRefused, DataFolderError, DatabaseUnusableError, ServiceError) as error:
         raise fail(str(error)) from None
 
 

@@ -55,6 +55,8 @@ class Metrics:
     """Streams that are open, by method name."""
     agents: Gauge = field(init=False)
     """Agents known, by presence."""
+    tasks: Gauge = field(init=False)
+    """Tasks that are not final, by state."""
     group_commit_size: Histogram = field(init=False)
     group_commit_seconds: Histogram = field(init=False)
     schedule_failures: Counter = field(init=False)
@@ -112,6 +114,7 @@ def _calls(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram
 def _process(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
     return {
         "agents": Gauge("fleetwright_agents", "Agents known.", ("presence",), registry=registry),
+        "tasks": Gauge("fleetwright_tasks", "Tasks that are not final.", ("state",), registry=registry),
         "group_commit_size": Histogram(
             "fleetwright_group_commit_size", "Operations of a commit.", buckets=_SIZES, registry=registry
         ),

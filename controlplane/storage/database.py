@@ -7,8 +7,9 @@ busy loop. Readers see the last commit (WAL) and are never held up by the writer
 
 from __future__ import annotations
 
+import asyncio
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def _engine(path: Path, size: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=30,
         pool_reset_on_return="rollback",
+        # Values of statements are scripts, environments and nonces; errors reach logs.
+        hide_parameters=True,
     )
 
 
@@ -78,14 +81,18 @@ class Database:
 
         Raises ``Unavailable`` where the database cannot be written (full or failing disk).
         """
-        work: UnitOfWork | None = None
         try:
-            async with self.write_engine.begin() as connection:
+            async with self.write_engine.connect() as connection:
+                await connection.begin()
                 work = UnitOfWork(connection)
-                yield work
+                try:
+                    yield work
+                except BaseException:
+                    await _to_its_end(connection.rollback())
+                    raise
+                await _to_its_end(_commit(connection, work))
         except DBAPIError as error:
             raise cannot_write(error) or error from error
-        work.committed()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -97,6 +104,31 @@ class Database:
         """Close every connection. The last one to close folds the log into the database."""
         await self.read_engine.dispose()
         await self.write_engine.dispose()
+
+
+async def _commit(connection: AsyncConnection, work: UnitOfWork) -> None:
+    await connection.commit()
+    work.committed()
+
+
+async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
+    """Await ``ending`` to its end even if the caller is cancelled meanwhile, and let that be known after.
+
+    A call may be cancelled at any moment, by its deadline or its client. What is
+    committed then must still tell those who wait for the commit.
+    """
+    task = asyncio.ensure_future(ending)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:  # noqa: BLE001, S110 # raised below, by result()
+            pass
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def cannot_write(error: DBAPIError) -> Unavailable | None:

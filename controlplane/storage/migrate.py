@@ -14,12 +14,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 _SCRIPTS = Path(__file__).with_name("migrations")
 
 
-class NewerDatabaseError(Exception):
+class DatabaseUnusableError(Exception):
+    """The database cannot be brought to the program's schema; the text says why and what to do."""
+
+
+class NewerDatabaseError(DatabaseUnusableError):
     """The database was written by a newer program; update the program, or restore a backup of its time."""
 
 
@@ -48,7 +53,7 @@ def upgrade(path: Path, revision: str = "head") -> tuple[str | None, str]:
     """Upgrade the SQLite database at ``path``, making it where there is none.
 
     Returns (revision before, revision after). All steps are one transaction.
-    Raises ``NewerDatabaseError``.
+    Raises ``DatabaseUnusableError``, ``NewerDatabaseError`` among them.
     """
     engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
     _one_transaction(engine)
@@ -62,6 +67,10 @@ def upgrade(path: Path, revision: str = "head") -> tuple[str | None, str]:
                 )
             command.upgrade(_config(connection), revision)
             after = MigrationContext.configure(connection).get_current_revision()
+    except DBAPIError as error:
+        raise DatabaseUnusableError(
+            f"database {path}: {error.orig}: free some disk, or put the file back from a backup"
+        ) from error
     finally:
         engine.dispose()
     return before, str(after)

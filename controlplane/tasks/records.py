@@ -102,11 +102,3 @@ class Chunk:
     stream: int
     offset: int
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """What a create call made: the id of the task or batch, and the agents that now have work."""
-
-    id: str
-    agent_ids: tuple[str, ...]

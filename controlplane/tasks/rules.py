@@ -51,7 +51,6 @@ class TaskState(IntEnum):
 
 
 FINAL = frozenset(state for state in TaskState if state >= TaskState.SUCCEEDED)
-OPEN = frozenset(TaskState) - FINAL
 
 
 class AttemptState(IntEnum):

@@ -22,11 +22,12 @@ from fleetwright.v1 import (
 )
 
 from certs.requests import SigningRequest, good
-from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer, issued_certificate
+from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer
 from controlplane.identity.service import IdentityService
 from controlplane.observability.metrics import Metrics
 from controlplane.transport.context import current_caller
 from controlplane.transport.listeners import Listeners, Material, Ports
+from controlplane.transport.messages import issued_certificate
 from controlplane.transport.tls import TlsMaterial
 from controlplane.trust import setup
 from controlplane.trust.layout import ServerTrust, load
