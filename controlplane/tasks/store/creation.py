@@ -21,7 +21,6 @@ def _common(new_task: NewTask, creator: str, now: int, revision: int) -> dict[st
     options = new_task.options
     return {
         "kind": new_task.kind,
-        "spec": new_task.spec,
         **_delivery(new_task),
         "state": int(TaskState.QUEUED),
         "state_time": now,
@@ -49,7 +48,7 @@ async def insert_task(
     work: UnitOfWork, task_id: str, agent_id: str, new_task: NewTask, creator: str, now: int
 ) -> None:
     """Insert one queued task."""
-    row = _common(new_task, creator, now, await work.revision())
+    row = {"spec": new_task.spec, **_common(new_task, creator, now, await work.revision())}
     await work.connection.execute(_INSERT_TASK, {"task_id": task_id, "agent_id": agent_id, **row})
 
 
@@ -66,7 +65,8 @@ async def insert_batch(
 
     One statement makes all tasks, so the selector is evaluated at one instant. A
     task's id is made of the batch's and the agent's, hence unique without a
-    generator that each backend would have to bring.
+    generator that each backend would have to bring. The spec stays with the batch:
+    its tasks have none of their own.
     """
     batch = {
         "batch_id": batch_id,

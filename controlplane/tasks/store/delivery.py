@@ -17,7 +17,16 @@ from sqlalchemy.sql.selectable import FromClause
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.records import Assigned
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
-from controlplane.tasks.store.tables import IS_LIVE, IS_OPEN, task_attempts, task_output, tasks
+from controlplane.tasks.store.tables import (
+    IS_LIVE,
+    IS_OPEN,
+    OF_BATCH,
+    SPEC,
+    task_attempts,
+    task_batches,
+    task_output,
+    tasks,
+)
 
 Connection = AsyncConnection
 
@@ -148,8 +157,10 @@ async def queued(connection: AsyncConnection, limits: Mapping[str, int], now: in
         .subquery()
     )
     rows = await connection.execute(
-        select(tasks.c.task_id, tasks.c.agent_id, tasks.c.spec, tasks.c.run_limit, *_VIEW, ranked.c.place)
+        select(tasks.c.task_id, tasks.c.agent_id, SPEC, tasks.c.run_limit, *_VIEW, ranked.c.place)
+        .select_from(tasks)
         .join(ranked, ranked.c.task_id == tasks.c.task_id)
+        .outerjoin(task_batches, OF_BATCH)
         .where(ranked.c.place <= max(limits.values()))
         .order_by(tasks.c.agent_id, ranked.c.place)
     )
@@ -225,11 +236,13 @@ async def assignments(connection: AsyncConnection, attempt_ids: Sequence[str]) -
             task_attempts.c.attempt_id,
             task_attempts.c.task_id,
             task_attempts.c.number,
-            tasks.c.spec,
+            SPEC,
             tasks.c.run_limit,
             tasks.c.idempotent,
         )
+        .select_from(task_attempts)
         .join(tasks, tasks.c.task_id == task_attempts.c.task_id)
+        .outerjoin(task_batches, OF_BATCH)
         .order_by(task_attempts.c.lease_time, task_attempts.c.attempt_id)
     )
     return [

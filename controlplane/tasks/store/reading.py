@@ -21,7 +21,15 @@ from controlplane.storage.filters import compile_filter
 from controlplane.storage.watching import Cursor, Seen
 from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, Options, TaskRecord
 from controlplane.tasks.rules import AttemptState, TaskState
-from controlplane.tasks.store.tables import IS_OPEN, task_attempts, task_batches, task_output, tasks
+from controlplane.tasks.store.tables import (
+    IS_OPEN,
+    OF_BATCH,
+    SPEC,
+    task_attempts,
+    task_batches,
+    task_output,
+    tasks,
+)
 
 FILTER = FilterSchema(
     {
@@ -75,9 +83,12 @@ def _record(row: Row[*tuple[Any, ...]]) -> TaskRecord:
     )
 
 
-_decided = tasks.outerjoin(task_attempts, task_attempts.c.attempt_id == tasks.c.decided_attempt_id)
-_WHOLE = select(tasks, task_attempts.c.result.label("shown_result")).select_from(_decided)
-_SUMMARY = select(tasks, task_attempts.c.summary.label("shown_result")).select_from(_decided)
+_decided = tasks.outerjoin(task_attempts, task_attempts.c.attempt_id == tasks.c.decided_attempt_id).outerjoin(
+    task_batches, OF_BATCH
+)
+_SHOWN = (*(column for column in tasks.c if column is not tasks.c.spec), SPEC)
+_WHOLE = select(*_SHOWN, task_attempts.c.result.label("shown_result")).select_from(_decided)
+_SUMMARY = select(*_SHOWN, task_attempts.c.summary.label("shown_result")).select_from(_decided)
 
 
 async def task(connection: AsyncConnection, task_id: str) -> TaskRecord | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     ForeignKey,
     Index,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
     literal_column,
     text,
 )
@@ -43,7 +45,8 @@ tasks = Table(
     Column("agent_id", String(63), nullable=False),
     Column("batch_id", String(64), ForeignKey(task_batches.c.batch_id), nullable=True),
     Column("kind", String(64), nullable=False),
-    Column("spec", LargeBinary, nullable=False),
+    # NULL: the batch's. A copy for each of ten thousand agents would be gigabytes in one transaction.
+    Column("spec", LargeBinary, nullable=True),
     Column("priority", Integer, nullable=False),
     Column("queue_time", BigInteger, nullable=False),
     Column("run_limit", BigInteger, nullable=False),
@@ -65,7 +68,12 @@ tasks = Table(
     Column("expire_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    CheckConstraint("spec IS NOT NULL OR batch_id IS NOT NULL", name="ck_tasks_spec"),
 )
+OF_BATCH = task_batches.c.batch_id == tasks.c.batch_id
+"""The condition that joins a task to its batch; an outer join, as most tasks have none."""
+SPEC = func.coalesce(tasks.c.spec, task_batches.c.spec).label("spec")
+"""A task's spec, wherever it is kept; needs the outer join on ``OF_BATCH``."""
 # What is open is a small part of what is kept, and all that delivery and sweeps look at.
 # The number stands in the statement itself: SQLite uses a partial index only for a condition that it
 # can prove from the text, which a bound parameter is not.
