@@ -18,9 +18,8 @@ class AgentConfig:
     addresses: tuple[str, ...] = ()
     """Server addresses, ``host:port``, tried in turn; empty for those that enrolment gave."""
     concurrency: int = 4
-    """How many attempts run at the same time."""
-    credits: int = 16
-    """How many assignments the agent holds at most, running and unreported ones included."""
+    """How many attempts run at the same time. No more are taken than can run: the server counts an
+    attempt's run limit from its acceptance, so one that waited here would be given up for it."""
     http_proxy: str | None = None
     """``http://host:port`` of a CONNECT proxy; the environment's proxy is never used by itself."""
     backoff_base: timedelta = timedelta(seconds=1)

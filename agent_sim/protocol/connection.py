@@ -21,7 +21,7 @@ class ChannelOptions:
     ping_timeout_ms: int = 15_000
     """An unanswered ping ends the connection; the argument named keepalive_timeout_ms does not."""
     max_receive_message_length: int = 4 * 1024 * 1024
-    max_send_message_length: int = 8 * 1024 * 1024
+    max_send_message_length: int = 4 * 1024 * 1024
     """An inventory with packages is the largest message."""
     http_proxy: str | None = None
     """``http://host:port``; the environment's proxy never applies by itself."""

@@ -6,11 +6,21 @@ from datetime import datetime, timedelta
 
 from fleetwright.v1 import work_pb2
 
+MAX_RESULT_BYTES = 7 << 19
+"""Above this a result might not fit into the message of a server with gRPC's usual 4 MiB, and would be
+sent again for ever."""
+
 _MAX_REASON_BYTES = 2048
 
 
 def complete(result: work_pb2.AttemptResult, begun: datetime, ended: datetime) -> work_pb2.AttemptResult:
-    """Fill in the times that a host left out, and cut a reason that is too long."""
+    """Fill in the times that a host left out, cut a reason that is too long, refuse a detail that is."""
+    size = result.ByteSize()
+    if size > MAX_RESULT_BYTES:
+        result = work_pb2.AttemptResult(
+            outcome=work_pb2.OUTCOME_FAILED,
+            reason=f"done, but the result has {size} bytes and a server takes at most {MAX_RESULT_BYTES}",
+        )
     if not result.HasField("start_time"):
         result.start_time.FromDatetime(begun)
     if not result.HasField("end_time"):

@@ -54,7 +54,8 @@ class TasksStream:
         self._attempts = attempts
         self._epoch = welcome.session_epoch
         self._max_chunk = welcome.limits.max_chunk_bytes or 65536
-        self._capacity = min(context.config.credits, welcome.limits.max_credits or context.config.credits)
+        concurrency = context.config.concurrency
+        self._capacity = min(concurrency, welcome.limits.max_credits or concurrency)
         self._call = stub.Tasks()
         self._reports: dict[str, _Report] = {}
         self._news: dict[str, None] = {}

@@ -34,7 +34,7 @@ async def test_an_assignment_is_journalled_before_it_is_accepted(
     agent = start(journal)
     peer, _ = await server.welcome()
     tasks, opening = await server.open_tasks(peer)
-    assert (opening.credits, len(opening.journal)) == (16, 0)
+    assert (opening.credits, len(opening.journal)) == (4, 0)
     tasks.send(echo("t1"))
     await journal.asked.wait()
     for _ in range(50):
@@ -209,7 +209,7 @@ async def test_a_stopped_agent_reports_its_running_work_before_it_leaves(
 
 
 async def test_credits_come_back_as_results_are_acknowledged(server: ScriptedServer, start: Start) -> None:
-    start(credits=2)
+    start(concurrency=2)
     peer, _ = await server.welcome()
     tasks, opening = await server.open_tasks(peer)
     assert opening.credits == 2
