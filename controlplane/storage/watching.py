@@ -23,6 +23,9 @@ POLL = timedelta(seconds=5)
 PAGE = 500
 """Rows read at once; a watch of a large fleet must not hold it in memory."""
 
+REMEMBERED = 65_536
+"""Ids that a watch remembers to have sent, some 8 MiB; beyond, it forgets them all and reports as a resumed one."""
+
 Row = TypeVar("Row")
 Cursor = tuple[int, str]
 """(revision, id) of the last row seen: rows are read in this order."""
@@ -81,10 +84,12 @@ async def watch(
 
     With ``resume`` only what changed since is sent. A row that stops to match is
     REMOVED if this watch has sent it; a resumed watch cannot know what the
-    earlier one sent, so there any row that changed and does not match is.
+    earlier one sent, so there any row that changed and does not match is. So it
+    is in a watch that has sent more than it remembers.
     """
     sent: set[str] = set()
     synced = resume is not None
+    knows_what_it_sent = resume is None
     cursor = resume or (0, "")
     rows = follow(wakeups, topic, cursor, read, lambda seen: seen.cursor)
     async with aclosing(rows):
@@ -98,7 +103,10 @@ async def watch(
             ident = cursor[1]
             if seen.matches:
                 sent.add(ident)
+                if len(sent) > REMEMBERED:
+                    sent.clear()
+                    knows_what_it_sent = False
                 yield Change.CHANGED if synced else Change.EXISTING, seen.row, cursor
-            elif ident in sent or (synced and resume is not None):
+            elif ident in sent or not knows_what_it_sent:
                 sent.discard(ident)
                 yield Change.REMOVED, seen.row, cursor

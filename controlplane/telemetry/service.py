@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
 
 from controlplane.agents.service import AgentsService
@@ -12,6 +12,7 @@ from controlplane.filtering import PageToken, digest_of_request
 from controlplane.filtering.page_bytes import fitting
 from controlplane.storage.database import Database
 from controlplane.storage.gathered_reads import GatheredReads
+from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import POLL
 from controlplane.telemetry import store
 from controlplane.telemetry.operations import TOPIC
@@ -96,11 +97,19 @@ class TelemetryService:
                 await listener.wait(POLL)
 
     async def prune(self, before: datetime) -> int:
-        """Delete points received before ``before``, in bounded transactions; returns how many."""
+        """Delete points received before ``before``, in bounded transactions; returns how many.
+
+        With them go the cursors of journals that were replaced and last written before.
+        """
+        pruned = await self._prune(store.prune, before)
+        await self._prune(store.prune_cursors, before)
+        return pruned
+
+    async def _prune(self, prune: Callable[[UnitOfWork, int, int], Awaitable[int]], before: datetime) -> int:
         pruned, step = 0, PRUNE_STEP
         while step == PRUNE_STEP:
             async with self._database.unit_of_work() as work:
-                step = await store.prune(work, to_micros(before), PRUNE_STEP)
+                step = await prune(work, to_micros(before), PRUNE_STEP)
             pruned += step
         return pruned
 

@@ -20,11 +20,13 @@ from sqlalchemy import (
     Text,
     and_,
     delete,
+    exists,
     func,
     insert,
     or_,
     select,
     text,
+    tuple_,
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -184,6 +186,24 @@ async def prune(work: UnitOfWork, before: int, limit: int) -> int:
     oldest = select(points.point_id, points.receive_time).order_by(points.point_id).limit(limit).subquery()
     newest = select(func.max(oldest.c.point_id)).where(oldest.c.receive_time < before).scalar_subquery()
     statement = delete(telemetry_points).where(points.point_id <= newest, points.receive_time < before)
+    return (await work.connection.execute(statement)).rowcount
+
+
+async def prune_cursors(work: UnitOfWork, before: int, limit: int) -> int:
+    """Delete at most ``limit`` cursors of journals that their agents left for a newer one before ``before``.
+
+    The newest journal of an agent keeps its cursor however long it is silent: without it,
+    what was committed would be asked for again and count as lost. Returns how many.
+    """
+    newer = telemetry_cursors.alias("newer")
+    mine, theirs = telemetry_cursors.c, newer.c
+    replaced = exists().where(theirs.agent_id == mine.agent_id, theirs.update_time > mine.update_time)
+    old = (
+        select(mine.agent_id, mine.journal_id)
+        .where(mine.update_time < before, replaced.correlate(telemetry_cursors))
+        .limit(limit)
+    )
+    statement = delete(telemetry_cursors).where(tuple_(mine.agent_id, mine.journal_id).in_(old))
     return (await work.connection.execute(statement)).rowcount
 
 

@@ -83,7 +83,7 @@ class CallInterceptor(ServerInterceptor):
         self._methods = for_listener(listener, methods)
         self._peers = peers
         self._metrics = metrics
-        self._limits = limits or RateLimits()
+        self._limits = RateLimits() if limits is None else limits
         self._wrapped: dict[str, Handler] = {}
         self._unknown: Handler = grpc.stream_stream_rpc_method_handler(self._refuse_unknown)
 

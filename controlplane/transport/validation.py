@@ -9,6 +9,7 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from controlplane.errors import FieldViolation, InvalidArgument
+from controlplane.transport.instants import out_of_range
 
 _PACKAGE = "fleetwright."
 # Compiling the rules of a message type is the dear part, so all calls share one validator.
@@ -20,7 +21,8 @@ def parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return a function from the bytes of a message to the valid message.
 
     It raises ``InvalidArgument`` with VALIDATION_FAILED for bytes that are no such message, and for
-    a message of ours that breaks a rule, with one violation for each field and rule.
+    a message of ours that breaks a rule or holds a Timestamp or Duration out of range, with one
+    violation for each field and rule.
     """
 
     def parse(data: bytes) -> Any:
@@ -30,9 +32,8 @@ def parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             raise InvalidArgument(
                 "VALIDATION_FAILED", "the bytes sent are not a message of this method's request type"
             ) from None
-        violations = _collect(message) if _is_ours(message) else None
-        if violations:
-            raise _failed([_violation(v.proto) for v in violations])
+        if _is_ours(message):
+            validate(message)
         return message
 
     return parse
@@ -40,8 +41,10 @@ def parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 def validate(message: Message) -> None:
     """Check one message that did not come through a listener; raises as ``parser`` says."""
-    violations = _collect(message)
-    if violations:
+    # First, because the rules of the contract would fail to convert what is out of range.
+    if unconvertible := out_of_range(message):
+        raise _failed(unconvertible)
+    if violations := _collect(message):
         raise _failed([_violation(v.proto) for v in violations])
 
 

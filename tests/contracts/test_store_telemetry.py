@@ -209,6 +209,23 @@ async def test_retention_goes_by_receipt_in_bounded_steps(
     assert await world.telemetry.last_sequence("a1", "j1") == 12
 
 
+async def test_cursors_of_replaced_journals_are_pruned_and_the_newest_one_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PRUNE_STEP", 2)
+    for number in range(5):
+        await world.store("a1", 1, [1.0], journal=f"j{number}")
+        world.clock.advance(60)
+    await world.store("a2", 1, [1.0, 2.0])
+    world.clock.advance(3_600)
+    await world.telemetry.prune(world.clock.now() - timedelta(hours=2))
+    assert await world.telemetry.last_sequence("a1", "j0") == 1
+    await world.telemetry.prune(world.clock.now())
+    kept = [await world.telemetry.last_sequence("a1", f"j{number}") for number in range(5)]
+    assert kept == [0, 0, 0, 0, 1]
+    assert await world.telemetry.last_sequence("a2", "j1") == 2
+
+
 async def test_numbers_of_pruned_points_are_not_given_again(world: World) -> None:
     await world.store("a1", 1, [1, 2])
     async with aclosing(world.telemetry.watch(ALL, resume_token="")) as looks:

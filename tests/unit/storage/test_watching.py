@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +48,18 @@ async def take(
     changes: AsyncGenerator[tuple[Change, str | None, Cursor], None], count: int
 ) -> list[tuple[Change, str | None]]:
     return [(await asyncio.wait_for(anext(changes), 10))[:2] for _ in range(count)]
+
+
+async def test_a_watch_that_sent_more_than_it_remembers_still_reports_what_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watching, "REMEMBERED", 2)
+    rows = Rows()
+    rows.commit("a", "b", "c")
+    async with aclosing(rows.watch()) as changes:
+        assert [change for change, _ in await take(changes, 4)] == [Change.EXISTING] * 3 + [Change.SYNCED]
+        rows.commit("a", "c", value="y")
+        assert await take(changes, 2) == [(Change.REMOVED, "a"), (Change.REMOVED, "c")]
 
 
 async def test_a_row_that_changes_between_the_read_and_the_wait_is_seen() -> None:
