@@ -103,6 +103,46 @@ async def test_a_batch_makes_a_task_for_each_agent_that_matches(work: TasksWorld
     assert same == batch
 
 
+async def test_a_batch_keeps_its_spec_once_and_each_task_shows_it(work: TasksWorld) -> None:
+    for number in range(40):
+        await work.world.enrol(f"b{number}", {"site": "oslo"})
+    spec = bytes(range(256)) * 1024
+    batch = await work.tasks.create_batch(
+        OPERATOR, "labels.site = oslo", new_task(spec=spec), "", allow_empty=False
+    )
+    assert batch.task_count == 40
+    ((kept,),) = await work.rows("SELECT COUNT(spec) FROM tasks")
+    ((pages, page_size),) = await work.rows(
+        "SELECT page_count, page_size FROM pragma_page_count, pragma_page_size"
+    )
+    assert kept == 0
+    assert pages * page_size < 4 * len(spec)
+
+    (assigned,) = await work.lease("b7")
+    assert assigned.spec == spec
+    _, (resent,) = await work.adopt({}, "b7")
+    assert (resent.attempt_id, resent.spec) == (assigned.attempt_id, spec)
+    assert (await work.get(assigned.task_id)).spec == spec
+    page = await work.tasks.list_tasks(f'batch_id = "{batch.batch_id}"', 5, "")
+    assert page.tasks
+    assert {task.spec for task in page.tasks} == {spec}
+    async with aclosing(work.tasks.watch(f'batch_id = "{batch.batch_id}"', "")) as changes:
+        _, watched, _ = await anext(changes)
+    assert watched is not None
+    assert watched.spec == spec
+
+
+async def test_a_task_of_a_batch_that_has_a_spec_of_its_own_shows_that(work: TasksWorld) -> None:
+    """So were they kept before schema 0004."""
+    await work.tasks.create_batch(OPERATOR, "*", new_task(spec=b"batch"), "", allow_empty=False)
+    async with work.world.database.unit_of_work() as unit:
+        await unit.connection.exec_driver_sql("UPDATE tasks SET spec = X'' WHERE agent_id = 'a1'")
+    assert [assigned.spec for assigned in await work.lease("a1")] == [b""]
+    assert [assigned.spec for assigned in await work.lease("a2")] == [b"batch"]
+    page = await work.tasks.list_tasks("", 0, "")
+    assert {task.agent_id: task.spec for task in page.tasks} == {"a1": b"", "a2": b"batch"}
+
+
 async def test_a_selector_that_matches_no_agent_is_refused_unless_allowed(work: TasksWorld) -> None:
     with pytest.raises(InvalidArgument) as refused:
         await work.tasks.create_batch(OPERATOR, "labels.x = y", new_task(), "r", allow_empty=False)

@@ -14,6 +14,7 @@ from controlplane.storage import migrate
 from controlplane.storage.database import Database
 from controlplane.tasks.store import delivery, reading
 
+SCANS = ("SCAN tasks", "SCAN task_attempts", "SCAN task_batches")
 Question = Callable[[Any], Awaitable[object]]
 
 QUESTIONS: dict[str, Question] = {
@@ -49,7 +50,7 @@ async def test_statement_of_delivery_scans_no_table(name: str, tmp_path: Path) -
             for text, values in statements:
                 rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
                 steps = [str(row[-1]) for row in rows]
-                scans = [step for step in steps if step in ("SCAN tasks", "SCAN task_attempts")]
+                scans = [step for step in steps if step in SCANS]
                 assert not scans, steps
     finally:
         await database.close()

@@ -125,18 +125,18 @@ async def page(
     limit: int,
 ) -> list[TaskRecord]:
     """Return tasks, newest first, after the (create_time, task_id) of the former page's last one."""
-    statement = _SUMMARY.where(_condition(chosen))
+    newest = (tasks.c.create_time.desc(), tasks.c.task_id)
+    # All tasks of a batch have one create_time, so SQLite sorts them: ids alone, not each with its spec.
+    listed = select(tasks.c.task_id).where(_condition(chosen)).order_by(*newest).limit(limit)
     if after is not None:
         create_time, task_id = after
-        statement = statement.where(
+        listed = listed.where(
             or_(
                 tasks.c.create_time < create_time,
                 and_(tasks.c.create_time == create_time, tasks.c.task_id > task_id),
             )
         )
-    rows = await connection.execute(
-        statement.order_by(tasks.c.create_time.desc(), tasks.c.task_id).limit(limit)
-    )
+    rows = await connection.execute(_SUMMARY.where(tasks.c.task_id.in_(listed)).order_by(*newest))
     return [_record(row) for row in rows]
 
 

@@ -87,6 +87,40 @@ def test_the_first_schema_comes_up_to_this_one_with_its_rows(tmp_path: Path) -> 
     assert {table: new[table] for table in old} == old
 
 
+def test_the_copy_of_the_tasks_table_keeps_indexes_references_and_specs(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    upgrade(path, "0003")
+    fill(path)
+    with connect(path) as connection:
+        connection.execute("UPDATE tasks SET batch_id = NULL, spec = X'00FF'")
+        connection.execute("UPDATE task_attempts SET task_id = (SELECT task_id FROM tasks)")
+        connection.execute("UPDATE task_output SET attempt_id = (SELECT attempt_id FROM task_attempts)")
+    connection.close()
+    before, old = _indexes(path), content(path)
+    assert "WHERE state < 4" in before["ix_tasks_open_by_agent"]
+    upgrade(path, "0004")
+    assert _indexes(path) == before
+    assert content(path) == old
+    with connect(path) as connection:
+        wrong = {row["table"] for row in connection.execute("PRAGMA foreign_key_check")}
+        assert not wrong & {"tasks", "task_attempts", "task_output"}
+        assert [row["table"] for row in connection.execute("PRAGMA foreign_key_list(task_attempts)")] == [
+            "tasks"
+        ]
+        with pytest.raises(sqlite3.IntegrityError, match="ck_tasks_spec"):
+            connection.execute("UPDATE tasks SET spec = NULL")
+        connection.execute("UPDATE tasks SET spec = NULL, batch_id = (SELECT batch_id FROM task_batches)")
+    connection.close()
+
+
+def _indexes(path: Path) -> dict[str, str]:
+    with connect(path) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql <> ''")
+        found = {row["name"]: row["sql"] for row in rows}
+    connection.close()
+    return found
+
+
 def test_the_migrations_make_the_schema_that_the_rooms_declare(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     upgrade(path)
