@@ -110,13 +110,14 @@ class AgentsService:
         self._notify_after(work)
         return not enrolled
 
-    async def require(self, connection: Connection | None, agent_id: str) -> None:
+    async def require(self, connection: Connection | None, agent_id: str, *, field: str) -> None:
         """Raise ``NotFound`` AGENT_UNKNOWN unless an agent is enrolled.
 
-        ``connection`` is the caller's transaction; None reads by itself.
+        ``connection`` is the caller's transaction; None reads by itself. ``field`` of the
+        request names the agent.
         """
         if not await self.existing_ids(connection, [agent_id]):
-            raise _unknown(agent_id)
+            raise _unknown(agent_id, field)
 
     async def existing_ids(self, connection: Connection | None, agent_ids: Iterable[str]) -> frozenset[str]:
         """Return those of at most 10,000 ``agent_ids`` that are enrolled."""
@@ -171,7 +172,7 @@ class AgentsService:
         """
         now = to_micros(self._clock.now())
         async with self._database.unit_of_work() as work:
-            entry = await self._entry(work, agent_id, etag, field="agent.etag")
+            entry = await self._entry(work, agent_id, etag, of="agent.")
             await registry.write_editable(work, agent_id, _edited(entry.editable, paths, sent), now)
             self._notify_after(work)
             record = await self._get(work.connection, agent_id)
@@ -185,7 +186,7 @@ class AgentsService:
         """
         now = self._clock.now()
         async with self._database.unit_of_work() as work:
-            await self._entry(work, agent_id, etag, field="etag")
+            await self._entry(work, agent_id, etag, of="")
             cancelled = 0
             for hook in self.on_delete:
                 cancelled += await hook(work, agent_id, now)
@@ -269,17 +270,17 @@ class AgentsService:
     async def _get(self, connection: Connection, agent_id: str) -> AgentRecord:
         record = await reading.find(connection, agent_id)
         if record is None:
-            raise _unknown(agent_id)
+            raise _unknown(agent_id, "name")
         return record
 
-    async def _entry(self, work: UnitOfWork, agent_id: str, etag: str, field: str) -> registry.Entry:
+    async def _entry(self, work: UnitOfWork, agent_id: str, etag: str, of: str) -> registry.Entry:
         entry = await registry.entry(work.connection, agent_id)
         if entry is None or entry.deleted:
-            raise _unknown(agent_id)
+            raise _unknown(agent_id, f"{of}name")
         if etag and etag != entry.etag:
             raise Aborted(
                 "ETAG_MISMATCH",
-                f"{field}: the agent has changed since: read agents/{agent_id} again, then decide",
+                f"{of}etag: the agent has changed since: read agents/{agent_id} again, then decide",
             )
         return entry
 
@@ -287,8 +288,9 @@ class AgentsService:
         work.after_commit(lambda: self._wakeups.notify(TOPIC))
 
 
-def _unknown(agent_id: str) -> NotFound:
-    return NotFound("AGENT_UNKNOWN", f"no agent is named 'agents/{agent_id}'")
+def _unknown(agent_id: str, field: str) -> NotFound:
+    remedy = "list the agents to see which there are, or enrol it"
+    return NotFound("AGENT_UNKNOWN", f"{field}: there is no agents/{agent_id}; {remedy}")
 
 
 def _size(agent: AgentRecord) -> int:

@@ -6,7 +6,7 @@ Invariants, property-tested in ``tests/unit/identity``:
   REVOKED; SUPERSEDED and REVOKED let no one in, ever.
 * A token lets in at most ``max_uses`` agents, none after it ended or was revoked.
 * Who does not know a token's secret learns nothing of the token, not even that it exists.
-* A join token and a SPIFFE id have one spelling each.
+* A join token has one spelling.
 
 Instants are whole microseconds since the Unix epoch.
 """
@@ -18,7 +18,6 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -28,9 +27,6 @@ TOKEN_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"  # noqa: S105 - an al
 SECRET_BYTES = 32
 
 _TOKEN_ID = re.compile(r"[a-z0-9]{16}")
-_SPIFFE_ID = re.compile(
-    r"spiffe://([^/]*)/(agent|operator|integrator)/([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
-)
 
 # --- tokens
 
@@ -171,30 +167,3 @@ def renew_after(issue_time: int, not_after: int) -> int:
     would else be past its half when it is issued.
     """
     return issue_time + max(0, not_after - issue_time) // 2
-
-
-# --- SPIFFE ids
-
-
-@dataclass(frozen=True, slots=True)
-class SpiffeIdentity:
-    """An identity of our trust domain; ``kind`` is ``agent``, ``operator`` or ``integrator``."""
-
-    kind: str
-    name: str
-
-
-def read_spiffe_id(uris: Sequence[str], trust_domain: str) -> SpiffeIdentity | None:
-    """Return who the URI SANs of a certificate name; None unless exactly one names one of us.
-
-    Strings are compared as they stand: no case folding, no decoding, no normalising
-    (SPIFFE-ID sections 2.1 and 2.2 leave nothing of that open to a valid id).
-    """
-    if len(uris) != 1 or not (match := _SPIFFE_ID.fullmatch(uris[0])) or match[1] != trust_domain:
-        return None
-    return SpiffeIdentity(match[2], match[3])
-
-
-def write_spiffe_id(trust_domain: str, kind: str, name: str) -> str:
-    """Return the SPIFFE id of an agent, operator or integrator."""
-    return f"spiffe://{trust_domain}/{kind}/{name}"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from controlplane.agents.service import AgentsService, HostRecord, Registration
-from controlplane.callers import Caller, IdentityKind
+from controlplane.callers import Caller, IdentityKind, write_spiffe_id
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import Unauthenticated, invalid
 from controlplane.identity import csr, rules
@@ -271,7 +271,7 @@ class IdentityService:
         )
 
     def _spiffe_id(self, agent_id: str) -> str:
-        return rules.write_spiffe_id(self._authority.trust_domain, IdentityKind.AGENT.value, agent_id)
+        return write_spiffe_id(self._authority.trust_domain, IdentityKind.AGENT, agent_id)
 
 
 def _is_current(certificate: CertificateRecord, now: datetime) -> bool:

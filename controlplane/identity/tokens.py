@@ -106,7 +106,8 @@ class EnrollmentTokens:
             token = await tokens.find(work.connection, token_id)
         if token is None:
             raise NotFound(
-                "ENROLLMENT_TOKEN_UNKNOWN", f"no enrollment token is named 'enrollmentTokens/{token_id}'"
+                "ENROLLMENT_TOKEN_UNKNOWN",
+                f"name: there is no enrollmentTokens/{token_id}; list the tokens to see which there are",
             )
         _log.info("enrollment token revoked", enrollment=token_id, by=caller.spiffe_id)
         return token

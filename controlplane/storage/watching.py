@@ -24,7 +24,7 @@ PAGE = 500
 """Rows read at once; a watch of a large fleet must not hold it in memory."""
 
 REMEMBERED = 65_536
-"""Ids that a watch remembers to have sent, some 8 MiB; beyond, it forgets them all and reports as a resumed one."""
+"""Ids that a watch remembers to have sent, some 8 MiB; beyond, it forgets and reports as a resumed one."""
 
 Row = TypeVar("Row")
 Cursor = tuple[int, str]

@@ -12,7 +12,7 @@ from controlplane import failpoints
 from controlplane.agents.service import AgentsService, Selector
 from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
-from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, invalid
+from controlplane.errors import FailedPrecondition, NotFound, invalid
 from controlplane.filtering import PageToken, digest_of_request, read
 from controlplane.filtering.page_bytes import fitting
 from controlplane.storage.database import Database
@@ -89,7 +89,7 @@ class TasksService:
         async with self._database.unit_of_work() as work:
             task_id = await self._made_before(work, caller, request_id, digest)
             if task_id is None:
-                await self._agents.require(work.connection, agent_id)
+                await self._agents.require(work.connection, agent_id, field="agent")
                 task_id, now = secrets.token_hex(16), self._now()
                 await creation.insert_task(work, task_id, agent_id, new_task, caller.spiffe_id, now)
                 await self._remember(work, caller, request_id, digest, task_id, now)
@@ -141,9 +141,10 @@ class TasksService:
             return None
         known_digest, created_id = found
         if known_digest != digest:
-            raise InvalidArgument(
-                "REQUEST_ID_REUSED",
-                f"request_id: {request_id!r} was used for another content; use a new one for each request",
+            raise invalid(
+                "request_id",
+                f"{request_id!r} was used for another content; use a new one for each request",
+                reason="REQUEST_ID_REUSED",
             )
         return created_id
 

@@ -65,7 +65,7 @@ class TelemetryService:
         async with self._database.reading() as connection:
             found = await store.page(connection, choice, after, size + 1)
         if not found and choice.agent_id:
-            await self._agents.require(None, choice.agent_id)
+            await self._agents.require(None, choice.agent_id, field="agent")
         points = fitting(found[:size], _size)
         token = ""
         if len(points) < len(found):
@@ -81,7 +81,7 @@ class TelemetryService:
         """
         request = _request(choice)
         if choice.agent_id:
-            await self._agents.require(None, choice.agent_id)
+            await self._agents.require(None, choice.agent_id, field="agent")
         if resume_token:
             cursor = self._watched(resume_token, request)
         else:

@@ -53,7 +53,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A field that is, or may hold, an instant or a duration; ``holder`` is its type where it may hold one."""
+    """A field that is, or may hold, an instant or a duration; ``holder`` is its type in the last case."""
 
     name: str
     many: bool
@@ -67,7 +67,7 @@ def out_of_range(message: Message) -> list[FieldViolation]:
     return list(_violations(message, message.DESCRIPTOR, ""))
 
 
-def _violations(message: Any, descriptor: Descriptor, path: str) -> Iterator[FieldViolation]:
+def _violations(message: Any, descriptor: Any, path: str) -> Iterator[FieldViolation]:
     for place in _places(descriptor):
         for value, where in _values(message, place, f"{path}{place.name}"):
             if place.kind is not None:
@@ -95,16 +95,14 @@ def _places(descriptor: Descriptor) -> tuple[_Place, ...]:
 
 
 def _place(field: FieldDescriptor) -> _Place | None:
-    keyed = _is_map(field)
-    held = field.message_type.fields_by_name["value"].message_type if keyed else field.message_type
+    held = field.message_type
+    keyed = held is not None and held.GetOptions().map_entry
+    if held is not None and keyed:
+        held = held.fields_by_name["value"].message_type
     if held is None or not _can_hold(held, frozenset()):
         return None
     kind = _KINDS.get(held.full_name)
     return _Place(field.name, field.is_repeated, keyed, kind, held if kind is None else None)
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def _can_hold(descriptor: Descriptor, above: frozenset[str]) -> bool:
@@ -113,4 +111,6 @@ def _can_hold(descriptor: Descriptor, above: frozenset[str]) -> bool:
         return True
     above |= {descriptor.full_name}
     held = (field.message_type for field in descriptor.fields)
-    return any(type_.full_name not in above and _can_hold(type_, above) for type_ in held if type_ is not None)
+    return any(
+        type_.full_name not in above and _can_hold(type_, above) for type_ in held if type_ is not None
+    )

@@ -8,7 +8,6 @@ Ids follow SPIFFE-ID and X509-SVID: exactly one URI SAN.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,20 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from controlplane.callers import Caller, IdentityKind
+from controlplane.callers import Caller, IdentityKind, read_spiffe_id
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import ServiceError, Unauthenticated
 
 REMEMBERED = 8192
 """Certificates whose parsed form is kept: an agent opens its three streams with the same one. About 4 MiB."""
 
-_AGENT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_PERSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_NAMES = {
-    IdentityKind.AGENT: _AGENT_NAME,
-    IdentityKind.OPERATOR: _PERSON_NAME,
-    IdentityKind.INTEGRATOR: _PERSON_NAME,
-}
 _RSA_BITS = 3072
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
 
@@ -53,7 +45,7 @@ class Peers:
     """
 
     def __init__(self, trust_domain: str, clock: Clock, denied: Callable[[str], bool]) -> None:
-        self._prefix = f"spiffe://{trust_domain}/"
+        self._trust_domain = trust_domain
         self._clock = clock
         self._denied = denied
         self._parsed: OrderedDict[bytes, _Certificate] = OrderedDict()
@@ -119,16 +111,13 @@ class Peers:
         )
 
     def _kind_and_name(self, spiffe_id: str) -> tuple[IdentityKind, str]:
-        if not spiffe_id.startswith(self._prefix):
-            raise _invalid(f"client certificate: {spiffe_id[:256]!r} is not of {self._prefix}")
-        segment, _, name = spiffe_id.removeprefix(self._prefix).partition("/")
-        for kind, pattern in _NAMES.items():
-            if segment == kind.value and pattern.fullmatch(name):
-                return kind, name
-        raise _invalid(
-            f"client certificate: {spiffe_id[:256]!r} is not {self._prefix}agent/ID,"
-            " operator/NAME or integrator/NAME"
-        )
+        found = read_spiffe_id(spiffe_id, self._trust_domain)
+        if found is None:
+            raise _invalid(
+                f"client certificate: {spiffe_id[:256]!r} is not spiffe://{self._trust_domain}/ with agent,"
+                " operator or integrator and /NAME; a name has 1 to 63 of a-z, 0-9 and, inside, hyphens"
+            )
+        return found
 
 
 def _spiffe_id(certificate: x509.Certificate) -> str:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from controlplane.callers import IdentityKind, write_spiffe_id
 from controlplane.errors import Unavailable
 
 ROOT_LIFE = timedelta(days=3650)
@@ -115,10 +116,11 @@ class CertificateAuthority:
     ) -> SignedLeaf:
         """Sign a client's leaf with exactly one URI SAN, ``spiffe://<trust domain>/<kind>/<name>``.
 
-        ``kind`` and ``name`` must have passed ``identity.rules``; they are not checked again.
+        ``kind`` is an ``IdentityKind``'s value, and ``name`` must have passed ``callers.is_name``; it is not
+        checked again.
         Raises ``Unavailable`` where the root's own time is over.
         """
-        spiffe_id = f"spiffe://{self.trust_domain}/{kind}/{name}"
+        spiffe_id = write_spiffe_id(self.trust_domain, IdentityKind(kind), name)
         names = [x509.UniformResourceIdentifier(spiffe_id)]
         return self._sign(public_key, name, names, ExtendedKeyUsageOID.CLIENT_AUTH, life, now)
 

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from controlplane.callers import is_name
 from controlplane.trust.authority import CertificateAuthority, new_key, private_pem
 from controlplane.trust.files import make_folder, move_folder, write_file
 from controlplane.trust.layout import (
@@ -44,7 +45,6 @@ ADMIN_LIFE = timedelta(days=365)
 """Life of operators' and integrators' certificates: they are carried by hand, not renewed by themselves."""
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?")  # SPIFFE-ID, section 2.1
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(r"(\*\.)?[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,250}[a-zA-Z0-9])?")
 _KINDS = ("operator", "integrator")
 
@@ -224,7 +224,7 @@ def _check_trust_domain(trust_domain: str) -> None:
 
 
 def _check_name(kind: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise DataFolderError(
             f"{kind} {name!r}: use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit "
             "first and last"

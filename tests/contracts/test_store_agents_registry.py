@@ -76,6 +76,7 @@ async def test_a_deleted_agent_is_gone_and_begins_anew_with_a_higher_epoch(world
     with pytest.raises(NotFound) as unknown:
         await world.agents.get("a1")
     assert unknown.value.reason == "AGENT_UNKNOWN"
+    assert unknown.value.message.startswith("name: there is no agents/a1; list the agents")
     assert await names(world, "") == []
     assert await selected(world, "*") == []
     assert (await world.agents.counts())[Presence.OFFLINE] == 0
@@ -237,9 +238,9 @@ async def test_a_filter_out_of_form_says_where(world: World, filter_text: str, p
 
 async def test_an_unknown_agent_is_required_in_vain(world: World) -> None:
     await world.enrol("a1")
-    await world.agents.require(None, "a1")
+    await world.agents.require(None, "a1", field="agent")
     with pytest.raises(NotFound):
-        await world.agents.require(None, "a2")
+        await world.agents.require(None, "a2", field="agent")
     async with world.database.unit_of_work() as work:
-        await world.agents.require(work.connection, "a1")
+        await world.agents.require(work.connection, "a1", field="agent")
         assert await world.agents.existing_ids(work.connection, ["a1", "a2"]) == {"a1"}

@@ -44,6 +44,7 @@ async def test_a_task_for_an_unknown_agent_is_refused_and_nothing_is_kept(work: 
     with pytest.raises(NotFound) as refused:
         await work.create("nobody", request_id="r")
     assert refused.value.reason == "AGENT_UNKNOWN"
+    assert refused.value.message.startswith("agent: there is no agents/nobody; ")
     assert await work.rows("SELECT * FROM tasks") == []
     assert await work.rows("SELECT * FROM task_requests") == []
     assert work.woken == []
@@ -77,6 +78,7 @@ async def test_a_request_id_with_another_content_is_refused(work: TasksWorld, ch
     with pytest.raises(InvalidArgument) as refused:
         await others[change]()
     assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert [violation.field for violation in refused.value.violations] == ["request_id"]
     assert len(await work.rows("SELECT * FROM tasks")) == 1
 
 

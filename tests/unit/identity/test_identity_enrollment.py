@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+import structlog
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -12,6 +13,7 @@ from certs import requests
 from controlplane.errors import AlreadyExists, InvalidArgument, ResourceExhausted, ServiceError
 from controlplane.identity import rules
 from controlplane.identity.records import Revocation
+from controlplane.observability.logging import redact
 from controlplane.trust.authority import CertificateAuthority
 from tests.unit.identity.world import ADMIN, LIFE, START, World, caller_of
 
@@ -26,6 +28,15 @@ async def test_an_enrolled_agent_gets_a_certificate_for_its_spiffe_id_alone(worl
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     assert world.authority.issued(certificate)
     assert enrolled.agent_addresses == ("server.example.com:7443",)
+
+
+async def test_the_log_says_which_token_let_an_agent_in(world: World) -> None:
+    with structlog.testing.capture_logs(processors=[redact]) as logs:
+        token = await world.token()
+        await world.enroll(token=token)
+        await world.identity.tokens.revoke(ADMIN, token.split(".")[1])
+    assert {line["enrollment"] for line in logs} == {token.split(".")[1]}
+    assert token.split(".")[2] not in repr(logs)
 
 
 async def test_renewal_is_due_half_a_life_after_the_issue_though_the_certificate_is_backdated(

@@ -10,20 +10,16 @@ from controlplane.identity.rules import (
     Admission,
     CertificateState,
     JoinToken,
-    SpiffeIdentity,
     Standing,
     TokenState,
     admission,
     read_join_token,
-    read_spiffe_id,
     renew_after,
     token_state,
 )
 
-DOMAIN = "fleetwright.local"
 SECRETS = st.binary(min_size=32, max_size=32)
 TOKEN_IDS = st.text(rules.TOKEN_ID_ALPHABET, min_size=16, max_size=16)
-NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
 TIMES = st.integers(0, 10**6)
 
 
@@ -112,42 +108,6 @@ def test_renewal_is_due_half_way_and_never_before_the_issue(issue: int, end: int
     due = renew_after(issue, end)
     assert due >= issue
     assert end < issue or due - issue <= end - due <= due - issue + 1
-
-
-@given(st.sampled_from(["agent", "operator", "integrator"]), NAMES)
-def test_a_spiffe_id_reads_back_as_it_was_written(kind: str, name: str) -> None:
-    uri = rules.write_spiffe_id(DOMAIN, kind, name)
-    assert read_spiffe_id([uri], DOMAIN) == SpiffeIdentity(kind, name)
-
-
-@given(
-    st.sampled_from(
-        [
-            [],
-            [f"spiffe://{DOMAIN}/agent/a", f"spiffe://{DOMAIN}/agent/b"],
-            [f"spiffe://{DOMAIN}/agent/a", f"spiffe://{DOMAIN}/agent/a"],
-            ["spiffe://elsewhere.example/agent/a"],
-            [f"spiffe://{DOMAIN}.elsewhere.example/agent/a"],
-            [f"spiffe://user@{DOMAIN}/agent/a"],
-            [f"spiffe://{DOMAIN}:443/agent/a"],
-            [f"SPIFFE://{DOMAIN}/agent/a"],
-            [f"https://{DOMAIN}/agent/a"],
-            [f"spiffe://{DOMAIN}/agent/"],
-            [f"spiffe://{DOMAIN}/agent/a/b"],
-            [f"spiffe://{DOMAIN}/agent/a\n"],
-            [f"spiffe://{DOMAIN}/agent/A"],
-            [f"spiffe://{DOMAIN}/agent/-a"],
-            [f"spiffe://{DOMAIN}/agent/a?b"],
-            [f"spiffe://{DOMAIN}/agent/a#b"],
-            [f"spiffe://{DOMAIN}/agent/%61"],
-            [f"spiffe://{DOMAIN}//agent/a"],
-            [f"spiffe://{DOMAIN}/anonymous/a"],
-            [f"spiffe://{DOMAIN}/agent/{'a' * 64}"],
-        ]
-    )
-)
-def test_anything_but_exactly_one_id_of_ours_is_no_identity(uris: list[str]) -> None:
-    assert read_spiffe_id(uris, DOMAIN) is None
 
 
 class Renewals(RuleBasedStateMachine):

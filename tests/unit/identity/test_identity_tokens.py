@@ -58,6 +58,7 @@ async def test_revoking_an_unknown_token_says_so(world: World) -> None:
     with pytest.raises(NotFound) as caught:
         await world.identity.tokens.revoke(ADMIN, "a" * 16)
     assert caught.value.reason == "ENROLLMENT_TOKEN_UNKNOWN"
+    assert caught.value.message.startswith("name: there is no enrollmentTokens/aaaaaaaaaaaaaaaa; list ")
 
 
 async def test_agents_that_a_revoked_token_enrolled_stay_enrolled(world: World) -> None:
