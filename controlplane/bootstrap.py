@@ -19,7 +19,6 @@ from controlplane.agents.handler import AgentRegistryHandler
 from controlplane.agents.rules import HealthLimits, Presence
 from controlplane.agents.service import AgentsService
 from controlplane.clock import Clock, SystemClock
-from controlplane.errors import Unauthenticated
 from controlplane.identity import operations as identity_operations
 from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer
 from controlplane.identity.service import IdentityPolicy, IdentityService
@@ -30,7 +29,7 @@ from controlplane.schedules import Schedule, Schedules
 from controlplane.sessions.handler import AgentHandler
 from controlplane.sessions.heartbeats import Heartbeats
 from controlplane.sessions.limits import SessionPolicy
-from controlplane.sessions.registry import Ending, Registry
+from controlplane.sessions.registry import Ending, Registry, revoked
 from controlplane.sessions.telemetry_streams import TelemetryStreams
 from controlplane.sessions.upkeep import Upkeep
 from controlplane.sessions.work_streams import WorkStreams
@@ -109,7 +108,7 @@ class Server:
         self._sweep = Sweep(database, self._agents, self._tasks, delivery, clock)
         self._telemetry = TelemetryService(database, self._wakeups, self._agents, secret)
         delivery.register(self._writer)
-        agents_operations.register_operations(self._writer, self._wakeups)
+        agents_operations.register_operations(self._writer, self._wakeups, [delivery.lose_journals])
         identity_operations.register_operations(self._writer)
         telemetry_operations.register_operations(self._writer, self._wakeups)
         registry, writer, policy = self._registry, self._writer, self._policy
@@ -222,10 +221,7 @@ class Server:
     def _close_session(self, agent_id: str) -> None:
         session = self._registry.get(agent_id)
         if session is not None:
-            gone = Unauthenticated(
-                "CERTIFICATE_REVOKED", f"the certificate of {agent_id} was revoked; enrol again to come back"
-            )
-            session.end(Ending(0, gone))
+            session.end(Ending(0, revoked(agent_id)))
 
     def _observe_commit(self, size: int, seconds: float) -> None:
         self.metrics.group_commit_size.observe(size)
@@ -244,6 +240,7 @@ def _session_policy(settings: Settings) -> SessionPolicy:
         tasks_linger=settings.tasks_linger,
         telemetry_linger=settings.telemetry_linger,
         slow_reader_after=settings.slow_reader_after,
+        first_message_after=settings.handshake_timeout,
         drain_window=settings.drain_window,
         max_message_bytes=AGENT_MESSAGE_BYTES,
         max_credits=settings.max_credits,

@@ -6,7 +6,7 @@ Each applier reads the agents of all its operations with one statement, decides 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controlplane.agents import rules
@@ -17,6 +17,13 @@ from controlplane.errors import ServiceError, Unauthenticated
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
 from controlplane.wakeups import WakeUps
+
+JournalsLost = Callable[[UnitOfWork, Mapping[str, int]], Awaitable[object]]
+"""Takes part in the commit of sessions that came with another journal.
+
+It gets the agents' ids, each with the instant in microseconds. What agents had in hand is
+given up in the commit that stores the new journal, or the loss would show only once.
+"""
 
 TOPIC = "agents"
 """The wake-up that says that an agent changed."""
@@ -68,13 +75,15 @@ class ChangePresence:
         return self.agent_id
 
 
-def register_operations(writer: Writer, wakeups: WakeUps) -> None:
-    """Let ``writer`` apply this room's operations."""
+def register_operations(
+    writer: Writer, wakeups: WakeUps, on_journals_lost: Iterable[JournalsLost] = ()
+) -> None:
+    """Let ``writer`` apply this room's operations; ``on_journals_lost`` take part in OpenSession."""
 
     async def open_sessions(
         work: UnitOfWork, operations: Sequence[OpenSession]
     ) -> Sequence[SessionOpened | ServiceError]:
-        return await _open_sessions(work, operations, wakeups)
+        return await _open_sessions(work, operations, wakeups, on_journals_lost)
 
     async def change_presences(work: UnitOfWork, operations: Sequence[ChangePresence]) -> Sequence[bool]:
         return await _change_presences(work, operations, wakeups)
@@ -84,11 +93,15 @@ def register_operations(writer: Writer, wakeups: WakeUps) -> None:
 
 
 async def _open_sessions(
-    work: UnitOfWork, operations: Sequence[OpenSession], wakeups: WakeUps
+    work: UnitOfWork,
+    operations: Sequence[OpenSession],
+    wakeups: WakeUps,
+    on_journals_lost: Iterable[JournalsLost],
 ) -> Sequence[SessionOpened | ServiceError]:
     states = await store.session_states(work.connection, [operation.agent_id for operation in operations])
     outcomes: list[SessionOpened | ServiceError] = []
     sessions: list[store.NewSession] = []
+    lost: dict[str, int] = {}
     for operation in operations:
         state = states.get(operation.agent_id)
         if state is None:
@@ -97,8 +110,12 @@ async def _open_sessions(
         session, outcome = _open(state, operation)
         sessions.append(session)
         outcomes.append(outcome)
+        if outcome.journal_changed:
+            lost[operation.agent_id] = operation.now
     if sessions:
         await store.write_sessions(work, sessions)
+        for hook in on_journals_lost if lost else ():
+            await hook(work, lost)
         work.after_commit(lambda: wakeups.notify(TOPIC))
     return outcomes
 

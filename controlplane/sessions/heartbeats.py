@@ -26,12 +26,11 @@ from controlplane.errors import (
     Unavailable,
 )
 from controlplane.identity.service import IdentityService
-from controlplane.sessions import rules
+from controlplane.sessions import reading, rules
 from controlplane.sessions.limits import SessionPolicy
-from controlplane.sessions.registry import Ending, Registry, Session
+from controlplane.sessions.registry import Ending, Registry, Session, revoked
 from controlplane.sessions.writing import uncancel, write
 from controlplane.storage.writer import Writer
-from controlplane.tasks.operations import LoseJournal
 from controlplane.tasks.service import TasksService
 from controlplane.transport.context import current_caller
 from controlplane.transport.messages import host_fields
@@ -84,14 +83,12 @@ class Heartbeats:
         """Serve one stream; raises the ``ServiceError`` that ends it as refused."""
         caller = current_caller()
         hello = await self._hello(context)
-        self._admit()
+        self._admit(caller)
         await self._identity.admit(caller)
         session, welcome = await self._open(context, caller, hello)
         goodbye: pb2.Goodbye | None = None
         try:
-            await self._send(context, session, pb2.HeartbeatResponse(welcome=welcome))
-            if await self._tasks.has_work(session.agent_id):
-                self._registry.wake_session(session)
+            await self._greet(context, session, welcome)
             goodbye = await self._beats(context, session)
         except asyncio.CancelledError:
             # Ours where the session was ended from this side; otherwise the call's own end.
@@ -105,10 +102,7 @@ class Heartbeats:
             raise session.ending.error
 
     async def _hello(self, context: Context) -> pb2.Hello:
-        message = await context.read()
-        if message is grpc.aio.EOF or message.WhichOneof("message") != "hello":
-            raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is hello")
-        hello: pb2.Hello = message.hello
+        hello: pb2.Hello = await reading.first(context, "hello", self._policy.first_message_after)
         if hello.protocol_version not in rules.PROTOCOL_VERSIONS:
             raise FailedPrecondition(
                 "PROTOCOL_VERSION_UNSUPPORTED",
@@ -117,10 +111,12 @@ class Heartbeats:
             )
         return hello
 
-    def _admit(self) -> None:
+    def _admit(self, caller: Caller) -> None:
         if self._draining:
             raise Unavailable("UNAVAILABLE", "this server is stopping", retry_after=self._policy.drain_window)
-        if len(self._registry) >= self._policy.max_sessions:
+        # One that has a session takes no place: it replaces its own.
+        full = len(self._registry) >= self._policy.max_sessions
+        if full and self._registry.get(caller.name) is None:
             raise Unavailable(
                 "UNAVAILABLE",
                 f"this server holds its {self._policy.max_sessions} sessions; an operator may allow more",
@@ -134,8 +130,7 @@ class Heartbeats:
             OpenSession(caller.name, _facts(hello, now), caller.not_after, nonce, now)
         )
         if opened.journal_changed:
-            lost = await self._writer.submit(LoseJournal(caller.name, now))
-            _log.warning("agent came back with another journal", agent=caller.name, attempts=lost)
+            _log.warning("agent came back with another journal", agent=caller.name, epoch=opened.epoch)
         if opened.suspected_clone:
             _log.warning("agent showed a used session nonce", agent=caller.name, epoch=opened.epoch)
         interval = self._policy.interval(len(self._registry) + 1)
@@ -156,6 +151,20 @@ class Heartbeats:
         self._expire_at(session, caller.not_after)
         structlog.contextvars.bind_contextvars(agent=caller.name, session=opened.epoch)
         return session, self._welcome(opened.epoch, nonce, interval, now)
+
+    async def _greet(self, context: Context, session: Session, welcome: pb2.Welcome) -> None:
+        """Welcome a session that was entered just now, or end it for what happened while it was committed.
+
+        Between its entry and the first look here nothing else runs: what happens later finds it.
+        """
+        if self._identity.is_denied(session.serial):
+            session.end(Ending(0, revoked(session.agent_id)))
+            await asyncio.sleep(0)  # here the end takes hold
+        await self._send(context, session, pb2.HeartbeatResponse(welcome=welcome))
+        if self._draining:
+            session.end(Ending(pb2.RECONNECT_REASON_DRAINING, after=self._policy.drain_window))
+        if await self._tasks.has_work(session.agent_id):
+            self._registry.wake_session(session)
 
     def _expire_at(self, session: Session, not_after: int) -> None:
         # A connection outlives its certificate, and resumed TLS sessions do not look

@@ -19,6 +19,8 @@ class SessionPolicy:
     tasks_linger: timedelta
     telemetry_linger: timedelta
     slow_reader_after: timedelta
+    first_message_after: timedelta
+    """How long a stream that was opened may wait for its first message."""
     drain_window: timedelta
     max_message_bytes: int
     max_credits: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
-from controlplane.errors import Aborted, FailedPrecondition, ServiceError
+from controlplane.errors import Aborted, FailedPrecondition, ServiceError, Unauthenticated
 from controlplane.sessions import rules
 
 ANNOUNCE_AGAIN = 15.0
@@ -101,6 +101,13 @@ def stale_session(agent_id: str, epoch: int) -> FailedPrecondition:
 def replaced(agent_id: str) -> Aborted:
     """Return the ending of a session that a newer one of the same agent replaced."""
     return Aborted("SESSION_REPLACED", f"a newer session of {agent_id} took over; leave unless that is you")
+
+
+def revoked(agent_id: str) -> Unauthenticated:
+    """Return the ending of a session whose certificate was revoked."""
+    return Unauthenticated(
+        "CERTIFICATE_REVOKED", f"the certificate of {agent_id} was revoked; enrol again to come back"
+    )
 
 
 class Registry:

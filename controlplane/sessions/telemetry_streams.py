@@ -11,6 +11,7 @@ from fleetwright.v1 import agent_service_pb2 as pb2
 from controlplane import failpoints
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import InvalidArgument, ServiceError
+from controlplane.sessions import reading
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Registry, Session, replaced
 from controlplane.sessions.writing import uncancel, write
@@ -45,11 +46,9 @@ class TelemetryStreams:
 
     async def serve(self, context: Context) -> None:
         """Serve one stream; raises the ``ServiceError`` that ends it as refused."""
-        message = await context.read()
-        if message is grpc.aio.EOF or message.WhichOneof("message") != "open":
-            raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is open")
+        opening = await reading.first(context, "open", self._policy.first_message_after)
         caller = current_caller()
-        session = self._registry.live(caller.name, caller.serial, message.open.session_epoch)
+        session = self._registry.live(caller.name, caller.serial, opening.session_epoch)
         stream = _Open()
         if session.telemetry is not None:
             session.telemetry.end(replaced(session.agent_id))

@@ -22,6 +22,7 @@ from controlplane import failpoints
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import InvalidArgument, NotFound, ServiceError
 from controlplane.observability.metrics import Metrics
+from controlplane.sessions import reading
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Registry, Session, replaced
 from controlplane.sessions.writing import uncancel, write
@@ -75,11 +76,9 @@ class WorkStreams:
 
     async def serve(self, context: Context) -> None:
         """Serve one stream; raises the ``ServiceError`` that ends it as refused."""
-        message = await context.read()
-        if message is grpc.aio.EOF or message.WhichOneof("message") != "open":
-            raise InvalidArgument("PROTOCOL_VIOLATION", "message: the first message of this stream is open")
+        opening = await reading.first(context, "open", self._policy.first_message_after)
         caller = current_caller()
-        session = self._registry.live(caller.name, caller.serial, message.open.session_epoch)
+        session = self._registry.live(caller.name, caller.serial, opening.session_epoch)
         stream = _WorkStream(
             context,
             session,
@@ -95,7 +94,7 @@ class WorkStreams:
         session.work = stream
         session.announced = float("-inf")
         try:
-            await stream.run(message.open)
+            await stream.run(opening)
         finally:
             if session.work is stream:
                 session.work = None

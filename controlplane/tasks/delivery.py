@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +21,6 @@ from controlplane.tasks.operations import (
     Disposition,
     Finish,
     Lease,
-    LoseJournal,
     Progress,
 )
 from controlplane.tasks.records import Assigned
@@ -54,7 +53,6 @@ class Delivery:
         """Say to the writer who applies what."""
         writer.register(Adopt, self.adopt)
         writer.register(Lease, self.lease)
-        writer.register(LoseJournal, self.lose_journals)
         writer.register(Accept, self.accept)
         writer.register(Progress, self.progress)
         writer.register(AppendOutput, self.append_output)
@@ -341,10 +339,12 @@ class Delivery:
             for _, attempt in items
         ]
 
-    async def lose_journals(self, work: UnitOfWork, operations: Sequence[LoseJournal]) -> Sequence[int]:
-        """Give up what agents had in hand when they lost their journals."""
-        live = await store.live_attempts(work.connection, {operation.agent_id for operation in operations})
-        times = {operation.agent_id: operation.now for operation in operations}
+    async def lose_journals(self, work: UnitOfWork, times: Mapping[str, int]) -> int:
+        """Give up what agents had in hand when they lost their journals; returns how many attempts.
+
+        ``times`` are instants by agent id. Takes part in the commit that stores the new journals.
+        """
+        live = await store.live_attempts(work.connection, times)
         reason = "the agent came back without its journal; whether the work had an effect is not known"
         await self.settle(
             work,
@@ -354,7 +354,7 @@ class Delivery:
             ],
             AttemptState.ABANDONED,
         )
-        return [sum(attempt.agent_id == operation.agent_id for attempt in live) for operation in operations]
+        return len(live)
 
     async def settle(
         self,

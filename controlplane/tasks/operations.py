@@ -63,22 +63,6 @@ class Lease(Operation[tuple[Assigned, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class LoseJournal(Operation[int]):
-    """The agent came back with another journal: what it had in hand has an unknown effect.
-
-    The outcome is how many attempts were given up.
-    """
-
-    agent_id: str
-    now: int
-
-    @property
-    def key(self) -> str:
-        """The agent's queue."""
-        return f"agent/{self.agent_id}"
-
-
-@dataclass(frozen=True, slots=True)
 class Accept(Operation[Acceptance]):
     """The agent has journalled an attempt."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from controlplane.agents import operations as agent_operations
-from controlplane.agents.operations import ChangePresence, OpenSession
+from controlplane.agents.operations import ChangePresence, JournalsLost, OpenSession
 from controlplane.agents.records import HostRecord, Registration, SessionFacts, SessionOpened
 from controlplane.agents.rules import HealthLimits, Presence, PresenceReason
 from controlplane.agents.service import AgentsService
@@ -67,6 +67,7 @@ class World:
     writer: Writer
     agents: AgentsService
     telemetry: TelemetryService
+    on_journals_lost: list[JournalsLost]
 
     async def enrol(
         self, agent_id: str, labels: Mapping[str, str] | None = None, *, replace: bool = False
@@ -132,13 +133,14 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     path.write_bytes(_migrated())
     database, wakeups, clock = Database(path), WakeUps(), SetClock()
     writer = Writer(database)
-    agent_operations.register_operations(writer, wakeups)
+    lost: list[JournalsLost] = []
+    agent_operations.register_operations(writer, wakeups, lost)
     telemetry_operations.register_operations(writer, wakeups)
     agents = AgentsService(database, wakeups, clock, LIMITS, SECRET)
     telemetry = TelemetryService(database, wakeups, agents, SECRET)
     running = asyncio.create_task(writer.run())
     try:
-        yield World(database, wakeups, clock, writer, agents, telemetry)
+        yield World(database, wakeups, clock, writer, agents, telemetry, lost)
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError):

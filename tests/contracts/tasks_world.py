@@ -21,7 +21,6 @@ from controlplane.tasks.operations import (
     Disposition,
     Finish,
     Lease,
-    LoseJournal,
     Progress,
 )
 from controlplane.tasks.records import Assigned, AttemptRecord, Chunk, NewTask, Options, TaskRecord
@@ -54,6 +53,7 @@ class TasksWorld:
     world: World
     tasks: TasksService
     sweep: Sweep
+    delivery: Delivery
     woken: list[str] = field(default_factory=list)
     stopping: list[str] = field(default_factory=list)
 
@@ -102,7 +102,8 @@ class TasksWorld:
         return await self.world.writer.submit(self.finishing(attempt_id, outcome, agent_id))
 
     async def lose_journal(self, agent_id: str = "a1") -> int:
-        return await self.world.writer.submit(LoseJournal(agent_id, self.now))
+        async with self.world.database.unit_of_work() as work:
+            return await self.delivery.lose_journals(work, {agent_id: self.now})
 
     async def begin(self, **options: Any) -> tuple[str, str]:
         """Create a task and let its agent run it; returns (task id, attempt id)."""
@@ -153,7 +154,8 @@ async def open_tasks_world(folder: Path) -> AsyncIterator[TasksWorld]:
         delivery.register(world.writer)
         sweep = Sweep(world.database, world.agents, tasks, delivery, world.clock)
         world.agents.on_delete.append(tasks.cancel_for_agent)
+        world.on_journals_lost.append(delivery.lose_journals)
         for agent_id in ("a1", "a2"):
             await world.enrol(agent_id)
             await world.open(agent_id)
-        yield TasksWorld(world, tasks, sweep, woken, stopping)
+        yield TasksWorld(world, tasks, sweep, delivery, woken, stopping)
