@@ -105,7 +105,7 @@ class Server:
             database, self._agents, self._wakeups, clock, secret, self._registry.wake, self._wake_to_stop
         )
         delivery = Delivery(settings.lease_time, self._tasks.changed)
-        self._sweep = Sweep(database, self._agents, self._tasks, delivery, clock)
+        self._sweep = Sweep(database, self._agents, self._tasks, delivery.settling, clock)
         self._telemetry = TelemetryService(database, self._wakeups, self._agents, secret)
         delivery.register(self._writer)
         agents_operations.register_operations(self._writer, self._wakeups, [delivery.lose_journals])

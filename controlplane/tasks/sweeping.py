@@ -8,9 +8,9 @@ from controlplane.agents.service import AgentsService
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.storage.database import Database
 from controlplane.tasks import rules
-from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.rules import AttemptState, TaskState
 from controlplane.tasks.service import REQUEST_MEMORY, TasksService
+from controlplane.tasks.settling import Settling
 from controlplane.tasks.store import creation, delivery, ending
 
 STEP = 1_000
@@ -34,13 +34,13 @@ class Sweep:
         database: Database,
         agents: AgentsService,
         service: TasksService,
-        appliers: Delivery,
+        settling: Settling,
         clock: Clock,
     ) -> None:
         self._database = database
         self._agents = agents
         self._service = service
-        self._appliers = appliers
+        self._settling = settling
         self._clock = clock
 
     async def run(self) -> Swept:
@@ -61,7 +61,7 @@ class Sweep:
         now = to_micros(self._clock.now())
         async with self._database.unit_of_work() as work:
             late = await delivery.overrun(work.connection, now, STEP)
-            await self._appliers.settle(
+            await self._settling.settle(
                 work,
                 [
                     (
@@ -75,7 +75,7 @@ class Sweep:
                 AttemptState.ABANDONED,
             )
             gone = await delivery.lapsed(work.connection, self._agents.session_states(), now, STEP)
-            await self._appliers.settle(
+            await self._settling.settle(
                 work,
                 [
                     (attempt, rules.event_of_lapse(attempt.task), "the agent left before it took it", now)

@@ -152,7 +152,7 @@ async def open_tasks_world(folder: Path) -> AsyncIterator[TasksWorld]:
         tasks = TasksService(world.database, world.agents, world.wakeups, world.clock, SECRET, wake, stop)
         delivery = Delivery(LEASE_TIME, tasks.changed)
         delivery.register(world.writer)
-        sweep = Sweep(world.database, world.agents, tasks, delivery, world.clock)
+        sweep = Sweep(world.database, world.agents, tasks, delivery.settling, world.clock)
         world.agents.on_delete.append(tasks.cancel_for_agent)
         world.on_journals_lost.append(delivery.lose_journals)
         for agent_id in ("a1", "a2"):

@@ -1,0 +1,104 @@
+"""Applies what comes back: progress, output, results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.tasks import rules
+from controlplane.tasks.chunks import judge_chunk, lengths_after
+from controlplane.tasks.operations import AppendOutput, Disposition, Finish, Progress
+from controlplane.tasks.rounds import on_attempts
+from controlplane.tasks.rules import AttemptState, ChunkPlace, TaskState
+from controlplane.tasks.settling import Settling
+from controlplane.tasks.store import delivery as store
+from controlplane.tasks.store.delivery import AttemptWithTask
+
+
+class Results:
+    """The appliers of Progress, AppendOutput and Finish."""
+
+    def __init__(self, settling: Settling) -> None:
+        self._settling = settling
+
+    async def progress(self, work: UnitOfWork, operations: Sequence[Progress]) -> Sequence[Any]:
+        """Record how far attempts are; what is not the task's running attempt changes nothing."""
+        return await on_attempts(work, operations, self._progress_round)
+
+    async def _progress_round(
+        self, work: UnitOfWork, items: Sequence[tuple[Progress, AttemptWithTask]]
+    ) -> list[Any]:
+        await self._settling.update_tasks(
+            work,
+            [
+                {
+                    "task_id": attempt.task_id,
+                    "progress_percent": operation.percent,
+                    "progress_message": operation.message,
+                    "update_time": operation.now,
+                }
+                for operation, attempt in items
+                if attempt.current and attempt.task.state is TaskState.RUNNING
+            ],
+        )
+        return [None] * len(items)
+
+    async def append_output(self, work: UnitOfWork, operations: Sequence[AppendOutput]) -> Sequence[Any]:
+        """Append chunks that continue an output; those that are here already change nothing."""
+        return await on_attempts(work, operations, self._append_round)
+
+    async def _append_round(
+        self, work: UnitOfWork, items: Sequence[tuple[AppendOutput, AttemptWithTask]]
+    ) -> list[Any]:
+        judged = [(operation, attempt, judge_chunk(attempt, operation)) for operation, attempt in items]
+        new = [(operation, attempt) for operation, attempt, place in judged if place is ChunkPlace.NEXT]
+        await store.insert_output(
+            work,
+            [
+                {
+                    "attempt_id": operation.attempt_id,
+                    "stream": operation.chunk.stream,
+                    "offset": operation.chunk.offset,
+                    "data": operation.chunk.data,
+                }
+                for operation, _ in new
+            ],
+        )
+        await store.update_attempts(work, [lengths_after(attempt, operation) for operation, attempt in new])
+        return [place if isinstance(place, Exception) else None for _, _, place in judged]
+
+    async def finish(self, work: UnitOfWork, operations: Sequence[Finish]) -> Sequence[Any]:
+        """Commit results: each decides its attempt once, and its task as the rules say."""
+        return await on_attempts(work, operations, self._finish_round)
+
+    async def _finish_round(
+        self, work: UnitOfWork, items: Sequence[tuple[Finish, AttemptWithTask]]
+    ) -> list[Any]:
+        new = [item for item in items if item[1].attempt_state is not AttemptState.FINISHED]
+        await store.update_attempts(
+            work,
+            [
+                {
+                    "attempt_id": operation.attempt_id,
+                    "outcome": int(operation.outcome),
+                    "result": operation.result,
+                    "summary": operation.summary,
+                }
+                for operation, _ in new
+            ],
+        )
+        decided = [
+            (
+                attempt,
+                rules.event_of_result(attempt.task, attempt.attempt_state, operation.outcome),
+                operation.reason,
+                operation.now,
+            )
+            for operation, attempt in new
+        ]
+        await self._settling.settle(work, decided, AttemptState.FINISHED)
+        return [
+            Disposition.DUPLICATE if attempt.attempt_state is AttemptState.FINISHED else Disposition.COMMITTED
+            for _, attempt in items
+        ]
