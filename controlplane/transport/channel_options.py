@@ -41,7 +41,9 @@ MAX_PENDING_REQUESTS_HARD: Final = "grpc.server.max_pending_requests_hard_limit"
 """Calls that may wait at the very most; see MAX_PENDING_REQUESTS."""
 
 MAX_RECEIVE_MESSAGE: Final = "grpc.max_receive_message_length"
-"""A longer message ends its call with RESOURCE_EXHAUSTED before it is read into memory."""
+"""A longer message ends its call with RESOURCE_EXHAUSTED before it is read into memory. No handler hears
+of it (measured: a unary one is not called, a stream ends as if half-closed), so it can neither be explained
+nor counted. It is set a quarter above what we take, and what is between is refused with a reason."""
 
 MAX_SEND_MESSAGE: Final = "grpc.max_send_message_length"
 """The same for what we send: gRPC clients take 4 MiB unless told otherwise."""
@@ -103,6 +105,10 @@ def milliseconds(duration: timedelta) -> int:
     return max(1, duration // timedelta(milliseconds=1))
 
 
+def _dropped_above(message_bytes: int) -> int:
+    return message_bytes + message_bytes // 4
+
+
 def _common(
     *,
     message_bytes: int,
@@ -121,7 +127,7 @@ def _common(
         (SO_REUSEPORT, 0),
         (MAX_PENDING_REQUESTS, _PENDING),
         (MAX_PENDING_REQUESTS_HARD, 2 * _PENDING),
-        (MAX_RECEIVE_MESSAGE, message_bytes),
+        (MAX_RECEIVE_MESSAGE, _dropped_above(message_bytes)),
         (MAX_METADATA, _METADATA_BYTES),
         (ABSOLUTE_MAX_METADATA, 2 * _METADATA_BYTES),
         (MAX_CONCURRENT_STREAMS, streams),
@@ -193,7 +199,7 @@ def enrollment_listener(
 def health_server() -> ChannelOptions:
     """Return the arguments of the health server behind its socket: one caller, tiny messages."""
     return (
-        (MAX_RECEIVE_MESSAGE, HEALTH_MESSAGE_BYTES),
+        (MAX_RECEIVE_MESSAGE, _dropped_above(HEALTH_MESSAGE_BYTES)),
         (MAX_METADATA, _METADATA_BYTES),
         (ABSOLUTE_MAX_METADATA, 2 * _METADATA_BYTES),
         (MAX_CONCURRENT_STREAMS, _ENROLLMENT_STREAMS),

@@ -1,7 +1,8 @@
 """The context that handlers get: the same as gRPC's, with messages checked and counted.
 
-``read`` gives valid messages only. It raises ``InvalidArgument`` for another; a
-handler that lets it pass ends the stream with VALIDATION_FAILED.
+``read`` gives valid messages only. It raises ``InvalidArgument`` for another, and
+``ResourceExhausted`` for one that is too long; a handler that lets them pass ends the
+stream with VALIDATION_FAILED or LIMIT_EXCEEDED.
 """
 
 from __future__ import annotations

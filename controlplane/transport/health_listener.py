@@ -2,7 +2,8 @@
 
 Kubernetes' gRPC probes cannot speak TLS, and Prometheus speaks HTTP/1.1, so both
 come here. The first bytes tell them apart: HTTP/2 begins with a fixed preface
-(RFC 9113, section 3.4) and is spliced to a gRPC server on a private Unix socket.
+(RFC 9113, section 3.4) and is spliced to a gRPC server on a Unix socket of its own. That
+has a name of Linux's abstract namespace, not a file: a killed process leaves nothing behind.
 Whatever else comes, or nothing, is dropped and counted. It is bound to loopback
 unless an operator says otherwise: nothing here is authenticated.
 """
@@ -10,8 +11,7 @@ unless an operator says otherwise: nothing here is authenticated.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
+import secrets
 from contextlib import suppress
 from datetime import timedelta
 
@@ -55,8 +55,7 @@ class HealthListener:
         self._head_seconds = head_timeout.total_seconds()
         self._max_connections = max_connections
         self._connections: set[asyncio.Task[None]] = set()
-        self._folder = tempfile.mkdtemp(prefix="fleetwright-health-")
-        self._socket = f"{self._folder}/grpc"
+        self._socket = f"fleetwright-health-{secrets.token_hex(16)}"
         self._server: asyncio.Server | None = None
         self._grpc = grpc.aio.server(
             interceptors=(CallInterceptor(Listener.HEALTH, peers=None, metrics=metrics),),
@@ -71,7 +70,7 @@ class HealthListener:
 
     async def open(self) -> int:
         """Listen, and return the port; raises ``StartRefused`` where it cannot be had."""
-        self._grpc.add_insecure_port(f"unix:{self._socket}")
+        self._grpc.add_insecure_port(f"unix-abstract:{self._socket}")
         await self._grpc.start()
         try:
             self._server = await asyncio.start_server(
@@ -83,7 +82,7 @@ class HealthListener:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening, drop every connection and remove the socket."""
+        """Stop listening and drop every connection."""
         if self._server is not None:
             self._server.close()
         connections = list(self._connections)
@@ -91,7 +90,6 @@ class HealthListener:
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
         await self._grpc.stop(0)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= self._max_connections:
@@ -139,7 +137,7 @@ class HealthListener:
             return "garbage"
 
     async def _splice(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_unix_connection(self._socket)
+        inner_reader, inner_writer = await asyncio.open_unix_connection(f"\0{self._socket}")
         inner_writer.write(_PREFACE)
         directions = [
             asyncio.ensure_future(_pump(reader, inner_writer)),

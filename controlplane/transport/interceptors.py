@@ -6,7 +6,7 @@
 4. authorisation by the kind of identity, from the method table;
 5. the rate limit of this caller for this method;
 6. parsing and validation of every message (streams: at each ``read``);
-7. the server's own deadline, for unary calls;
+7. the server's own deadline, for unary calls; for streams to an administrator, the end of its certificate;
 8. the handler;
 9. errors become one rich status, defects an incident id;
 10. metrics, and an audit line where the table asks for one.
@@ -21,9 +21,10 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +36,24 @@ from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 from controlplane.callers import ANONYMOUS, Caller
 from controlplane.errors import PermissionDenied, ServiceError
 from controlplane.observability.metrics import Metrics
-from controlplane.transport import audit, context, errors
+from controlplane.transport import audit, channel_options, context, errors, standing
 from controlplane.transport.call_metrics import CallMetrics
 from controlplane.transport.checked_context import CheckedContext
 from controlplane.transport.errors import DeadlineExceeded, MethodUnknown
 from controlplane.transport.methods import METHODS, Listener, Method, for_listener
 from controlplane.transport.peers import Peers
 from controlplane.transport.rate_limits import RateLimits
+from controlplane.transport.standing import while_admitted
 from controlplane.transport.validation import parser
 
 REQUEST_ID_HEADER = "x-request-id"
+
+_MESSAGE_BYTES = {
+    Listener.AGENTS: channel_options.AGENT_MESSAGE_BYTES,
+    Listener.ADMIN: channel_options.ADMIN_MESSAGE_BYTES,
+    Listener.ENROLLMENT: channel_options.ENROLLMENT_MESSAGE_BYTES,
+    Listener.HEALTH: channel_options.HEALTH_MESSAGE_BYTES,
+}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 if TYPE_CHECKING:  # generic in the type stubs only
@@ -115,7 +124,8 @@ class CallInterceptor(ServerInterceptor):
         )
 
     def _wrap(self, method: Method, handler: Handler) -> Handler:
-        served = _Served(method, handler, self._peers, self._limits, self._metrics)
+        parse = parser(handler.request_deserializer or _raw, _MESSAGE_BYTES[self._listener])
+        served = _Served(method, handler, parse, self._peers, self._limits, self._metrics)
         streams_in, streams_out = bool(handler.request_streaming), bool(handler.response_streaming)
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -133,13 +143,19 @@ class _Served:
     """One method of one listener, as it is served."""
 
     def __init__(
-        self, method: Method, handler: Handler, peers: Peers | None, limits: RateLimits, metrics: Metrics
+        self,
+        method: Method,
+        handler: Handler,
+        parse: Callable[[bytes], Any],
+        peers: Peers | None,
+        limits: RateLimits,
+        metrics: Metrics,
     ) -> None:
         self._method = method
         self._peers = peers
         self._limits = limits
         self._metrics = CallMetrics(metrics, method)
-        self._parse = parser(handler.request_deserializer or _raw)
+        self._parse = parse
         self._streams_in = bool(handler.request_streaming)
         self._streams_out = bool(handler.response_streaming)
         # Exactly one of them is set, and which says no more than the two flags above.
@@ -191,17 +207,21 @@ class _Served:
         else:
             self._metrics.received.inc()
             request = call.request = self._parse(data)
-        if self._method.deadline is None:
-            await self._run(call, request)
-            return
-        await self._run_within(call, request, self._method.deadline)
+        running = self._run(call, request)
+        if self._method.deadline is not None:
+            await self._within(self._method.deadline, running)
+        elif self._peers is not None and call.caller is not None and not self._streams_in:
+            # Streams of agents are ended by their sessions, which say why.
+            await while_admitted(running, partial(self._peers.check, call.caller), standing.CHECKED_EVERY)
+        else:
+            await running
 
-    async def _run_within(self, call: _Call, request: Any, deadline: timedelta) -> None:
+    async def _within(self, deadline: timedelta, running: Coroutine[Any, Any, None]) -> None:
         context.set_remaining(deadline)
         seconds = deadline.total_seconds()
         try:
             async with asyncio.timeout(seconds) as limit:
-                await self._run(call, request)
+                await running
         except TimeoutError as error:
             if not limit.expired():
                 raise

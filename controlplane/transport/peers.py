@@ -60,22 +60,28 @@ class Peers:
             raise _invalid("client certificate: there is none; connect with the one that was issued to you")
         certificate = self._remembered(pem)
         caller = certificate.caller
-        now = to_micros(self._clock.now())
-        if now > caller.not_after:
-            raise Unauthenticated(
-                "CERTIFICATE_EXPIRED", f"client certificate: expired for {caller.spiffe_id}; get a new one"
-            )
-        if now < certificate.not_before:
+        if to_micros(self._clock.now()) < certificate.not_before:
             raise Unauthenticated(
                 "CERTIFICATE_EXPIRED",
                 f"client certificate: not valid yet for {caller.spiffe_id}; compare the clocks",
+            )
+        self.check(caller)
+        return caller
+
+    def check(self, caller: Caller) -> None:
+        """Look again at who was identified before: nothing may outlast its certificate.
+
+        Raises ``Unauthenticated`` with CERTIFICATE_EXPIRED or CERTIFICATE_REVOKED.
+        """
+        if to_micros(self._clock.now()) > caller.not_after:
+            raise Unauthenticated(
+                "CERTIFICATE_EXPIRED", f"client certificate: expired for {caller.spiffe_id}; get a new one"
             )
         if self._denied(caller.serial):
             raise Unauthenticated(
                 "CERTIFICATE_REVOKED",
                 f"client certificate: serial {caller.serial} of {caller.spiffe_id} is revoked; enrol again",
             )
-        return caller
 
     def _remembered(self, pem: bytes) -> _Certificate:
         digest = sha256(pem).digest()

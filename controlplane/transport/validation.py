@@ -8,7 +8,7 @@ from typing import Any
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
-from controlplane.errors import FieldViolation, InvalidArgument
+from controlplane.errors import FieldViolation, InvalidArgument, ResourceExhausted
 from controlplane.transport.instants import out_of_range
 
 _PACKAGE = "fleetwright."
@@ -17,15 +17,22 @@ _validator = protovalidate.Validator()
 _collect = _validator.collect_violations
 
 
-def parser(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def parser(deserialize: Callable[[bytes], Any], max_bytes: int) -> Callable[[bytes], Any]:
     """Return a function from the bytes of a message to the valid message.
 
-    It raises ``InvalidArgument`` with VALIDATION_FAILED for bytes that are no such message, and for
-    a message of ours that breaks a rule or holds a Timestamp or Duration out of range, with one
-    violation for each field and rule.
+    It raises ``ResourceExhausted`` with LIMIT_EXCEEDED for more than ``max_bytes``, and
+    ``InvalidArgument`` with VALIDATION_FAILED for bytes that are no such message, and for a message
+    of ours that breaks a rule or holds a Timestamp or Duration out of range, with one violation for
+    each field and rule.
     """
 
     def parse(data: bytes) -> Any:
+        if len(data) > max_bytes:
+            raise ResourceExhausted(
+                "LIMIT_EXCEEDED",
+                f"the message has {len(data)} bytes; send at most {max_bytes} in one message",
+                metadata={"max_message_bytes": str(max_bytes)},
+            )
         try:
             message = deserialize(data)
         except DecodeError:

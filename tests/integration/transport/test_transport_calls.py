@@ -133,9 +133,24 @@ async def test_bytes_that_are_no_message_are_refused_as_invalid(doors: Doors, ar
     assert "parse" not in refused.text.lower()
 
 
-async def test_message_over_the_limit_ends_its_call_and_leaves_the_server_unharmed(doors: Doors) -> None:
+@pytest.mark.parametrize("arity", ["unary_unary", "stream_stream"])
+async def test_message_over_the_limit_is_refused_with_the_limit_and_counted(doors: Doors, arity: str) -> None:
+    too_long = bytes(4 * 1024 * 1024 + 1)
+    if arity == "unary_unary":
+        call: Any = doors.channel("operator").unary_unary(LIST_METHOD)
+        refused = await refusal(call(too_long))
+    else:
+        stream: Any = doors.channel("agent").stream_stream("/fleetwright.v1.AgentService/Heartbeat")()
+        await stream.write(too_long)
+        refused = await refusal(stream.read())
+    assert (refused.code, refused.reason) == (StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+    assert refused.metadata == {"max_message_bytes": "4194304"}
+    assert doors.sample("fleetwright_refused_total", reason="LIMIT_EXCEEDED") == 1
+
+
+async def test_message_far_over_the_limit_ends_its_call_and_leaves_the_server_unharmed(doors: Doors) -> None:
     call: Any = doors.channel("operator").unary_unary(LIST_METHOD)
-    refused = await refusal(call(bytes(4 * 1024 * 1024 + 1)))
+    refused = await refusal(call(bytes(6 * 1024 * 1024)))
     assert refused.code is StatusCode.RESOURCE_EXHAUSTED
     await doors.tokens_stub().ListEnrollmentTokens(LIST)
 
@@ -143,7 +158,7 @@ async def test_message_over_the_limit_ends_its_call_and_leaves_the_server_unharm
 async def test_anonymous_callers_may_send_little(doors: Doors) -> None:
     call: Any = doors.anonymous().unary_unary("/fleetwright.v1.EnrollmentService/Enroll")
     refused = await refusal(call(bytes(64 * 1024 + 1)))
-    assert refused.code is StatusCode.RESOURCE_EXHAUSTED
+    assert (refused.code, refused.reason) == (StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
 
 
 @pytest.mark.parametrize("arity", ["unary_unary", "stream_stream"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import tempfile
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -181,6 +183,19 @@ async def test_health_is_told_by_both_ports_and_ends_with_the_drain(doors: Doors
     await doors.listeners.health.not_serving()
     for channel in channels:
         assert await health_of(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def test_listener_of_probes_leaves_no_file_behind_even_where_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with opened() as doors:
+        assert await health_of(doors.plain(doors.ports.health)) == health_pb2.HealthCheckResponse.SERVING
+        assert files(tmp_path) == []
 
 
 async def test_health_can_be_watched(doors: Doors) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
 from fleetwright.v1 import (
     agent_service_pb2,
     agent_service_pb2_grpc,
@@ -15,9 +16,11 @@ from fleetwright.v1 import (
     enrollment_token_service_pb2_grpc,
 )
 from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from certs.bad import BAD_CERTIFICATES
 from controlplane.callers import IdentityKind
+from controlplane.transport import standing
 from controlplane.transport.context import current_caller
 from tests.integration.transport.doors import Doors, ShiftedClock, opened, refusal
 
@@ -140,3 +143,24 @@ async def test_enrolment_needs_no_certificate(doors: Doors) -> None:
     )
     answer = await stub.Enroll(request)
     assert answer.spiffe_id.endswith("/agent/one")
+
+
+@pytest.mark.parametrize("reason", ["CERTIFICATE_EXPIRED", "CERTIFICATE_REVOKED"])
+async def test_silent_stream_of_an_administrator_ends_with_its_certificate(
+    monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr(standing, "CHECKED_EVERY", timedelta(milliseconds=5))
+    clock = ShiftedClock()
+    async with opened(clock=clock) as doors:
+        identity = doors.identity("operator")
+        stub: Any = health_pb2_grpc.HealthStub(doors.channel("operator", identity))
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        if reason == "CERTIFICATE_EXPIRED":
+            clock.ahead = timedelta(days=3650)
+        else:
+            certificate = x509.load_pem_x509_certificate(identity.chain_pem)
+            doors.denied.add(f"{certificate.serial_number:x}")
+        refused = await refusal(watch.read())
+        assert (refused.code, refused.reason) == (StatusCode.UNAUTHENTICATED, reason)
+        assert doors.sample("fleetwright_refused_total", reason=reason) == 1

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.errors import ResourceExhausted
+from controlplane.observability.metrics import Metrics
 from controlplane.transport import rate_limits
-from controlplane.transport.methods import METHODS, Method, RateLimit
+from controlplane.transport.interceptors import CallInterceptor
+from controlplane.transport.methods import METHODS, Listener, Method, RateLimit
 from controlplane.transport.rate_limits import RateLimits
 
 
@@ -91,3 +93,8 @@ def test_memory_is_bounded_when_no_one_is_idle(monkeypatch: pytest.MonkeyPatch) 
     for caller in range(1000):
         limits.take(row, str(caller))
     assert len(limits) <= 50
+
+
+def test_limits_that_are_given_are_used_though_they_are_empty() -> None:
+    limits = RateLimits()
+    assert CallInterceptor(Listener.ADMIN, peers=None, metrics=Metrics(), limits=limits)._limits is limits

@@ -40,12 +40,12 @@ def test_oneof_that_must_be_set_is_named() -> None:
 
 
 def test_valid_message_passes() -> None:
-    parse = parser(enrollment_token_service_pb2.ListEnrollmentTokensRequest.FromString)
+    parse = parser(enrollment_token_service_pb2.ListEnrollmentTokensRequest.FromString, 64)
     assert parse(b"").page_size == 0
 
 
 def test_bytes_that_are_no_message_are_refused() -> None:
-    parse = parser(enrollment_token_service_pb2.ListEnrollmentTokensRequest.FromString)
+    parse = parser(enrollment_token_service_pb2.ListEnrollmentTokensRequest.FromString, 64)
     with pytest.raises(InvalidArgument, match="not a message"):
         parse(b"\xff\xff")
 

@@ -120,7 +120,9 @@ class _ChangeTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeType
     CHANGE_TYPE_CHANGED: _ChangeType.ValueType  # 2
     """It was created or changed, and matches now."""
     CHANGE_TYPE_REMOVED: _ChangeType.ValueType  # 3
-    """It was deleted, or no longer matches."""
+    """It was deleted, or does not match now. A watch that was resumed, or that has sent more than the
+    server remembers, reports it also of what the client never had; ignore it there.
+    """
     CHANGE_TYPE_SYNCED: _ChangeType.ValueType  # 4
     """All that existed was sent; what follows are changes. It carries nothing else."""
 
@@ -134,7 +136,9 @@ CHANGE_TYPE_EXISTING: ChangeType.ValueType  # 1
 CHANGE_TYPE_CHANGED: ChangeType.ValueType  # 2
 """It was created or changed, and matches now."""
 CHANGE_TYPE_REMOVED: ChangeType.ValueType  # 3
-"""It was deleted, or no longer matches."""
+"""It was deleted, or does not match now. A watch that was resumed, or that has sent more than the
+server remembers, reports it also of what the client never had; ignore it there.
+"""
 CHANGE_TYPE_SYNCED: ChangeType.ValueType  # 4
 """All that existed was sent; what follows are changes. It carries nothing else."""
 Global___ChangeType: _TypeAlias = ChangeType  # noqa: Y015

@@ -101,7 +101,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SLOW_READER: _ErrorReason.ValueType  # 86
     """RESOURCE_EXHAUSTED: the client did not read what it was sent for too long."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 87
-    """RESOURCE_EXHAUSTED: more output or points than the server allowed."""
+    """RESOURCE_EXHAUSTED: more output, points or bytes in one message than the server allowed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorDomain of every google.rpc.ErrorInfo that this product sends is
@@ -192,5 +192,5 @@ ERROR_REASON_SESSION_REPLACED: ErrorReason.ValueType  # 85
 ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 86
 """RESOURCE_EXHAUSTED: the client did not read what it was sent for too long."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 87
-"""RESOURCE_EXHAUSTED: more output or points than the server allowed."""
+"""RESOURCE_EXHAUSTED: more output, points or bytes in one message than the server allowed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
