@@ -24,6 +24,7 @@ from controlplane.trust.layout import AGENTS_ROOT, OPERATORS_ROOT, Layout
 from tests.support.admin import OPTIONS, Admin, operator_channel
 from tests.support.agents import RawAgent
 from tests.support.folders import tables
+from tests.support.streams import PATIENCE
 
 HOST = "127.0.0.1"
 
@@ -92,6 +93,10 @@ class Site:
         yield
         assert tables(self.folder, ignoring) == before
         if reason:
+            # The caller hears of a refusal a moment before it is counted.
+            async with asyncio.timeout(PATIENCE):
+                while await self.refusals(reason) < counted + times:
+                    pass
             assert await self.refusals(reason) == counted + times
         await self.admin().tokens.ListEnrollmentTokens(
             enrollment_token_service_pb2.ListEnrollmentTokensRequest()

@@ -10,6 +10,7 @@ from tests.support.soak import soak
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_two_renewals_leave_no_gap_in_presence(tmp_path: Path) -> None:
     seen = await soak(tmp_path, certificate_life="1m", renewals=2, seconds=110)
     assert (seen.renewals, seen.gaps) == (2, [])
