@@ -107,7 +107,8 @@ async def test_a_message_over_the_limit_ends_its_stream_and_not_the_session(
         # The refusal may come while the message is still being written.
         with suppress(grpc.aio.AioRpcError):
             await tasks.send(finished=pb2.AttemptFinished(attempt_id="a", result=result))
-        assert (await tasks.refused()).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        # INTERNAL is the client's own word for a write that the refusal cut short.
+        assert (await tasks.refused()).code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
     await session.beat()
     assert (await admin.agent(agent.agent_id)).presence == registry.PRESENCE_ONLINE
 
