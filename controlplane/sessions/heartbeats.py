@@ -129,6 +129,8 @@ class Heartbeats:
         opened: SessionOpened = await self._writer.submit(
             OpenSession(caller.name, _facts(hello, now), caller.not_after, nonce, now)
         )
+        if opened.restarted:
+            _log.info("agent restarted", agent=caller.name, epoch=opened.epoch, boot=hello.boot_id)
         if opened.journal_changed:
             _log.warning("agent came back with another journal", agent=caller.name, epoch=opened.epoch)
         if opened.suspected_clone:

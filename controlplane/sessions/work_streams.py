@@ -33,6 +33,7 @@ from controlplane.tasks.operations import (
     AppendOutput,
     Disposition,
     Finish,
+    Finished,
     Lease,
     Progress,
 )
@@ -346,16 +347,19 @@ class _WorkStream:
             result.reason,
             wire,
             _summary(result, wire),
+            (result.stdout_bytes, result.stderr_bytes, result.log_bytes),
             self._now(),
         )
 
-        def answer(disposition: Disposition) -> None:
+        def answer(committed: Finished) -> None:
             self._acknowledge(
                 attempt_id,
                 pb2.RESULT_DISPOSITION_COMMITTED
-                if disposition is Disposition.COMMITTED
+                if committed.disposition is Disposition.COMMITTED
                 else pb2.RESULT_DISPOSITION_DUPLICATE,
             )
+            for other in committed.stop:
+                self._stop(other)
 
         await self._put(operation, answer, attempt_id)
 

@@ -1,4 +1,4 @@
-"""Pieces of an attempt's output: what continues it, and how much may come."""
+"""Pieces of an attempt's output: what continues it, how much may come, and whether all of it came."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from controlplane.errors import InvalidArgument, ResourceExhausted
 from controlplane.tasks import rules
-from controlplane.tasks.operations import AppendOutput
+from controlplane.tasks.operations import AppendOutput, Finish
 from controlplane.tasks.rules import AttemptState, ChunkPlace
 from controlplane.tasks.store.delivery import AttemptWithTask
 
@@ -39,6 +39,28 @@ def judge_chunk(
             "count it in discarded_bytes",
         )
     return place
+
+
+def judge_lengths(attempt: AttemptWithTask, operation: Finish) -> InvalidArgument | None:
+    """Return the refusal of a result whose output has not all come: its end would be lost unseen.
+
+    One that names less than came passes: an agent that lost its journal, or knows nothing of the
+    attempt, reports what it has.
+    """
+    for (stream, column), length in zip(_RECEIVED_COLUMN.items(), operation.lengths, strict=True):
+        received = attempt.received[stream]
+        if length > received:
+            return InvalidArgument(
+                "PROTOCOL_VIOLATION",
+                f"finished.result.{column}: {length} bytes, but {received} were received; send the output "
+                "of this attempt again from the first byte that is missing, then its result",
+                metadata={
+                    "attempt_id": attempt.attempt_id,
+                    "output": column,
+                    "expected_offset": str(received),
+                },
+            )
+    return None
 
 
 def lengths_after(attempt: AttemptWithTask, operation: AppendOutput) -> dict[str, Any]:

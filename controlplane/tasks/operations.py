@@ -107,11 +107,21 @@ class AppendOutput(Operation[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Finish(Operation[Disposition]):
+class Finished:
+    """What the agent must be told after it has reported a result."""
+
+    disposition: Disposition
+    stop: tuple[str, ...] = ()
+    """Other attempts of the task, which nobody wants any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(Operation[Finished]):
     """The agent reports an attempt's result.
 
     ``result`` is the contract's AttemptResult in wire form, ``summary`` the same
-    without a large detail.
+    without a large detail. ``lengths`` are the bytes of stdout, stderr and log that
+    it says were sent.
     """
 
     agent_id: str
@@ -120,6 +130,7 @@ class Finish(Operation[Disposition]):
     reason: str
     result: bytes
     summary: bytes
+    lengths: tuple[int, int, int]
     now: int
 
     @property

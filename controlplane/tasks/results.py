@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from controlplane.errors import InvalidArgument
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
-from controlplane.tasks.chunks import judge_chunk, lengths_after
-from controlplane.tasks.operations import AppendOutput, Disposition, Finish, Progress
+from controlplane.tasks.chunks import judge_chunk, judge_lengths, lengths_after
+from controlplane.tasks.operations import AppendOutput, Disposition, Finish, Finished, Progress
 from controlplane.tasks.rounds import on_attempts
 from controlplane.tasks.rules import AttemptState, ChunkPlace, TaskState
 from controlplane.tasks.settling import Settling
@@ -74,8 +75,14 @@ class Results:
 
     async def _finish_round(
         self, work: UnitOfWork, items: Sequence[tuple[Finish, AttemptWithTask]]
-    ) -> list[Any]:
-        new = [item for item in items if item[1].attempt_state is not AttemptState.FINISHED]
+    ) -> list[Finished | InvalidArgument]:
+        judged = [
+            (operation, attempt, judge_lengths(attempt, operation))
+            for operation, attempt in items
+            if attempt.attempt_state is not AttemptState.FINISHED
+        ]
+        refused = {attempt.attempt_id: refusal for _, attempt, refusal in judged if refusal is not None}
+        new = [(operation, attempt) for operation, attempt, refusal in judged if refusal is None]
         await store.update_attempts(
             work,
             [
@@ -98,7 +105,42 @@ class Results:
             for operation, attempt in new
         ]
         await self._settling.settle(work, decided, AttemptState.FINISHED)
+        stop = await self._end_others(
+            work,
+            {
+                attempt.task_id: now
+                for attempt, event, _, now in decided
+                if event is not None and not attempt.current
+            },
+        )
+        committed = {attempt.attempt_id for _, attempt in new}
         return [
-            Disposition.DUPLICATE if attempt.attempt_state is AttemptState.FINISHED else Disposition.COMMITTED
+            refused.get(attempt.attempt_id)
+            or Finished(
+                Disposition.COMMITTED if attempt.attempt_id in committed else Disposition.DUPLICATE,
+                tuple(stop.get(attempt.task_id, ())),
+            )
             for _, attempt in items
         ]
+
+    async def _end_others(self, work: UnitOfWork, times: Mapping[str, int]) -> dict[str, list[str]]:
+        """End what is still live of tasks that an attempt decided which was not their current one.
+
+        ``times`` are instants by task id; returns the ids of the attempts that ended, by task.
+        """
+        live = await store.live_attempts_of(work.connection, times) if times else []
+        await store.update_attempts(
+            work,
+            [
+                {
+                    "attempt_id": other.attempt_id,
+                    "state": int(rules.state_when_unwanted(other.attempt_state)),
+                    "end_time": times[other.task_id],
+                }
+                for other in live
+            ],
+        )
+        ended: dict[str, list[str]] = {}
+        for other in live:
+            ended.setdefault(other.task_id, []).append(other.attempt_id)
+        return ended

@@ -7,7 +7,7 @@ Invariants, property-tested in ``tests/unit/tasks``:
 * A result of a known attempt is never lost. It decides the task while the task
   is open and has not gone on without the attempt; success decides even then.
   Otherwise it is kept beside the attempt.
-* At most one attempt of an open task is leased or running.
+* At most one attempt of an open task is leased or running, and none of a final one.
 * Only an idempotent task is run again after an attempt whose effect is unknown.
 * At most ``max_attempts`` attempts of a task fail, and none is begun because of an
   interruption once there were ``MAX_INTERRUPTIONS + max_attempts``.
@@ -169,6 +169,11 @@ def gone_on(task: TaskView, attempt: AttemptState) -> bool:
     """Return whether a task went on without an attempt: another is live, or this one was counted."""
     taken = attempt is AttemptState.LAPSED and task.state is not TaskState.QUEUED
     return taken or attempt is AttemptState.ABANDONED
+
+
+def state_when_unwanted(attempt: AttemptState) -> AttemptState:
+    """Return how a live attempt ends whose task another attempt has decided."""
+    return AttemptState.LAPSED if attempt is AttemptState.LEASED else AttemptState.ABANDONED
 
 
 def event_of_failure(task: TaskView) -> Event:

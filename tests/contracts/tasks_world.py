@@ -20,6 +20,7 @@ from controlplane.tasks.operations import (
     AppendOutput,
     Disposition,
     Finish,
+    Finished,
     Lease,
     Progress,
 )
@@ -91,15 +92,22 @@ class TasksWorld:
         await self.world.writer.submit(AppendOutput(agent_id, attempt_id, Chunk(stream, offset, data)))
 
     def finishing(
-        self, attempt_id: str, outcome: Outcome = Outcome.SUCCEEDED, agent_id: str = "a1"
+        self,
+        attempt_id: str,
+        outcome: Outcome = Outcome.SUCCEEDED,
+        agent_id: str = "a1",
+        lengths: tuple[int, int, int] = (0, 0, 0),
     ) -> Finish:
         wire = f"result {outcome.name} of {attempt_id}".encode()
-        return Finish(agent_id, attempt_id, outcome, outcome.name.lower(), wire, wire[:6], self.now)
+        return Finish(agent_id, attempt_id, outcome, outcome.name.lower(), wire, wire[:6], lengths, self.now)
+
+    async def finished(self, finish: Finish) -> Finished:
+        return await self.world.writer.submit(finish)
 
     async def finish(
         self, attempt_id: str, outcome: Outcome = Outcome.SUCCEEDED, agent_id: str = "a1"
     ) -> Disposition:
-        return await self.world.writer.submit(self.finishing(attempt_id, outcome, agent_id))
+        return (await self.finished(self.finishing(attempt_id, outcome, agent_id))).disposition
 
     async def lose_journal(self, agent_id: str = "a1") -> int:
         async with self.world.database.unit_of_work() as work:

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from controlplane.errors import NotFound
+from controlplane.tasks.operations import Disposition
 from controlplane.tasks.rules import Acceptance, AttemptState, Outcome, TaskState
 from controlplane.tasks.store import delivery
 from tests.contracts.agents_world import OPERATOR
@@ -274,6 +275,26 @@ async def test_a_failure_of_the_lapsed_attempt_leaves_the_task_to_the_one_after_
     await work.finish(first, Outcome.FAILED)
     assert await work.state(task_id) is TaskState.RUNNING
     await work.finish(second)
+    assert await work.state(task_id) is TaskState.SUCCEEDED
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_success_of_the_lapsed_attempt_ends_the_one_after_it(work: TasksWorld, taken: bool) -> None:
+    task_id, first, second = await lapsed_then_leased(work)
+    if taken:
+        await work.accept(second)
+    finished = await work.finished(work.finishing(first))
+    assert (finished.disposition, finished.stop) == (Disposition.COMMITTED, (second,))
+    ended = [attempt for attempt in await work.attempts(task_id) if attempt.attempt_id == second]
+    state = AttemptState.ABANDONED if taken else AttemptState.LAPSED
+    assert [(attempt.state, attempt.end_time) for attempt in ended] == [(state, work.now)]
+    # Heard of by an agent that lost the order to stop with its stream.
+    assert await work.adopt({second: False}, epoch=3) == ({second}, [])
+    work.advance(61)
+    work.woken.clear()
+    await work.tasks.wake_waiting()
+    assert work.woken == []
+    assert await work.finish(second, Outcome.CANCELLED) is Disposition.COMMITTED
     assert await work.state(task_id) is TaskState.SUCCEEDED
 
 

@@ -294,3 +294,44 @@ async def test_open_tasks_are_counted_by_state(work: TasksWorld) -> None:
     assert await work.tasks.state_counts() == {TaskState.QUEUED: 1}
     await work.tasks.cancel(OPERATOR, (await work.create()))
     assert await work.state(task_id) is TaskState.SUCCEEDED
+
+
+# --- output that is missing
+
+
+async def test_a_result_whose_output_has_not_all_come_is_refused_and_taken_once_it_has(
+    work: TasksWorld,
+) -> None:
+    task_id, attempt_id = await work.begin()
+    await work.output(attempt_id, 0, b"abc")
+    whole = work.finishing(attempt_id, lengths=(6, 0, 0))
+    gap, refused = await asyncio.gather(
+        work.output(attempt_id, 4, b"ef"), work.finished(whole), return_exceptions=True
+    )
+    assert isinstance(gap, InvalidArgument)
+    assert isinstance(refused, InvalidArgument)
+    assert refused.reason == "PROTOCOL_VIOLATION"
+    assert refused.metadata == {
+        "attempt_id": attempt_id,
+        "output": "stdout_bytes",
+        "expected_offset": "3",
+    }
+    assert await work.state(task_id) is TaskState.RUNNING
+    await work.output(attempt_id, 3, b"def")
+    assert (await work.finished(whole)).disposition is Disposition.COMMITTED
+    assert await work.state(task_id) is TaskState.SUCCEEDED
+
+
+async def test_a_result_that_names_less_output_than_came_passes(work: TasksWorld) -> None:
+    """An agent that does not know an attempt any more reports it cancelled, without any output."""
+    task_id, attempt_id = await work.begin()
+    await work.output(attempt_id, 0, b"abc", stream=3)
+    assert await work.finish(attempt_id, Outcome.CANCELLED) is Disposition.COMMITTED
+    assert await work.state(task_id) is TaskState.INTERRUPTED
+
+
+async def test_a_repeated_result_is_a_duplicate_whatever_lengths_it_names(work: TasksWorld) -> None:
+    _, attempt_id = await work.begin()
+    await work.finish(attempt_id)
+    again = await work.finished(work.finishing(attempt_id, lengths=(0, 7, 0)))
+    assert again.disposition is Disposition.DUPLICATE

@@ -132,6 +132,7 @@ class Agent:
         if state in FINAL:
             first = self.finals.setdefault(task.task_id, task)
             assert task == first, "a final task stays as it is"
+            assert live == [], "nothing goes on for a task that is decided"
         else:
             assert task.task_id not in self.finals
             assert live == OPEN_HAS[state]

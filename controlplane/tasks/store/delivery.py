@@ -131,6 +131,15 @@ async def live_attempts(connection: AsyncConnection, agent_ids: Iterable[str]) -
     return [_attempt(row) for row in rows]
 
 
+async def live_attempts_of(connection: AsyncConnection, task_ids: Iterable[str]) -> list[AttemptWithTask]:
+    """Return the leased and running attempts of some tasks."""
+    return [
+        _attempt(row)
+        for some in _portions(task_ids)
+        for row in await connection.execute(_ATTEMPTS.where(task_attempts.c.task_id.in_(some), IS_LIVE))
+    ]
+
+
 async def queued(connection: AsyncConnection, limits: Mapping[str, int], now: int) -> dict[str, list[AnyRow]]:
     """Return, for each agent id of ``limits``, at most so many tasks to hand out next, in their order.
 

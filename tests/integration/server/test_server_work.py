@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import grpc
 from fleetwright.v1 import agent_registry_service_pb2 as registry
 from fleetwright.v1 import agent_service_pb2 as pb2
@@ -9,8 +12,9 @@ from fleetwright.v1 import task_service_pb2, telemetry_service_pb2, work_pb2
 
 from tests.support.admin import Admin
 from tests.support.agents import RawAgent, accepted, point, succeeded
-from tests.support.in_process import LocalSite
+from tests.support.in_process import LocalSite, serving
 from tests.support.streams import Stream, read, until
+from tests.unit.identity.world import TurnedClock
 
 STDOUT = work_pb2.OUTPUT_STREAM_STDOUT
 State = task_service_pb2.TaskState
@@ -232,3 +236,51 @@ async def test_a_batch_reaches_every_agent_that_its_selector_matches(site: Local
     found = await admin.tasks.GetTaskBatch(task_service_pb2.GetTaskBatchRequest(name=batch.name))
     counts = {count.state: count.count for count in found.batch.state_counts if count.count}
     assert counts == {State.TASK_STATE_SUCCEEDED: 3}
+
+
+async def test_a_result_whose_output_was_cut_is_taken_only_after_its_output(
+    admin: Admin, agent: RawAgent
+) -> None:
+    made = await admin.create(agent.agent_id)
+    session = await agent.come()
+    tasks = await session.tasks()
+    await tasks.expect("opened")
+    attempt = (await tasks.expect("assignment")).attempt_id
+    for offset, data in ((0, b"one "), (6, b"lost before")):
+        await tasks.send(chunk=pb2.OutputChunk(attempt_id=attempt, stream=STDOUT, offset=offset, data=data))
+    await tasks.send(finished=succeeded(attempt, stdout_bytes=7))
+    assert (await tasks.refused()).metadata["expected_offset"] == "4"
+
+    tasks = await session.tasks(journal=[(attempt, True)])
+    await tasks.expect("opened")
+    for offset, data in ((0, b"one "), (4, b"two")):
+        await tasks.send(chunk=pb2.OutputChunk(attempt_id=attempt, stream=STDOUT, offset=offset, data=data))
+    await tasks.send(finished=succeeded(attempt, stdout_bytes=7))
+    acknowledged = await tasks.expect("result_acknowledged")
+    assert acknowledged.disposition == pb2.RESULT_DISPOSITION_COMMITTED
+    assert await admin.output(made.name) == {STDOUT: b"one two"}
+
+
+async def test_a_late_success_stops_the_attempt_that_came_after_it(folder: Path) -> None:
+    clock = TurnedClock(datetime.now(UTC))
+    async with serving(folder, clock) as site:
+        admin = site.admin()
+        assert site.server is not None
+        _, token = await admin.token()
+        agent = await site.enroll("node-1", token)
+        made = await admin.create(agent.agent_id)
+        tasks = await (await agent.come()).tasks()
+        await tasks.expect("opened")
+        first = (await tasks.expect("assignment")).attempt_id
+        session = await agent.come()
+        clock.turn(timedelta(minutes=5))
+        await site.server._sweep.run()
+        tasks = await session.tasks()
+        await tasks.expect("opened")
+        second = (await tasks.expect("assignment")).attempt_id
+        await tasks.send(accepted=accepted(second))
+        await tasks.send(finished=succeeded(first))
+        acknowledged = await tasks.expect("result_acknowledged")
+        assert acknowledged.disposition == pb2.RESULT_DISPOSITION_COMMITTED
+        assert (await tasks.expect("cancel")).attempt_id == second
+        assert (await admin.task(made.name)).state == State.TASK_STATE_SUCCEEDED
