@@ -125,6 +125,7 @@ def _open(state: store.SessionState, operation: OpenSession) -> tuple[store.NewS
     nonces, suspected = rules.rotate_nonce(state.nonces, facts.shown_nonce, operation.next_nonce)
     opened = SessionOpened(
         epoch=state.epoch + 1,
+        restarted=state.boot_id not in ("", facts.boot_id),
         journal_changed=state.journal_id not in ("", facts.journal_id),
         suspected_clone=suspected,
     )
@@ -135,6 +136,7 @@ def _open(state: store.SessionState, operation: OpenSession) -> tuple[store.NewS
         presence_time=state.presence_time if state.presence is Presence.ONLINE else operation.now,
         presence_reason=PresenceReason.SESSION_OPENED,
         nonces=nonces,
+        boot_id=facts.boot_id,
         journal_id=facts.journal_id,
         suspected_clone=state.suspected_clone or suspected,
     )

@@ -55,12 +55,14 @@ class SessionFacts:
 class SessionOpened:
     """What a session got: its epoch, and what is new about the agent that opened it.
 
+    ``restarted``: the agent's process is another one than in its last session.
     ``journal_changed``: the agent lost its journal since its last session, so what it ran
     then is interrupted. ``suspected_clone``: this session showed a nonce that an earlier
     one had used up.
     """
 
     epoch: int
+    restarted: bool
     journal_changed: bool
     suspected_clone: bool
 

@@ -78,11 +78,17 @@ class World:
             return await self.agents.register(work, registration, replace=replace, now=self.clock.now())
 
     async def open(
-        self, agent_id: str, *, shown: bytes = b"", handed: bytes = b"n1", journal: str = "j1"
+        self,
+        agent_id: str,
+        *,
+        shown: bytes = b"",
+        handed: bytes = b"n1",
+        journal: str = "j1",
+        boot: str = "b1",
     ) -> SessionOpened:
         facts = SessionFacts(
             agent_version="0.1.0",
-            boot_id="b1",
+            boot_id=boot,
             journal_id=journal,
             shown_nonce=shown,
             task_kinds=("echo", "script"),

@@ -70,6 +70,11 @@ async def test_a_session_of_no_enrolled_agent_is_refused_and_its_neighbours_open
     assert not isinstance(opened, BaseException)
 
 
+async def test_a_restart_is_noticed_once(world: World) -> None:
+    boots = ["b1", "b1", "b2", "b2"]
+    assert [(await world.open("a1", boot=boot)).restarted for boot in boots] == [False, False, True, False]
+
+
 async def test_another_journal_is_noticed(world: World) -> None:
     await world.open("a1")
     assert not (await world.open("a1", shown=b"n1", handed=b"n2")).journal_changed

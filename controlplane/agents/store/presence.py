@@ -28,6 +28,7 @@ class SessionState:
     presence_time: int
     presence_reason: PresenceReason
     nonces: Nonces
+    boot_id: str
     journal_id: str
     suspected_clone: bool
 
@@ -42,6 +43,7 @@ async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) 
         agents.c.presence_reason,
         agents.c.nonce,
         agents.c.previous_nonce,
+        agents.c.boot_id,
         agents.c.journal_id,
         agents.c.suspected_clone,
     ).where(agents.c.agent_id.in_(agent_ids), alive())
@@ -52,6 +54,7 @@ async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) 
             presence_time=row.presence_time,
             presence_reason=PresenceReason(row.presence_reason),
             nonces=Nonces(row.nonce, row.previous_nonce),
+            boot_id=row.boot_id,
             journal_id=row.journal_id,
             suspected_clone=row.suspected_clone,
         )
@@ -104,7 +107,7 @@ async def write_sessions(work: UnitOfWork, sessions: Sequence[NewSession]) -> No
             "session_epoch": state.epoch,
             "nonce": state.nonces.current,
             "previous_nonce": state.nonces.previous,
-            "boot_id": facts.boot_id,
+            "boot_id": state.boot_id,
             "journal_id": facts.journal_id,
             "suspected_clone": state.suspected_clone,
             "certificate_expire_time": session.certificate_expire_time,

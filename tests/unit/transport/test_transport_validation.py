@@ -6,6 +6,7 @@ from fleetwright.v1 import (
     enrollment_token_service_pb2,
     task_service_pb2,
     telemetry_service_pb2,
+    work_pb2,
 )
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
@@ -48,6 +49,12 @@ def test_bytes_that_are_no_message_are_refused() -> None:
     parse = parser(enrollment_token_service_pb2.ListEnrollmentTokensRequest.FromString, 64)
     with pytest.raises(InvalidArgument, match="not a message"):
         parse(b"\xff\xff")
+
+
+def test_result_is_not_lost_for_want_of_a_reason() -> None:
+    finished = agent_service_pb2.AttemptFinished(attempt_id="a")
+    finished.result.outcome = work_pb2.OUTCOME_FAILED
+    validate(agent_service_pb2.TasksRequest(finished=finished))
 
 
 FAR = 10**15

@@ -182,7 +182,7 @@ class Hello(_message.Message):
     agent_version: _builtins.str
     """agent_version of the agent's software, for people, for example "0.1.0"."""
     boot_id: _builtins.str
-    """boot_id changes with every start of the agent's process."""
+    """boot_id changes with every start of the agent's process; the server logs that the agent restarted."""
     journal_id: _builtins.str
     """journal_id changes only when the agent's journal is lost or set aside."""
     session_nonce: _builtins.bytes
@@ -318,11 +318,15 @@ class Beat(_message.Message):
     JOURNALED_ATTEMPTS_FIELD_NUMBER: _builtins.int
     QUEUED_POINTS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """sequence of the beat in this session, from 1 upwards by 1."""
+    """sequence of the beat in this session, from 1 upwards by 1. The answer repeats it, so that the agent
+    knows which beat was answered; the server does not count along, for a gap would tell it nothing.
+    """
     journaled_attempts: _builtins.int
-    """journaled_attempts that wait to run or to be reported."""
+    """journaled_attempts that wait to run or to be reported. For whoever reads a recorded stream, and for
+    later use: this server does not act on it.
+    """
     queued_points: _builtins.int
-    """queued_points of telemetry that wait to be sent."""
+    """queued_points of telemetry that wait to be sent; as journaled_attempts."""
     def __init__(
         self,
         *,

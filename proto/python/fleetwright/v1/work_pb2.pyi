@@ -315,7 +315,9 @@ class AttemptResult(_message.Message):
     outcome: Global___Outcome.ValueType
     """outcome of the attempt."""
     reason: _builtins.str
-    """reason in words for people, at most 2,048 bytes; required by every outcome but SUCCEEDED."""
+    """reason in words for people, at most 2,048 bytes. An agent gives one with every outcome but SUCCEEDED;
+    a server takes a result without it, because a result must not be lost for want of words.
+    """
     stdout_bytes: _builtins.int
     """stdout_bytes is the length of standard output that was sent in chunks."""
     stderr_bytes: _builtins.int
