@@ -18,6 +18,7 @@ from fleetwright.v1 import (
     work_pb2,
 )
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
 from certs.requests import BAD_REQUESTS, good
@@ -435,6 +436,20 @@ BAD_FIRST: dict[str, tuple[dict[str, Any], StatusCode, str, tuple[str, ...]]] = 
         "VALIDATION_FAILED",
         ("hello.protocol_version", "hello.agent_version", "hello.boot_id", "hello.journal_id"),
     ),
+    "an agent's clock that shows no time": (
+        {
+            "hello": pb2.Hello(
+                protocol_version=1,
+                agent_version="x",
+                boot_id="x",
+                journal_id="x",
+                agent_time=Timestamp(seconds=-(2**62)),
+            )
+        },
+        _INVALID,
+        "VALIDATION_FAILED",
+        ("hello.agent_time",),
+    ),
     "another protocol": (
         {"hello": pb2.Hello(protocol_version=2, agent_version="x", boot_id="x", journal_id="x")},
         StatusCode.FAILED_PRECONDITION,
@@ -498,7 +513,7 @@ async def test_a_bad_message_ends_a_tasks_stream_and_not_the_session(
     await session.beat()
 
 
-@pytest.mark.parametrize("kind", ["not finite", "bad name", "no time", "too many"])
+@pytest.mark.parametrize("kind", ["not finite", "bad name", "no time", "time out of range", "too many"])
 async def test_bad_points_end_a_telemetry_stream_and_none_of_their_batch_is_stored(
     site: LocalSite, admin: Admin, agent: RawAgent, kind: str
 ) -> None:
@@ -510,6 +525,9 @@ async def test_bad_points_end_a_telemetry_stream_and_none_of_their_batch_is_stor
         "not finite": [point(float("nan"))],
         "bad name": [point(1.0, "Not A Metric")],
         "no time": [work_pb2.TelemetryPoint(metric="a.b_count")],
+        "time out of range": [
+            work_pb2.TelemetryPoint(metric="a.b_count", time=Timestamp(seconds=2**62), value=1.0)
+        ],
         "too many": [point(1.0)] * 1000,
     }
     batch.points.extend(bad[kind])
