@@ -43,12 +43,57 @@ class Allowance:
 
     def take(self, now: float) -> bool:
         """Take one token at ``now`` (monotonic seconds); returns False where none is left."""
-        self.tokens = min(self.burst, self.tokens + (now - self.filled) * self.rate)
-        self.filled = now
+        self._fill(now)
         if self.tokens < 1:
             return False
         self.tokens -= 1
         return True
+
+    def owe(self, now: float) -> float:
+        """Take one token at ``now``, there or not; returns how many seconds to wait for it."""
+        self._fill(now)
+        self.tokens -= 1
+        return max(0.0, -self.tokens / self.rate)
+
+    def _fill(self, now: float) -> None:
+        self.tokens = min(self.burst, self.tokens + (now - self.filled) * self.rate)
+        self.filled = now
+
+
+MESSAGE_RATE = 1_000
+MESSAGE_BURST = 4_000
+"""Messages of one Tasks stream, a second and at once: enough to replay a journal, too few to fill a core."""
+
+PACED_AT_ONCE = 1_024
+
+
+def message_allowance(now: float) -> Allowance:
+    """Return the bucket of all messages of one Tasks stream."""
+    return Allowance(MESSAGE_RATE, MESSAGE_BURST, MESSAGE_BURST, now)
+
+
+class ProgressPace:
+    """Which reports of progress of a stream are worth a write: one a second of each attempt.
+
+    The contract's pace; two that the road pushed together both pass. At most
+    ``PACED_AT_ONCE`` attempts are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._allowances: dict[str, Allowance] = {}
+
+    def passes(self, attempt_id: str, now: float) -> bool:
+        """Return whether to take a report at ``now`` (monotonic seconds)."""
+        allowance = self._allowances.get(attempt_id)
+        if allowance is None:
+            if len(self._allowances) >= PACED_AT_ONCE:
+                del self._allowances[next(iter(self._allowances))]
+            allowance = self._allowances[attempt_id] = Allowance(1.0, 2.0, 2.0, now)
+        return allowance.take(now)
+
+    def forget(self, attempt_id: str) -> None:
+        """Forget an attempt that ended."""
+        self._allowances.pop(attempt_id, None)
 
 
 def supersedes(epoch: int, other: int) -> bool:

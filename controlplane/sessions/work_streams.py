@@ -22,7 +22,8 @@ from controlplane import failpoints
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import InvalidArgument, NotFound, ServiceError
 from controlplane.observability.metrics import Metrics
-from controlplane.sessions import reading
+from controlplane.sessions import reading, rules
+from controlplane.sessions.dispatching import Dispatcher
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Registry, Session, replaced
 from controlplane.sessions.writing import uncancel, write
@@ -34,10 +35,9 @@ from controlplane.tasks.operations import (
     Disposition,
     Finish,
     Finished,
-    Lease,
     Progress,
 )
-from controlplane.tasks.records import Assigned, Chunk
+from controlplane.tasks.records import Chunk
 from controlplane.tasks.rules import Acceptance, Outcome
 from controlplane.tasks.service import TasksService
 from controlplane.transport.context import current_caller
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
 SUMMARY_BYTES = 4 << 10
 """A result's detail above this is left out of lists and watches."""
-
-OUTBOX = 256
-"""Answers that wait to be written before more is read: who sends and never reads must not fill memory."""
 
 _log = structlog.get_logger(__name__)
 
@@ -129,57 +126,53 @@ class _WorkStream:
         self._clock = clock
         self._policy = policy
         self._metrics = metrics
-        self._credits = 0
-        self._woken = asyncio.Event()
-        self._look = False  # a wake-up came that no lease has answered
-        self._look_for_stops = False
-        self._outbox: asyncio.Queue[pb2.TasksResponse | None] = asyncio.Queue()
-        self._room = asyncio.Event()  # in the outbox, for the answers to what is read next
-        self._room.set()
+        self._dispatcher = Dispatcher(
+            session.agent_id, session.epoch, writer, tasks, policy.max_credits, self._now
+        )
+        self._outbox = self._dispatcher.outbox
+        self._messages = rules.message_allowance(self._time())
+        self._progress_pace = rules.ProgressPace()
         self._under_way = asyncio.Semaphore(policy.results_under_way)
-        self._untaken: set[str] = set()
-        self._stopping: set[str] = set()
         self._failure: ServiceError | None = None
         self._task = asyncio.current_task()
         self._ended = False
-        self._dispatcher: asyncio.Task[None] | None = None
+        self._dispatching: asyncio.Task[None] | None = None
 
     @property
     def leaves_work(self) -> bool:
         """Whether the agent should come back at once."""
-        return bool(self._untaken) or self._look
+        return self._dispatcher.leaves_work
 
     def wake(self, *, stopping: bool = False) -> None:
         """Look for work; with ``stopping``, for attempts to be stopped too."""
-        self._look = True
-        self._look_for_stops = self._look_for_stops or stopping
-        self._woken.set()
+        self._dispatcher.wake(stopping=stopping)
 
     def end(self, error: ServiceError | None) -> None:
         """End the stream soon; with ``error``, as refused."""
         if not self._ended:
             self._ended = True
+            self._dispatcher.end()
             self._failure = self._failure or error
             if self._task is not None:
                 self._task.cancel()
 
     def when_idle(self, action: Callable[[], None]) -> None:
         """Call ``action`` once nothing of the stream is at work, a lease under way included."""
-        if self._dispatcher is None or self._dispatcher.done():
+        if self._dispatching is None or self._dispatching.done():
             action()
         else:
-            self._dispatcher.add_done_callback(lambda _: action())
+            self._dispatching.add_done_callback(lambda _: action())
 
     async def run(self, opening: pb2.TasksOpen) -> None:
         """Run the stream to its end."""
-        sender = asyncio.create_task(self._send())
+        sender = asyncio.create_task(self._outbox.write_all(self._write))
         sender.add_done_callback(self._part_ended)
         try:
             await self._open(opening)
             # Never cancelled: a lease that is being committed must be known as untaken,
             # or its tasks would be handed out and nobody the wiser.
-            self._dispatcher = self._registry.run_aside(self._dispatch())
-            self._dispatcher.add_done_callback(self._part_ended)
+            self._dispatching = self._registry.run_aside(self._dispatcher.run())
+            self._dispatching.add_done_callback(self._part_ended)
             await self._receive()
             await self._committed()
         except asyncio.CancelledError:
@@ -188,8 +181,8 @@ class _WorkStream:
             uncancel()
         finally:
             self._ended = True
-            self._woken.set()
-            self._outbox.put_nowait(None)
+            self._dispatcher.end()
+            self._outbox.close(refused=self._failure is not None)
             await self._flushed(sender)
         if self._failure is not None:
             raise self._failure
@@ -220,78 +213,22 @@ class _WorkStream:
 
     async def _open(self, opening: pb2.TasksOpen) -> None:
         now = self._now()
-        self._credits = min(opening.credits, self._policy.max_credits)
+        self._dispatcher.add_credits(opening.credits)
         journal = tuple((entry.attempt_id, entry.finished) for entry in opening.journal)
         adopting = await self._writer.enqueue(Adopt(self._agent_id, self._session.epoch, journal, now))
         adopted = await adopting
         opened = pb2.TasksOpened()
         opened.linger.FromTimedelta(self._policy.tasks_linger)
-        self._say(pb2.TasksResponse(opened=opened))
-        for attempt_id in adopted.stop:
-            self._stop(attempt_id)
-        for assigned in adopted.resend:
-            self._assign(assigned)
+        self._outbox.put(pb2.TasksResponse(opened=opened))
+        self._dispatcher.adopted(adopted)
         self.wake()
-
-    # --- dispatching
-
-    async def _dispatch(self) -> None:
-        more = False
-        while not self._ended:
-            await self._woken.wait()
-            self._woken.clear()
-            if self._ended:
-                return
-            looked, self._look = self._look, False
-            if self._look_for_stops:
-                self._look_for_stops = False
-                for attempt_id in await self._tasks.cancellations(self._agent_id):
-                    self._stop(attempt_id)
-            if not (looked or more):
-                continue
-            if self._credits <= 0:
-                more = True
-                continue
-            limit = self._credits
-            leased = await self._writer.submit(Lease(self._agent_id, self._session.epoch, limit, self._now()))
-            for assigned in leased:
-                self._assign(assigned)
-            more = len(leased) == limit
-            if more and self._credits > 0:
-                self._woken.set()
-
-    def _assign(self, assigned: Assigned) -> None:
-        self._credits -= 1
-        self._untaken.add(assigned.attempt_id)
-        assignment = pb2.Assignment(
-            attempt_id=assigned.attempt_id,
-            task=f"tasks/{assigned.task_id}",
-            number=assigned.number,
-            spec=work_pb2.TaskSpec.FromString(assigned.spec),
-            idempotent=assigned.idempotent,
-        )
-        assignment.run_limit.FromMicroseconds(assigned.run_limit)
-        self._say(pb2.TasksResponse(assignment=assignment))
-
-    def _stop(self, attempt_id: str) -> None:
-        if attempt_id not in self._stopping:
-            self._stopping.add(attempt_id)
-            self._say(pb2.TasksResponse(cancel=pb2.AttemptCancel(attempt_id=attempt_id)))
 
     # --- sending
 
-    def _say(self, response: pb2.TasksResponse) -> None:
-        self._outbox.put_nowait(response)
-        if self._outbox.qsize() >= OUTBOX:
-            self._room.clear()
-
-    async def _send(self) -> None:
-        while (response := await self._outbox.get()) is not None:
-            if self._outbox.qsize() < OUTBOX:
-                self._room.set()
-            await write(self._context, response, self._policy.slow_reader_after)
-            if response.HasField("result_acknowledged"):
-                failpoints.hit("results.after_acknowledge")
+    async def _write(self, response: pb2.TasksResponse) -> None:
+        await write(self._context, response, self._policy.slow_reader_after)
+        if response.HasField("result_acknowledged"):
+            failpoints.hit("results.after_acknowledge")
 
     # --- receiving
 
@@ -304,7 +241,10 @@ class _WorkStream:
             "credits": self._credits_added,
         }
         while True:
-            await self._room.wait()
+            await self._outbox.room.wait()
+            if (delay := self._messages.owe(self._time())) > 0:
+                # Held back by flow control, not refused: a journal that is replayed may be long.
+                await asyncio.sleep(delay)
             message = await self._context.read()
             if message is grpc.aio.EOF:
                 return
@@ -314,16 +254,18 @@ class _WorkStream:
             await take[kind](getattr(message, kind))
 
     async def _accepted(self, accepted: pb2.AttemptAccepted) -> None:
-        self._untaken.discard(accepted.attempt_id)
+        self._dispatcher.taken(accepted.attempt_id)
         attempt_id = accepted.attempt_id
 
         def answer(acceptance: Acceptance) -> None:
             if acceptance is Acceptance.STOP:
-                self._stop(attempt_id)
+                self._dispatcher.stop(attempt_id)
 
         await self._put(Accept(self._agent_id, attempt_id, self._now()), answer, attempt_id)
 
     async def _progress(self, progress: pb2.AttemptProgress) -> None:
+        if not self._progress_pace.passes(progress.attempt_id, self._time()):
+            return
         operation = Progress(
             self._agent_id, progress.attempt_id, progress.percent, progress.message, self._now()
         )
@@ -337,7 +279,7 @@ class _WorkStream:
 
     async def _finished(self, finished: pb2.AttemptFinished) -> None:
         failpoints.hit("results.after_receive")
-        self._untaken.discard(finished.attempt_id)
+        self._dispatcher.taken(finished.attempt_id)
         attempt_id, result = finished.attempt_id, finished.result
         wire = result.SerializeToString(deterministic=True)
         operation = Finish(
@@ -359,13 +301,12 @@ class _WorkStream:
                 else pb2.RESULT_DISPOSITION_DUPLICATE,
             )
             for other in committed.stop:
-                self._stop(other)
+                self._dispatcher.stop(other)
 
         await self._put(operation, answer, attempt_id)
 
     async def _credits_added(self, added: pb2.CreditsAdded) -> None:
-        self._credits = min(self._credits + added.credits, self._policy.max_credits)
-        self._woken.set()
+        self._dispatcher.add_credits(added.credits)
 
     def _acknowledge(
         self, attempt_id: str, disposition: pb2.ResultDisposition.ValueType, error: ServiceError | None = None
@@ -375,7 +316,9 @@ class _WorkStream:
             acknowledged.error.CopyFrom(to_status(error))
         name = pb2.ResultDisposition.Name(disposition).removeprefix("RESULT_DISPOSITION_")
         self._metrics.results.labels(name).inc()
-        self._say(pb2.TasksResponse(result_acknowledged=acknowledged))
+        self._dispatcher.forget(attempt_id)
+        self._progress_pace.forget(attempt_id)
+        self._outbox.put(pb2.TasksResponse(result_acknowledged=acknowledged))
 
     async def _put(self, operation: Operation[Any], answer: Callable[[Any], None], attempt_id: str) -> None:
         """Put an operation into the writer and answer from the callback of its commit."""
@@ -407,7 +350,11 @@ class _WorkStream:
         if isinstance(operation, Finish):
             self._acknowledge(attempt_id, pb2.RESULT_DISPOSITION_REJECTED, error)
         elif isinstance(operation, Accept):
-            self._stop(attempt_id)
+            self._dispatcher.cancel(attempt_id)
+
+    @staticmethod
+    def _time() -> float:
+        return asyncio.get_running_loop().time()
 
     def _now(self) -> int:
         return to_micros(self._clock.now())

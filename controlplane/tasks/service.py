@@ -51,7 +51,7 @@ class TasksService:
 
     ``woken`` is called with the ids of agents after each commit that gives them
     something to fetch, ``stopping`` after one that wants an attempt of theirs
-    stopped.
+    stopped: who is stopping looks for work too.
     """
 
     def __init__(
@@ -259,10 +259,10 @@ class TasksService:
             return await delivery.cancellations(connection, agent_id)
 
     async def wake_waiting(self) -> None:
-        """Wake every agent with a queued task: finds retries that are due and wake-ups that were lost."""
+        """Wake all agents that have something to do: finds due retries and wake-ups that were lost."""
         async with self._database.reading() as connection:
             agent_ids = await delivery.agents_with_work(connection, self._now())
-        self._woken(agent_ids)
+        self._stopping(agent_ids)
 
     # --- cancellation
 

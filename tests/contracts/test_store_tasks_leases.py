@@ -101,7 +101,22 @@ async def test_those_with_waiting_work_are_woken_again(work: TasksWorld) -> None
     await work.begin()
     work.woken.clear()
     await work.tasks.wake_waiting()
-    assert work.woken == ["a2"]
+    assert work.stopping == ["a2"]
+
+
+async def test_an_attempt_whose_stop_was_not_heard_of_is_woken_for_again(work: TasksWorld) -> None:
+    task_id, attempt_id = await work.begin()
+    await work.tasks.wake_waiting()
+    assert work.stopping == []
+    await work.tasks.cancel(OPERATOR, task_id)
+    work.stopping.clear()
+    await work.tasks.wake_waiting()
+    assert work.stopping == ["a1"]
+    assert await work.tasks.cancellations("a1") == [attempt_id]
+    await work.finish(attempt_id, Outcome.CANCELLED)
+    work.stopping.clear()
+    await work.tasks.wake_waiting()
+    assert work.stopping == []
 
 
 # --- accepting and adopting
@@ -291,9 +306,8 @@ async def test_a_success_of_the_lapsed_attempt_ends_the_one_after_it(work: Tasks
     # Heard of by an agent that lost the order to stop with its stream.
     assert await work.adopt({second: False}, epoch=3) == ({second}, [])
     work.advance(61)
-    work.woken.clear()
     await work.tasks.wake_waiting()
-    assert work.woken == []
+    assert work.stopping == []
     assert await work.finish(second, Outcome.CANCELLED) is Disposition.COMMITTED
     assert await work.state(task_id) is TaskState.SUCCEEDED
 

@@ -298,7 +298,7 @@ async def having_work(connection: AsyncConnection, agent_ids: Sequence[str], now
 
 
 async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:
-    """Return the ids of all agents that have a queued task due, or a lease that ran out untaken."""
+    """Return all agents that have a queued task due, a lease that ran out untaken, or work to stop."""
     queued_ids = (
         select(tasks.c.agent_id)
         .where(IS_OPEN, tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now)
@@ -313,7 +313,10 @@ async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:
         )
         .distinct()
     )
-    return list((await connection.execute(queued_ids.union(untaken_ids))).scalars())
+    stopping_ids = (
+        select(tasks.c.agent_id).where(IS_OPEN, tasks.c.state == RUNNING, tasks.c.cancel_requested).distinct()
+    )
+    return list((await connection.execute(queued_ids.union(untaken_ids, stopping_ids))).scalars())
 
 
 async def expired(connection: AsyncConnection, now: int, limit: int) -> list[AnyRow]:
