@@ -27,6 +27,7 @@ PACE = 50.0
 """Tasks a second of the paced round, in which dispatch is measured without a queue of our own making."""
 
 REFERENCE = "this-host"
+ONLINE = "presence = ONLINE"
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -91,7 +92,7 @@ class Demo:
         try:
             idle = server.rss()
             fleet, agent = self._start_agents(admin, ports)
-            self._wait_online(admin)
+            self._judge_online(admin)
             connected_rss, connected_cpu = server.rss(), server.cpu()
             self.report.figures["server memory per agent, KB"] = round(
                 (connected_rss - idle) / 1024 / (self.agents + 1), 1
@@ -164,17 +165,28 @@ class Demo:
                 *("--join-token-file", str(token), "--effects", str(self.effects)),
                 *("--receipts", str(self.receipts), "--ready-file", str(self.ready)),
             ],
-            show=True,
         )
-        wait_for_file(self.ready, [fleet, agent], 120)
+        for what, chosen in (("enrolled", ""), ("connected", ONLINE)):
+            with progress(what, self.agents + 1) as tick:
+                self._wait_count(admin, chosen, [fleet, agent], tick)
+        wait_for_file(self.ready, [fleet, agent], 30)
         self.report.figures["enrolled and connected in, s"] = round(time.monotonic() - began, 1)
         return fleet, agent
 
-    def _wait_online(self, admin: Administrator) -> None:
-        wanted = self.agents + 1
-        deadline = time.monotonic() + 30
-        while (online := admin.online()) < wanted and time.monotonic() < deadline:
-            time.sleep(0.2)
+    def _wait_count(self, admin: Administrator, chosen: str, programs: list[Program], tick: Tick) -> None:
+        seen, deadline = 0, time.monotonic() + 120
+        while seen <= self.agents:
+            for program in programs:
+                program.check()
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"only {seen} of {self.agents + 1} agents after 120 s")
+            now = admin.count(chosen)
+            tick(now - seen)
+            seen = now
+            time.sleep(0.25)
+
+    def _judge_online(self, admin: Administrator) -> None:
+        wanted, online = self.agents + 1, admin.count(ONLINE)
         self.report.figures["connected"] = f"{online} of {wanted}"
         self.report.expect(online == wanted, f"{online} of {wanted} agents are ONLINE")
 

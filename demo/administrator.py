@@ -53,9 +53,9 @@ class Administrator:
         )
         return self._tokens.CreateEnrollmentToken(request, timeout=15).join_token
 
-    def online(self) -> int:
-        """Return how many agents are ONLINE."""
-        request = agent_registry_service_pb2.ListAgentsRequest(page_size=1, filter="presence = ONLINE")
+    def count(self, chosen: str = "") -> int:
+        """Return how many agents match a filter; all without one."""
+        request = agent_registry_service_pb2.ListAgentsRequest(page_size=1, filter=chosen)
         return self._agents.ListAgents(request, timeout=15).total_size
 
     def agent_names(self) -> list[str]:

@@ -26,7 +26,7 @@ class Program:
     name: str
     process: subprocess.Popen[bytes]
     stdout: Path
-    stderr: Path | None
+    stderr: Path
 
     def check(self) -> None:
         """Raise ``DemoFailed`` if it has ended."""
@@ -36,8 +36,6 @@ class Program:
 
     def tail(self, lines: int = 15) -> str:
         """Return the end of what it said."""
-        if self.stderr is None:
-            return "(see above)"
         return "\n".join(self.stderr.read_text(errors="replace").splitlines()[-lines:])
 
     def rss(self) -> int:
@@ -73,25 +71,17 @@ class Programs:
         name: str,
         command: Sequence[str],
         environment: Mapping[str, str] | None = None,
-        *,
-        show: bool = False,
     ) -> Program:
-        """Start a program; with ``show`` its standard error goes to ours."""
-        stdout = self.folder / f"{name}.out"
-        stderr = None if show else self.folder / f"{name}.log"
-        with stdout.open("wb") as out:
-            errors = None if stderr is None else stderr.open("wb")
-            try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=errors,
-                    env={**os.environ, **(environment or {})},
-                )
-            finally:
-                if errors is not None:
-                    errors.close()
+        """Start a program."""
+        stdout, stderr = self.folder / f"{name}.out", self.folder / f"{name}.log"
+        with stdout.open("wb") as out, stderr.open("wb") as errors:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                env={**os.environ, **(environment or {})},
+            )
         program = Program(name, process, stdout, stderr)
         self.running.append(program)
         return program
@@ -123,7 +113,6 @@ def tool(name: str) -> str:
 def log_event(program: Program, event: str, within: float = 30) -> dict[str, Any]:
     """Wait until a program has logged ``event`` as JSON and return that line."""
     deadline = time.monotonic() + within
-    assert program.stderr is not None  # noqa: S101 - only called for programs whose log is a file
     while time.monotonic() < deadline:
         program.check()
         for line in program.stderr.read_text(errors="replace").splitlines():
