@@ -122,7 +122,6 @@ class _WorkStream:
         self._registry = registry
         self._agent_id = session.agent_id
         self._writer = writer
-        self._tasks = tasks
         self._clock = clock
         self._policy = policy
         self._metrics = metrics

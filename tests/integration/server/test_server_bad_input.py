@@ -538,3 +538,16 @@ async def test_bad_points_end_a_telemetry_stream_and_none_of_their_batch_is_stor
     assert all(name.startswith("batch.points") for name in refused.fields)
     assert await admin.points() == []
     await session.beat()
+
+
+async def test_progress_that_comes_too_fast_is_dropped_and_the_stream_lives_on(
+    site: LocalSite, admin: Admin, agent: RawAgent
+) -> None:
+    tasks, attempt = await assigned(admin, agent)
+    await tasks.send(accepted=accepted(attempt))
+    for percent in range(50):
+        await tasks.send(progress=pb2.AttemptProgress(attempt_id=attempt, percent=percent))
+    await tasks.send(finished=succeeded(attempt))
+    await tasks.expect("result_acknowledged")
+    [task] = await admin.all_tasks()
+    assert task.progress_percent < 49

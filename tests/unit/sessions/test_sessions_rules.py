@@ -73,3 +73,26 @@ def test_a_drain_is_spread_evenly_within_its_window(count: int, seconds: int) ->
     assert all(timedelta(0) <= time <= window for time in times)
     if count > 1:
         assert times[1] - times[0] <= window / count + timedelta(microseconds=1)
+
+
+def test_progress_passes_once_a_second_for_each_attempt() -> None:
+    pace = rules.ProgressPace()
+    assert [pace.passes("a", 0.0) for _ in range(5)] == [True, True, False, False, False]
+    assert pace.passes("b", 0.0)
+    assert [pace.passes("a", second / 4) for second in range(1, 13)].count(True) == 3
+    pace.forget("a")
+    assert pace.passes("a", 3.0)
+
+
+def test_the_pace_of_progress_remembers_a_bounded_number_of_attempts() -> None:
+    pace = rules.ProgressPace()
+    for number in range(rules.PACED_AT_ONCE * 2):
+        assert pace.passes(f"made-up-{number}", 0.0)
+    assert len(pace._allowances) == rules.PACED_AT_ONCE
+
+
+def test_who_sends_more_than_allowed_waits_for_as_long_as_it_takes_and_not_longer() -> None:
+    allowance = Allowance(rate=10, burst=2, tokens=2, filled=0.0)
+    assert [allowance.owe(0.0) for _ in range(4)] == pytest.approx([0, 0, 0.1, 0.2])
+    assert allowance.owe(1.0) == 0
+    assert rules.message_allowance(0.0).owe(0.0) == 0
