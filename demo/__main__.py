@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import psutil
 import typer
 from fleetwright.v1 import task_service_pb2, work_pb2
 from rich.console import Console
@@ -240,11 +241,12 @@ class Demo:
 
     def _stop(self, programs: list[Program]) -> None:
         console.print("[bold]5.[/] everything stops")
+        started = psutil.Process().children(recursive=True)
         for program in programs:
             code = program.stop()
             self.report.expect(code == 0, f"{program.name} ended with status {code}")
-        left = self.programs.left()
-        self.report.expect(not left, f"still running: {', '.join(left)}")
+        _, left = psutil.wait_procs(started, timeout=5)
+        self.report.expect(not left, f"still running: {', '.join(str(process.pid) for process in left)}")
 
     def _judge_tasks(self, tasks: list[task_service_pb2.Task]) -> None:
         states = Counter(
@@ -288,6 +290,14 @@ class Demo:
     def _judge_fleet(self, fleet: Program) -> None:
         summary = json.loads(fleet.stdout.read_text())
         self.report.figures["fleet"] = summary
+        committed = summary["results_acknowledged"].get("COMMITTED", 0)
+        self.report.expect(
+            committed == summary["effects"],
+            f"{summary['effects']} effects, but {committed} results acknowledged as committed",
+        )
+        for what in ("stopped_early", "telemetry_points_dropped"):
+            self.report.expect(not summary[what], f"the fleet says {what}: {summary[what]}")
+        self.report.expect(not summary["errors_by_reason"], f"agents saw {summary['errors_by_reason']}")
 
 
 def show(report: Report) -> None:

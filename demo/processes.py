@@ -100,10 +100,6 @@ class Programs:
                 program.process.kill()
                 program.process.wait()
 
-    def left(self) -> list[str]:
-        """Return the names of programs that still run."""
-        return [program.name for program in self.running if program.process.poll() is None]
-
 
 def tool(name: str) -> str:
     """Return the path of one of our commands in this environment."""
