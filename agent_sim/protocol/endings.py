@@ -64,4 +64,5 @@ class Ending:
         """Whether the connection is good: the handshake is the dear part of coming back."""
         if self.failure is None:
             return self.cause is Cause.STALE or self.cause is Cause.CLOSED
-        return self.failure.retry_after is not None or self.failure.session_stale
+        failure = self.failure
+        return failure.retry_after is not None or failure.session_stale or failure.status_lost

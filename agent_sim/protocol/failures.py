@@ -12,6 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 ERROR_DOMAIN = "fleetwright"
 """ErrorInfo.domain of every error of this product."""
 
+_LOCAL_WORDS = "Internal error from Core"
+"""What grpc.aio says of a call whose end came while a message was written: the server's status is lost."""
 _DETAILS_KEY = "grpc-status-details-bin"
 _IDENTITY_REASONS = frozenset(
     {
@@ -41,7 +43,15 @@ class Failure:
     @property
     def name(self) -> str:
         """What to count it under: the reason, or the status code where there is none."""
-        return self.reason or self.code.name
+        return "STATUS_LOST" if self.status_lost else self.reason or self.code.name
+
+    @property
+    def status_lost(self) -> bool:
+        """Whether the server ended the call, and gRPC lost its status to a write under way.
+
+        Nothing is known then of what the server said; the connection is good, so ask again on it.
+        """
+        return not self.reason and self.code is grpc.StatusCode.INTERNAL and self.message == _LOCAL_WORDS
 
     @property
     def refuses_identity(self) -> bool:

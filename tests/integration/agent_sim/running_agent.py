@@ -13,6 +13,7 @@ from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.identity import MemoryIdentityStore
 from agent_sim.protocol.journal import Journal
 from tests.integration.agent_sim.protocol_host import HeldHost
+from tests.integration.agent_sim.protocol_server import PATIENCE
 
 QUICK = timedelta(milliseconds=20)
 
@@ -37,9 +38,14 @@ class RunningAgent:
         )
         self.task = asyncio.create_task(agent.run(self.stop))
 
+    async def ended(self) -> None:
+        """Wait for its own end, with a limit, and raise what it raised."""
+        async with asyncio.timeout(PATIENCE):
+            await self.task
+
     async def leave(self) -> None:
         self.stop.set()
-        await self.task
+        await self.ended()
 
     async def kill(self) -> None:
         """End it as the end of its process would: nothing is said, nothing more is journalled."""

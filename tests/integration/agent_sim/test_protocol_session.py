@@ -33,7 +33,7 @@ async def test_an_agent_says_hello_beats_and_says_goodbye(server: ScriptedServer
         peer.send(agent_service_pb2.HeartbeatResponse(beat_acknowledged=answer))
     agent.stop.set()
     assert (await peer.half_closed())[-1].HasField("goodbye")
-    await agent.task
+    await agent.ended()
 
 
 async def test_nothing_of_an_agent_is_left_after_it_was_stopped(server: ScriptedServer, start: Start) -> None:
@@ -131,7 +131,7 @@ async def test_an_agent_stops_when_a_copy_took_over(server: ScriptedServer, star
     reconnect = agent_service_pb2.Reconnect(reason=agent_service_pb2.RECONNECT_REASON_SESSION_REPLACED)
     peer.send(agent_service_pb2.HeartbeatResponse(reconnect=reconnect))
     with pytest.raises(SessionReplacedError):
-        await agent.task
+        await agent.ended()
 
 
 async def test_an_agent_whose_identity_is_refused_asks_to_be_enrolled_again(
@@ -140,23 +140,25 @@ async def test_an_agent_whose_identity_is_refused_asks_to_be_enrolled_again(
     agent = start(identity_tries=2)
     for _ in range(2):
         peer = await server.next_heartbeat()
+        await peer.next()
         peer.fail(grpc.StatusCode.UNAUTHENTICATED, "CERTIFICATE_REVOKED")
     with pytest.raises(EnrollmentRequiredError, match=r"agent a1 \(CERTIFICATE_REVOKED\): enrol it again"):
-        await agent.task
+        await agent.ended()
 
 
 async def test_an_agent_whose_protocol_is_refused_stops(server: ScriptedServer, start: Start) -> None:
     agent = start()
     peer = await server.next_heartbeat()
+    await peer.next()
     peer.fail(grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VERSION_UNSUPPORTED")
     with pytest.raises(ProtocolVersionError):
-        await agent.task
+        await agent.ended()
 
 
 async def test_an_agent_without_identity_says_so(server: ScriptedServer, start: Start) -> None:
     agent = start(identities=MemoryIdentityStore())
     with pytest.raises(EnrollmentRequiredError, match="enrol it first"):
-        await agent.task
+        await agent.ended()
 
 
 async def test_a_dead_address_is_passed_over(server: ScriptedServer, start: Start) -> None:

@@ -105,7 +105,7 @@ async def test_a_result_is_sent_on_every_stream_until_it_is_acknowledged(
     tasks.send(acknowledge("t1"))
     agent.stop.set()
     await tasks.half_closed()
-    await agent.task
+    await agent.ended()
     assert agent.journal.unreported == 0
 
 
@@ -205,7 +205,7 @@ async def test_a_stopped_agent_reports_its_running_work_before_it_leaves(
     tasks.send(acknowledge("t1"))
     await tasks.half_closed()
     assert (await peer.half_closed())[-1].HasField("goodbye")
-    await agent.task
+    await agent.ended()
 
 
 async def test_credits_come_back_as_results_are_acknowledged(server: ScriptedServer, start: Start) -> None:
