@@ -135,7 +135,7 @@ def raise_open_files(max_agents: int) -> int:
         raise StartRefused(
             f"open files: {needed} are needed for {max_agents} agents and the limit is {hard},"
             f" which fits {fit} agents; raise it (`ulimit -Hn {needed}`, or LimitNOFILE={needed} in the"
-            f" service's unit), or set FLEETWRIGHT_MAX_AGENTS to {fit} or less"
+            " service's unit)" + (f", or set FLEETWRIGHT_MAX_AGENTS to {fit} or less" if fit else "")
         )
     return hard
 

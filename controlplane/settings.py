@@ -8,6 +8,7 @@ h or d (``90``, ``250ms``, ``24h``), or ISO 8601 (``PT1M30S``).
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -213,6 +214,12 @@ class Settings(BaseSettings):
         if len(set(chosen)) < len(chosen):
             raise ValueError(f"agents, admin, enrolment and health need a port each; they are {ports}")
         return self
+
+
+def unknown_variables() -> list[str]:
+    """Return environment variables that look like settings and are none: most often a misspelt name."""
+    known = {f"FLEETWRIGHT_{name.upper()}" for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith("FLEETWRIGHT_") and name not in known)
 
 
 def explain(error: ValidationError) -> str:

@@ -328,10 +328,11 @@ def main(
     ] = False,
 ) -> None:
     """Start a control plane, let agents enrol, work and report, print a summary, stop everything."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     folder = Path(tempfile.mkdtemp(prefix="fleetwright-demo-"))
     demo = Demo(folder, agents)
-    problem = ""
+    problem, interrupted = "", False
     try:
         report = demo.run()
         show(report)
@@ -342,14 +343,14 @@ def main(
         problem = str(error)
         console.print(f"error: {problem}", markup=False)
     except KeyboardInterrupt:
-        problem = "interrupted"
+        problem, interrupted = "interrupted", True
         console.print("interrupted; stopping everything")
     except Exception:  # noqa: BLE001 # whatever went wrong, everything that was started must end
         problem = "the demo itself failed"
         console.print_exception()
     finally:
         demo.programs.kill_all()
-        if keep or problem:
+        if keep or (problem and not interrupted):
             console.print(f"scratch folder kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)

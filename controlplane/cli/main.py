@@ -20,7 +20,7 @@ from controlplane.cli import tokens
 from controlplane.errors import ServiceError
 from controlplane.observability import logging
 from controlplane.preflight import StartRefused
-from controlplane.settings import Settings, explain
+from controlplane.settings import Settings, explain, unknown_variables
 from controlplane.storage.migrate import DatabaseUnusableError
 from controlplane.trust import setup
 from controlplane.trust.layout import DataFolderError
@@ -41,6 +41,7 @@ identities = typer.Typer(help="Identities of operators and integrators.", no_arg
 app.add_typer(identities, name="identities")
 app.add_typer(tokens.app, name="tokens")
 
+_log = structlog.get_logger(__name__)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 DataDir = Annotated[
@@ -167,6 +168,8 @@ def serve(
         max_agents=max_agents,
     )
     logging.configure(settings.log_level, settings.log_format)
+    for name in unknown_variables():
+        _log.warning("no setting has this name; is it misspelt?", variable=name)
     try:
         uvloop.run(_serve(settings))
     except (StartRefused, DataFolderError, DatabaseUnusableError, ServiceError) as error:
@@ -179,7 +182,7 @@ async def _serve(settings: Settings) -> None:
 
     def stopped() -> None:
         if stop.is_set():
-            structlog.get_logger(__name__).warning("second signal: ending without draining")
+            _log.warning("second signal: ending without draining")
             sys.stderr.flush()
             signal.raise_signal(signal.SIGKILL)
         stop.set()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from controlplane.settings import Settings, explain
+from controlplane.settings import Settings, explain, unknown_variables
 
 
 def refused(**values: object) -> str:
@@ -91,3 +91,10 @@ def test_every_setting_is_described() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
+
+
+def test_a_variable_that_is_no_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEETWRIGHT_AGENT_PORT", "1")
+    monkeypatch.setenv("FLEETWRIGHT_AGENTS_PORT", "1")
+    assert "FLEETWRIGHT_AGENT_PORT" in unknown_variables()
+    assert "FLEETWRIGHT_AGENTS_PORT" not in unknown_variables()
