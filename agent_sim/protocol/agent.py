@@ -23,6 +23,7 @@ from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.credentials import IdentityInUse
 from agent_sim.protocol.endings import Cause, Ending
 from agent_sim.protocol.errors import AgentError, ProtocolVersionError, SessionReplacedError
+from agent_sim.protocol.failures import Failure
 from agent_sim.protocol.identity import AgentIdentity, IdentityStore
 from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.observer import Observer
@@ -78,6 +79,9 @@ class Agent:
         self._session: Session | None = None
         self._successor: _Successor | None = None
         self._stopping = asyncio.Event()
+        self._parting: str | None = None
+        # A Hello of a hand-over went out whose Welcome was not seen: it may have replaced the old session.
+        self._unwelcomed = False
         self._error: AgentError | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -107,8 +111,12 @@ class Agent:
         await stop.wait()
         self._stopping.set()
         await self._attempts.stop()
+        self._part(_GOODBYE)
+
+    def _part(self, words: str) -> None:
+        self._parting = words
         for session in self._sessions():
-            session.end(Ending(Cause.STOPPED), _GOODBYE)
+            session.end(Ending(Cause.STOPPED), words)
 
     def _sessions(self) -> list[Session]:
         sessions = [self._session] if self._session is not None else []
@@ -118,8 +126,7 @@ class Agent:
         if self._error is None:
             self._error = error
         self._stopping.set()
-        for session in self._sessions():
-            session.end(Ending(Cause.STOPPED), str(error))
+        self._part(str(error))
 
     async def _serve(self) -> None:
         while not self._stopping.is_set():
@@ -133,15 +140,22 @@ class Agent:
         """Hold a session and those that supersede it, and return how the last one ended."""
         while True:
             ending = await running
-            if (renewing := self._renewal.task) is not None and not self._stopping.is_set():
+            if (renewing := self._renewal.task) is not None:
                 # The old session is gone, the new one is on its way: it decides.
-                await asyncio.wait({renewing})
+                await self._unless_stopped(renewing)
             if self._successor is None:
                 return ending
             successor, self._successor = self._successor, None
             self._session, running = successor.session, successor.running
             if successor.former_channel is not None:
                 await successor.former_channel.close()
+
+    async def _unless_stopped(self, renewing: asyncio.Task[None]) -> None:
+        stopped = asyncio.get_running_loop().create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({renewing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
 
     def _open_session(self) -> Session:
         assert self._addresses is not None  # noqa: S101 - run() has set it
@@ -157,6 +171,7 @@ class Agent:
             self._welcomed_with(self._identity.current)
 
     def _welcomed_with(self, identity: AgentIdentity) -> None:
+        self._unwelcomed = False
         promoted = self._identity.accepted(identity)
         if promoted:
             self._context.observer.renewed(identity.not_after.isoformat())
@@ -169,9 +184,7 @@ class Agent:
         if failure is not None and ending.cause is Cause.FAILED:
             self._context.observer.failed(failure.name, failure.message)
         if ending.replaced:
-            raise SessionReplacedError(
-                "another process took over with this agent's identity: find the copy, or enrol this one anew"
-            )
+            self._replaced()
         if failure is not None and failure.reason == "PROTOCOL_VERSION_UNSUPPORTED":
             raise ProtocolVersionError(f"the server refused this agent's protocol version: {failure.message}")
         delay = self._backoff.next_delay(self._context.clock.monotonic())
@@ -182,6 +195,16 @@ class Agent:
             if ending.cause is not Cause.RECONNECT and self._addresses is not None:
                 self._addresses.advance()
         await self._pause(self._wait_for(ending, delay))
+
+    def _replaced(self) -> None:
+        """Go back to Hello if this agent may have replaced itself. Raises SessionReplacedError otherwise."""
+        if not self._unwelcomed:
+            raise SessionReplacedError(
+                "another process took over with this agent's identity: find the copy, or enrol this one anew"
+            )
+        # Once: the next Welcome, or refusal, makes clear who holds the session.
+        self._unwelcomed = False
+        self._identity.prefer_next()
 
     def _wait_for(self, ending: Ending, delay: timedelta) -> timedelta:
         told = ending.failure.retry_after if ending.failure is not None else None
@@ -212,6 +235,7 @@ class Agent:
         channel = agent_channel(self._addresses.current, identity, self._context.config.http_proxy)
         welcome = asyncio.Event()
         new = Session(self._context, self._attempts, self._sampler, channel, lambda _: welcome.set())
+        self._unwelcomed = True
         running = asyncio.get_running_loop().create_task(new.run())
         waiter = asyncio.get_running_loop().create_task(welcome.wait())
         try:
@@ -219,21 +243,27 @@ class Agent:
         except asyncio.CancelledError:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+            await channel.close()
             raise
         finally:
             waiter.cancel()
-            if not welcome.is_set():
-                await channel.close()
         if not welcome.is_set():
-            failure = running.result().failure
-            if failure is not None and failure.refuses_identity:
-                self._identity.discard_next()
+            await channel.close()
+            self._not_welcomed(running.result().failure)
             return False
         former, self._channel = self._channel, channel
         self._successor = _Successor(new, running, former)
         self._welcomed_with(identity)
         old.end(Ending(Cause.SUPERSEDED), None)
+        if self._parting is not None:
+            # The order to stop went to the old session alone.
+            new.end(Ending(Cause.STOPPED), self._parting)
         return True
+
+    def _not_welcomed(self, failure: Failure | None) -> None:
+        if failure is not None and failure.refuses_identity:
+            self._unwelcomed = False
+            self._identity.discard_next()
 
     async def _drop_channel(self) -> None:
         channel, self._channel = self._channel, None

@@ -47,6 +47,10 @@ class IdentityInUse:
         self._store.promote()
         return True
 
+    def prefer_next(self) -> None:
+        """Show the next identity, where there is one: the server may have seen it."""
+        self._identity = self._store.next() or self._identity
+
     def discard_next(self) -> None:
         """Forget a renewed identity that the server refused."""
         self._store.discard_next()

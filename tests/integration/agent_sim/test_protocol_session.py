@@ -16,7 +16,7 @@ from agent_sim.protocol.errors import EnrollmentRequiredError, ProtocolVersionEr
 from agent_sim.protocol.identity import MemoryIdentityStore
 from agent_sim.protocol.journal import MemoryJournal
 from tests.integration.agent_sim.protocol_authority import Authority
-from tests.integration.agent_sim.protocol_server import ScriptedServer
+from tests.integration.agent_sim.protocol_server import ScriptedServer, acknowledge, echo
 from tests.integration.agent_sim.running_agent import RunningAgent
 
 Start = Callable[..., RunningAgent]
@@ -169,8 +169,6 @@ async def test_a_dead_address_is_passed_over(server: ScriptedServer, start: Star
 async def test_a_renewed_certificate_takes_over_while_work_goes_on(
     server: ScriptedServer, start: Start, authority: Authority
 ) -> None:
-    from tests.integration.agent_sim.protocol_server import acknowledge, echo
-
     old = authority.identity("a1", server.address, renew_after=timedelta(milliseconds=300))
     agent = start(identities=MemoryIdentityStore(old))
     first, _ = await server.welcome()
@@ -204,3 +202,48 @@ async def test_a_next_identity_that_the_server_has_seen_is_found_again(
     assert peer.serial == following.serial_number
     await peer.next()
     assert (store.current(), store.next()) == (following, None)
+
+
+async def test_an_agent_whose_new_welcome_is_lost_comes_back_with_its_new_certificate(
+    server: ScriptedServer, start: Start, authority: Authority
+) -> None:
+    old = authority.identity("a1", server.address, renew_after=timedelta(0))
+    agent = start(identities=MemoryIdentityStore(old))
+    first, _ = await server.welcome()
+    second = await server.next_heartbeat()
+    await second.next()
+    reconnect = agent_service_pb2.Reconnect(reason=agent_service_pb2.RECONNECT_REASON_SESSION_REPLACED)
+    first.send(agent_service_pb2.HeartbeatResponse(reconnect=reconnect))
+    await first.half_closed()
+    second.fail(grpc.StatusCode.UNAVAILABLE, "")
+    third, _ = await server.welcome()
+    assert third.serial == second.serial != first.serial
+    third.send(agent_service_pb2.HeartbeatResponse(reconnect=reconnect))
+    with pytest.raises(SessionReplacedError):
+        await agent.ended()
+
+
+async def test_a_stop_reaches_a_session_that_is_welcomed_after_it(
+    server: ScriptedServer, start: Start, authority: Authority
+) -> None:
+    old = authority.identity("a1", server.address, renew_after=timedelta(milliseconds=100))
+    agent = start(identities=MemoryIdentityStore(old))
+    first, _ = await server.welcome()
+    tasks, _ = await server.open_tasks(first)
+    tasks.send(echo("t1"))
+    while not (await tasks.next()).HasField("finished"):
+        pass
+    second = await server.next_heartbeat()
+    await second.next()
+    agent.stop.set()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    welcome = server.make_welcome(timedelta(seconds=30), timedelta(hours=1))
+    second.send(agent_service_pb2.HeartbeatResponse(welcome=welcome))
+    again, _ = await server.open_tasks()
+    while not (await again.next()).HasField("finished"):
+        pass
+    again.send(acknowledge("t1"))
+    tasks.send(acknowledge("t1"))
+    assert (await second.half_closed())[-1].HasField("goodbye")
+    await agent.ended()
