@@ -15,6 +15,7 @@ import psutil
 from fleetwright.v1 import work_pb2
 
 from agent_sim.agent.packages import PackageList, installed_packages
+from agent_sim.agent.rules import printable
 from agent_sim.agent.telemetry import mounted_disks
 
 # A result is one message. gRPC's default limit for one is 4 MiB; this leaves room for what surrounds it.
@@ -45,11 +46,11 @@ def host_facts() -> work_pb2.HostFacts:
     """Return what identifies the operating system and the machine; unknown texts are empty."""
     release = parse_os_release(next((text for path in _OS_RELEASE if (text := _text(path))), ""))
     return work_pb2.HostFacts(
-        hostname=socket.gethostname()[:253],
+        hostname=printable(socket.gethostname())[:253],
         os_family=platform.system().lower()[:64],
         os_name=release.get("NAME", platform.system())[:128],
         os_version=release.get("VERSION_ID", "")[:128],
-        kernel_version=platform.release()[:128],
+        kernel_version=printable(platform.release())[:128],
         architecture=platform.machine()[:64],
     )
 
@@ -117,14 +118,18 @@ def _disks(result: work_pb2.InventoryResult) -> None:
             total = psutil.disk_usage(mount.mountpoint).total
         except OSError:
             total = 0
-        result.disks.add(mount_point=mount.mountpoint[:1024], filesystem=mount.fstype[:64], total_bytes=total)
+        result.disks.add(
+            mount_point=printable(mount.mountpoint)[:1024],
+            filesystem=printable(mount.fstype)[:64],
+            total_bytes=total,
+        )
 
 
 def _interfaces(result: work_pb2.InventoryResult) -> None:
     found = psutil.net_if_addrs()
     for name in sorted(found)[:_MAX_INTERFACES]:
         addresses = sorted({one.address[:64] for one in found[name] if one.address})
-        result.interfaces.add(name=name[:64], addresses=addresses[:_MAX_ADDRESSES])
+        result.interfaces.add(name=printable(name)[:64], addresses=addresses[:_MAX_ADDRESSES])
 
 
 _HARDWARE: dict[str, Callable[[work_pb2.InventoryResult], None]] = {

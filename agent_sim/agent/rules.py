@@ -216,3 +216,12 @@ def _granted_bytes(entry: str, asked: int, default: int, limit: int) -> int:
     if asked > limit:
         raise RefusedError(f"policy {entry}: {limit} is less than the {asked} bytes asked for")
     return asked
+
+
+def printable(name: str) -> str:
+    """Return ``name`` with what is not UTF-8 replaced, for a message: protobuf takes no such text.
+
+    The kernel's names (mount points, interfaces) are bytes; Python keeps those
+    that are not UTF-8 as lone surrogates (PEP 383).
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -15,7 +15,7 @@ from datetime import datetime
 import psutil
 from fleetwright.v1 import work_pb2
 
-from agent_sim.agent.rules import busy_ratio
+from agent_sim.agent.rules import busy_ratio, printable
 
 # A host may have thousands of mounts or interfaces; what is over this is left out of the sample.
 MAX_SERIES = 64
@@ -43,7 +43,8 @@ class HostTelemetry:
         for source in (self._cpu, _memory, _disks, _disk_transfer, _network, _uptime, self._agent):
             for metric, value, attributes in _readings(source):
                 if math.isfinite(value):
-                    point = work_pb2.TelemetryPoint(metric=metric, value=value, attributes=attributes)
+                    printed = {key: printable(name) for key, name in attributes.items()}
+                    point = work_pb2.TelemetryPoint(metric=metric, value=value, attributes=printed)
                     point.time.FromDatetime(now)
                     points.append(point)
         return points

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import protovalidate
+import psutil
 import pytest
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
 from agent_sim.agent.host import RealHost
+from agent_sim.agent.inventory import take_inventory
 from agent_sim.agent.policy import default_policy, parse_policy
 from agent_sim.agent.telemetry import HostTelemetry
 from agent_sim.host import Host
@@ -139,3 +142,18 @@ def test_a_source_that_fails_leaves_out_only_its_own_points(monkeypatch: pytest.
     metrics = {point.metric for point in HostTelemetry(lambda: NOW).measure()}
     assert "memory.used_bytes" not in metrics
     assert "uptime.seconds" in metrics
+
+
+async def test_a_mount_point_that_is_not_utf8_hides_neither_telemetry_nor_inventory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    os.mkdir(odd)
+    root = psutil.disk_partitions(all=True)[0]
+    mounts = [root._replace(device="/dev/odd", mountpoint=odd, fstype="ext4", opts="")]
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: mounts)
+    points = HostTelemetry(lambda: NOW).measure()
+    shown = {point.attributes["mount"] for point in points if point.metric == "disk.used_bytes"}
+    assert shown == {f"{tmp_path}/\N{REPLACEMENT CHARACTER}"}
+    inventory = await take_inventory(include_packages=False)
+    assert {disk.mount_point for disk in inventory.disks} == shown
