@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ RUN_VARIABLE = "FLEETWRIGHT_RUN_ID"
 _READ_BYTES = 65536
 # The most that a pipe holds (fcntl(2), F_SETPIPE_SZ without privilege): what is left when a run has ended.
 _PIPE_BYTES = 1 << 20
+# How long SIGKILL may take to end a leader. One of another user (sudo) may be out of our reach for ever.
+_KILL_WAIT = timedelta(seconds=10)
 # Processes that fork while they are being found are found in the next round.
 _KILL_ROUNDS = 8
 
@@ -55,11 +58,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnd:
-    """How the leader of a group ended. ``exit_status`` is None where ``signal`` ended it."""
+    """How the leader of a group ended. ``exit_status`` is None where ``signal``, or nothing, ended it."""
 
     exit_status: int | None
     signal: int
     timed_out: bool
+    still_runs: bool = False
 
 
 async def run_process(
@@ -71,7 +75,8 @@ async def run_process(
     ``time_limit``, on cancellation, and when a sink fails, the group gets SIGTERM,
     and SIGKILL when its leader has ended, at the latest after ``grace``; so does
     every process that left the group but not the run. After a normal end only the
-    rest of the group is killed: a daemon that left it on purpose lives on.
+    rest of the group is killed: a daemon that left it on purpose lives on. A leader
+    that not even SIGKILL ends is left behind, so that whoever waits here goes on.
     Raises ``OSError`` where it cannot be started, and whatever a sink raises.
     """
     with _Pipe() as out, _Pipe() as err:
@@ -86,6 +91,8 @@ async def run_process(
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
     status = process.returncode
+    if status is None:
+        return ProcessEnd(None, 0, timed_out, still_runs=True)
     return ProcessEnd(status if status >= 0 else None, max(0, -status), timed_out)
 
 
@@ -216,10 +223,14 @@ class _Run:
             self._signal(signal.SIGTERM)
             await asyncio.wait((self._leader_ended,), timeout=self._grace.total_seconds())
         self._signal(signal.SIGKILL)
-        await self._leader_ended
         if by_force:
             await asyncio.to_thread(kill_marked, self._run_id)
-        self._process.wait()
+        await asyncio.wait((self._leader_ended,), timeout=_KILL_WAIT.total_seconds())
+        if self._leader_ended.done():
+            self._process.wait()
+        else:
+            # It is reaped whenever it does end; a daemon thread does not hold up our own end.
+            threading.Thread(target=self._process.wait, name="reaping", daemon=True).start()
         self._group_ended.set_result(None)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -151,7 +151,9 @@ def _result(end: ProcessEnd, grant: ScriptGrant, budget: _OutputBudget) -> work_
 
 def _outcome(end: ProcessEnd, grant: ScriptGrant) -> tuple[work_pb2.Outcome.ValueType, str]:
     if end.timed_out:
-        return work_pb2.OUTCOME_TIMED_OUT, f"time limit of {grant.time_limit.total_seconds():g} s reached"
+        reason = f"time limit of {grant.time_limit.total_seconds():g} s reached"
+        left = "; the script could not be ended and may still run" if end.still_runs else ""
+        return work_pb2.OUTCOME_TIMED_OUT, reason + left
     if end.exit_status == 0:
         return work_pb2.OUTCOME_SUCCEEDED, ""
     if end.exit_status is not None:

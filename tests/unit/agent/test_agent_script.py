@@ -155,6 +155,24 @@ async def test_the_time_limit_ends_what_outlives_sigterm_and_its_children(runner
         await ended(int(pid))
 
 
+async def test_a_script_that_cannot_be_ended_holds_nothing_up(
+    runner: ScriptRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_reach(pid: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", out_of_reach)
+    monkeypatch.setattr("agent_sim.agent.process.kill_marked", lambda run_id: 0)
+    monkeypatch.setattr("agent_sim.agent.process._KILL_WAIT", timedelta(milliseconds=50))
+    recorder = Recorder()
+    result = await runner.run(limited("echo $$; exec sleep 60", 1), recorder)
+    assert (result.outcome, result.script.HasField("exit_status")) == (TIMED_OUT, False)
+    assert result.reason == "time limit of 1 s reached; the script could not be ended and may still run"
+    pid = int(recorder.stdout)
+    os.kill(pid, 9)
+    await ended(pid)
+
+
 async def test_the_time_limit_also_finds_what_left_the_process_group(runner: ScriptRunner) -> None:
     recorder = Recorder()
     result = await runner.run(limited("setsid sh -c 'echo $$; exec sleep 60' & sleep 60", 2), recorder)
