@@ -22,7 +22,7 @@ from agent_sim.protocol.connection import ServerAddresses, agent_channel
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.credentials import IdentityInUse
 from agent_sim.protocol.endings import Cause, Ending
-from agent_sim.protocol.errors import AgentError, ProtocolVersionError, SessionReplacedError
+from agent_sim.protocol.errors import AgentError, IdentityError, ProtocolVersionError, SessionReplacedError
 from agent_sim.protocol.failures import Failure
 from agent_sim.protocol.identity import AgentIdentity, IdentityStore
 from agent_sim.protocol.journal import Journal
@@ -172,9 +172,13 @@ class Agent:
 
     def _welcomed_with(self, identity: AgentIdentity) -> None:
         self._unwelcomed = False
-        promoted = self._identity.accepted(identity)
-        if promoted:
-            self._context.observer.renewed(identity.not_after.isoformat())
+        try:
+            if self._identity.accepted(identity):
+                self._context.observer.renewed(identity.not_after.isoformat())
+        except IdentityError as error:
+            # It stays the next one on disk, where a start looks first; the next Welcome promotes it.
+            log.error("renewed certificate not promoted: %s", error)
+            self._context.observer.failed("IDENTITY_UNUSABLE", str(error))
         self._renewal.watch(identity)
 
     async def _recover(self, ending: Ending) -> None:

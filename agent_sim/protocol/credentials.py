@@ -35,11 +35,14 @@ class IdentityInUse:
         return self.current
 
     def store_next(self, identity: AgentIdentity) -> None:
-        """Keep a renewed identity, durably, before it is used."""
+        """Keep a renewed identity, durably, before it is used. Raises IdentityError."""
+        if self._identity is not None and self._store.next() == self._identity:
+            # Promoting it failed at its Welcome; what comes next must not replace the only good one.
+            self._store.promote()
         self._store.save_next(identity)
 
     def accepted(self, identity: AgentIdentity) -> bool:
-        """Note that the server welcomed ``identity``; True where that promoted it."""
+        """Note that the server welcomed ``identity``; True where that promoted it. Raises IdentityError."""
         self._refusals = 0
         self._identity = identity
         if self._store.next() != identity:

@@ -55,6 +55,7 @@ class IdentityStore(Protocol):
 
     The next one is stored before it is first used, and promoted once the server
     has welcomed it; so a crash at any point leaves one that the server accepts.
+    Each method raises IdentityError where the store cannot be read or written.
     """
 
     def current(self) -> AgentIdentity | None:

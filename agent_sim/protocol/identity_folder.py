@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ class FolderIdentityStore:
     """Keeps each identity in one file, so that key and certificate can never be of two identities.
 
     Files have mode 0600 in a folder of mode 0700, and are replaced atomically
-    and durably: write beside, fsync, rename, fsync the folder.
+    and durably: write beside, fsync, rename, fsync the folder. What cannot be
+    written is an IdentityError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,16 +49,22 @@ class FolderIdentityStore:
 
     def promote(self) -> None:
         """Make the next identity the current one, durably."""
-        if (self._folder / _NEXT).exists():
-            os.replace(self._folder / _NEXT, self._folder / _CURRENT)
-            self._sync_folder()
+        with _writing(self._folder / _CURRENT):
+            if (self._folder / _NEXT).exists():
+                os.replace(self._folder / _NEXT, self._folder / _CURRENT)
+                self._sync_folder()
 
     def discard_next(self) -> None:
         """Forget the next identity."""
-        (self._folder / _NEXT).unlink(missing_ok=True)
-        self._sync_folder()
+        with _writing(self._folder / _NEXT):
+            (self._folder / _NEXT).unlink(missing_ok=True)
+            self._sync_folder()
 
     def _write(self, name: str, identity: AgentIdentity) -> None:
+        with _writing(self._folder / name):
+            self._replace(name, identity)
+
+    def _replace(self, name: str, identity: AgentIdentity) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside = self._folder / f"{name}.{os.getpid()}.new"
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -73,6 +82,15 @@ class FolderIdentityStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "look at the space and the rights there"
+        raise IdentityError(f"{path}: cannot be written ({error.strerror}): {remedy}") from error
 
 
 def _encode(identity: AgentIdentity) -> bytes:

@@ -91,8 +91,13 @@ class RenewalTimer:
 
     async def _run(self) -> None:
         before = self._identity
+        renewed = False
         try:
             renewed = await self._renew()
+        except IdentityError as error:
+            # A full disk may have room again: the certificate in use is good for half its life.
+            log.error("certificate not renewed: %s", error)
+            self._context.observer.failed("IDENTITY_UNUSABLE", str(error))
         except AgentError as error:
             self._context.fail(error)
             return

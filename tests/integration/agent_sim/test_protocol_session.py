@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -12,8 +13,13 @@ import pytest
 from fleetwright.v1 import agent_service_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from agent_sim.protocol.errors import EnrollmentRequiredError, ProtocolVersionError, SessionReplacedError
-from agent_sim.protocol.identity import MemoryIdentityStore
+from agent_sim.protocol.errors import (
+    EnrollmentRequiredError,
+    IdentityError,
+    ProtocolVersionError,
+    SessionReplacedError,
+)
+from agent_sim.protocol.identity import AgentIdentity, MemoryIdentityStore
 from agent_sim.protocol.journal import MemoryJournal
 from tests.integration.agent_sim.protocol_authority import Authority
 from tests.integration.agent_sim.protocol_server import ScriptedServer, acknowledge, echo
@@ -247,3 +253,39 @@ async def test_a_stop_reaches_a_session_that_is_welcomed_after_it(
     tasks.send(acknowledge("t1"))
     assert (await second.half_closed())[-1].HasField("goodbye")
     await agent.ended()
+
+
+async def test_a_renewal_that_cannot_be_stored_is_tried_again(
+    server: ScriptedServer, start: Start, authority: Authority
+) -> None:
+    class FullStore(MemoryIdentityStore):
+        def __init__(self, identity: AgentIdentity) -> None:
+            super().__init__(identity)
+            self.refusals = ["save_next", "promote"]
+
+        def save_next(self, identity: AgentIdentity) -> None:
+            self._refuse("save_next")
+            super().save_next(identity)
+
+        def promote(self) -> None:
+            self._refuse("promote")
+            super().promote()
+
+        def _refuse(self, name: str) -> None:
+            if name in self.refusals:
+                self.refusals.remove(name)
+                raise IdentityError("no space left")
+
+    old = authority.identity("a1", server.address, renew_after=timedelta(0))
+    store = FullStore(replace(old, not_after=old.renew_after + timedelta(seconds=1)))
+    agent = start(identities=store)
+    await server.welcome()
+    second, _ = await server.welcome()
+    second.end()
+    third, _ = await server.welcome(heartbeat=timedelta(milliseconds=1))
+    await third.next()
+    assert (server.renewals, store.refusals) == (2, [])
+    current = store.current()
+    assert current is not None
+    assert current.serial_number == third.serial == second.serial
+    await agent.leave()

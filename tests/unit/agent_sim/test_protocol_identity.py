@@ -90,3 +90,9 @@ def test_addresses_are_tried_in_turn() -> None:
         seen.append(addresses.current)
         addresses.advance()
     assert seen == ["a:1", "b:2", "a:1"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_identity_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(IdentityError, match=r"identity-next\.json: cannot be written"):
+        FolderIdentityStore(tmp_path / "file").save_next(identity("one"))
