@@ -244,13 +244,14 @@ class TasksStream:
         if report.output and not await self._send_output(attempt_id, report):
             self._news[attempt_id] = None
             return
-        if report.progress is not None and not finished:
-            percent, words = report.progress
+        # Taken before the write: what is said during it is news.
+        newest, report.progress = report.progress, None
+        if newest is not None and not finished:
+            percent, words = newest
             progress = agent_service_pb2.AttemptProgress(
                 attempt_id=attempt_id, percent=percent, message=words
             )
             await self._call.write(agent_service_pb2.TasksRequest(progress=progress))
-        report.progress = None
         if finished:
             report.result = False
             await self._send_result(attempt_id)
