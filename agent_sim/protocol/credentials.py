@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from agent_sim.protocol.clock import Clock
-from agent_sim.protocol.errors import EnrollmentRequiredError
+from agent_sim.protocol.errors import EnrollmentRequiredError, IdentityError
 from agent_sim.protocol.failures import Failure
 from agent_sim.protocol.identity import AgentIdentity, IdentityStore
+
+log = logging.getLogger(__name__)
 
 
 class IdentityInUse:
@@ -31,7 +35,15 @@ class IdentityInUse:
 
     def begin(self) -> AgentIdentity:
         """Load the identity to begin with. Raises EnrollmentRequiredError or IdentityError."""
-        self._identity = self._store.next() or self._store.current()
+        try:
+            self._identity = self._store.next() or self._store.current()
+        except IdentityError as error:
+            self._identity = self._store.current()
+            if self._identity is None:
+                raise
+            # The server has seen it at most once; the current one is tried, and a renewal makes another.
+            log.error("next identity set aside: %s", error)
+            self._store.discard_next()
         return self.current
 
     def store_next(self, identity: AgentIdentity) -> None:

@@ -7,7 +7,9 @@ import grpc
 import pytest
 from cryptography import x509
 
+from agent_sim.protocol.clock import SystemClock
 from agent_sim.protocol.connection import ChannelOptions, ServerAddresses
+from agent_sim.protocol.credentials import IdentityInUse
 from agent_sim.protocol.errors import IdentityError
 from agent_sim.protocol.identity import (
     AgentIdentity,
@@ -96,3 +98,17 @@ def test_a_folder_that_cannot_be_written_is_an_identity_error(tmp_path: Path) ->
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(IdentityError, match=r"identity-next\.json: cannot be written"):
         FolderIdentityStore(tmp_path / "file").save_next(identity("one"))
+
+
+def test_a_damaged_next_identity_gives_way_to_the_current_one(tmp_path: Path) -> None:
+    store = FolderIdentityStore(tmp_path)
+    store.save(identity("one"))
+    (tmp_path / "identity-next.json").write_bytes(b"{")
+    assert IdentityInUse(store, SystemClock(), 3).begin() == identity("one")
+    assert store.next() is None
+
+
+def test_a_damaged_next_identity_alone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "identity-next.json").write_bytes(b"{")
+    with pytest.raises(IdentityError, match="enrol again"):
+        IdentityInUse(FolderIdentityStore(tmp_path), SystemClock(), 3).begin()
