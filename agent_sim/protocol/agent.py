@@ -15,7 +15,7 @@ from fleetwright.v1 import agent_service_pb2_grpc
 
 from agent_sim.host import Host
 from agent_sim.protocol.attempts import Attempts
-from agent_sim.protocol.backoff import Backoff
+from agent_sim.protocol.backoff import Backoff, to_wait
 from agent_sim.protocol.clock import Clock
 from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.connection import ServerAddresses, agent_channel
@@ -214,9 +214,8 @@ class Agent:
         told = ending.failure.retry_after if ending.failure is not None else None
         if ending.cause is Cause.RECONNECT:
             told = ending.after
-        if told is None:
-            return delay
-        return timedelta(seconds=self._context.jittered(told.total_seconds()))
+        wait = to_wait(told, delay)
+        return wait if wait is delay else timedelta(seconds=self._context.jittered(wait.total_seconds()))
 
     async def _pause(self, delay: timedelta) -> None:
         with contextlib.suppress(TimeoutError):

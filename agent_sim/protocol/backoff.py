@@ -14,6 +14,14 @@ from datetime import timedelta
 _MAX_DOUBLINGS = 32
 
 
+def to_wait(told: timedelta | None, delay: timedelta) -> timedelta:
+    """Return the wait that the server ``told``, or the backoff's ``delay`` where it told none, or 0.
+
+    A server that says 0 to everybody must not be hammered.
+    """
+    return told or delay
+
+
 class Backoff:
     """Delays of one agent. Pure: times and randomness come from the caller.
 

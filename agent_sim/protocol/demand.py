@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import grpc
 
-from agent_sim.protocol.backoff import Backoff
+from agent_sim.protocol.backoff import Backoff, to_wait
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.failures import Failure
@@ -86,7 +86,7 @@ class OnDemand:
         # After a clean end too: a server that ends every stream at once must not be hammered.
         self._wanted = True
         delay = self._backoff.next_delay(clock.monotonic())
-        await asyncio.sleep((failure.retry_after or delay).total_seconds())
+        await asyncio.sleep(to_wait(failure.retry_after, delay).total_seconds())
 
     def _goes_on_after(self, failure: Failure) -> bool:
         if failure.reason == "SESSION_REPLACED":

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
+import grpc
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agent_sim.protocol.config import PROTOCOL_VERSION
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.endings import Cause, Ending
+from agent_sim.protocol.failures import Failure
 from agent_sim.protocol.streams import Outlet, StreamFailedError, read
 
 _DEFAULT_INTERVAL = 15.0
@@ -82,11 +84,16 @@ class Lifeline:
         self._outlet.send(agent_service_pb2.HeartbeatRequest(hello=self._hello()))
         async with asyncio.timeout(self._context.config.welcome_timeout.total_seconds()):
             message = await read(self._call)
-        if message is None or not message.HasField("welcome"):
-            # Ended, or sent away at the door: what follows until the end says nothing more.
-            if message is not None:
-                self._hear(message)
+        if message is None:
             return
+        kind = message.WhichOneof("message")
+        if kind == "reconnect":
+            # Sent away at the door: what follows until the end says nothing more.
+            self._hear(message)
+            return
+        if kind != "welcome":
+            words = f"the first message of the server was {kind or 'of a kind unknown to this agent'}"
+            raise StreamFailedError(Failure(grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION", words))
         welcome = message.welcome
         await self._context.journal.store_nonce(welcome.next_nonce)
         self._interval = _seconds(welcome.heartbeat_interval)

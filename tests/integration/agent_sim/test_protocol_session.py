@@ -289,3 +289,14 @@ async def test_a_renewal_that_cannot_be_stored_is_tried_again(
     assert current is not None
     assert current.serial_number == third.serial == second.serial
     await agent.leave()
+
+
+async def test_a_session_that_does_not_begin_with_welcome_is_ended_and_asked_for_again(
+    server: ScriptedServer, start: Start
+) -> None:
+    start()
+    peer = await server.next_heartbeat()
+    await peer.next()
+    available = agent_service_pb2.WorkAvailable()
+    peer.send(agent_service_pb2.HeartbeatResponse(work_available=available))
+    await server.welcome()

@@ -6,7 +6,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_sim.protocol.backoff import Backoff
+from agent_sim.protocol.backoff import Backoff, to_wait
 
 BASE, CAP, STABLE = timedelta(seconds=1), timedelta(seconds=30), timedelta(minutes=1)
 
@@ -55,3 +55,8 @@ def test_a_delay_is_never_negative_and_never_over_the_cap(
             backoff.connected(now)
         else:
             assert timedelta(0) <= backoff.next_delay(now) <= CAP
+
+
+def test_a_wait_that_the_server_named_counts_unless_it_is_none_at_all() -> None:
+    second, minute = timedelta(seconds=1), timedelta(minutes=1)
+    assert [to_wait(told, second) for told in (minute, timedelta(0), None)] == [minute, second, second]
