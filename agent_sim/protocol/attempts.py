@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
@@ -55,6 +55,7 @@ class Attempts:
         self._background: set[asyncio.Task[None]] = set()
         self._cancel_asked: set[str] = set()
         self._cancellable: set[str] = set()
+        self._begun: dict[str, datetime] = {}
         self._arriving = 0
         self._stopping = False
         self._abandoned = False
@@ -166,6 +167,7 @@ class Attempts:
         attempt_id = assignment.attempt_id
         result = await self._outcome(assignment)
         self._cancel_asked.discard(attempt_id)
+        self._begun.pop(attempt_id, None)
         if result is None:
             return
         await self._context.journal.finish(attempt_id, result)
@@ -177,7 +179,7 @@ class Attempts:
         """Run an attempt; None where it is left as the journal has it."""
         attempt_id = assignment.attempt_id
         if attempt_id in self._cancel_asked:
-            return cancelled(self._context.clock.now())
+            return cancelled(self._context.clock.now(), None)
         if self._stopping:
             return None
         self._cancellable.add(attempt_id)
@@ -191,17 +193,17 @@ class Attempts:
             self._cancellable.discard(attempt_id)
 
     def _result_of_cancelling(self, attempt_id: str) -> work_pb2.AttemptResult | None:
-        now = self._context.clock.now()
+        now, begun_at = self._context.clock.now(), self._begun.get(attempt_id)
         if attempt_id in self._cancel_asked:
-            return cancelled(now)
+            return cancelled(now, begun_at)
         begun = self._context.journal.state(attempt_id) is AttemptState.RUNNING
-        return interrupted(now) if begun else None
+        return interrupted(now, begun_at) if begun else None
 
     async def _run(self, assignment: agent_service_pb2.Assignment) -> work_pb2.AttemptResult:
         context = self._context
         async with self._slots:
             await context.journal.start(assignment.attempt_id)
-            begun = context.clock.now()
+            begun = self._begun[assignment.attempt_id] = context.clock.now()
             limit = assignment.run_limit.ToTimedelta() if assignment.HasField("run_limit") else None
             reporter = JournalReporter(context, assignment.attempt_id, lambda: self.listener)
             try:

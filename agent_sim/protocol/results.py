@@ -14,14 +14,17 @@ _MAX_REASON_BYTES = 2048
 
 
 def complete(result: work_pb2.AttemptResult, begun: datetime, ended: datetime) -> work_pb2.AttemptResult:
-    """Fill in the times that a host left out, cut a reason that is too long, refuse a detail that is."""
+    """Fill in the times that a host left out, cut a reason that is too long, refuse a detail that is.
+
+    A refusal has no begin: nothing was done.
+    """
     size = result.ByteSize()
     if size > MAX_RESULT_BYTES:
         result = work_pb2.AttemptResult(
             outcome=work_pb2.OUTCOME_FAILED,
             reason=f"done, but the result has {size} bytes and a server takes at most {MAX_RESULT_BYTES}",
         )
-    if not result.HasField("start_time"):
+    if not result.HasField("start_time") and result.outcome != work_pb2.OUTCOME_REFUSED:
         result.start_time.FromDatetime(begun)
     if not result.HasField("end_time"):
         result.end_time.FromDatetime(ended)
@@ -31,19 +34,19 @@ def complete(result: work_pb2.AttemptResult, begun: datetime, ended: datetime) -
     return result
 
 
-def cancelled(now: datetime) -> work_pb2.AttemptResult:
-    """Return the result of an attempt that was stopped because the server asked for it."""
-    return _ended(work_pb2.OUTCOME_CANCELLED, "cancelled by the server", now)
+def cancelled(now: datetime, begun: datetime | None) -> work_pb2.AttemptResult:
+    """Return the result of an attempt that the server had stopped; no ``begun`` where it had only waited."""
+    return _ended(work_pb2.OUTCOME_CANCELLED, "cancelled by the server", now, begun)
 
 
 def cancelled_unknown(now: datetime) -> work_pb2.AttemptResult:
     """Return the answer to the cancellation of an attempt that this agent does not know."""
-    return _ended(work_pb2.OUTCOME_CANCELLED, "the agent does not know this attempt: nothing runs", now)
+    return _ended(work_pb2.OUTCOME_CANCELLED, "the agent does not know this attempt: nothing runs", now, None)
 
 
-def interrupted(now: datetime) -> work_pb2.AttemptResult:
+def interrupted(now: datetime, begun: datetime | None) -> work_pb2.AttemptResult:
     """Return the result of an attempt that an orderly stop cut off."""
-    return _ended(work_pb2.OUTCOME_INTERRUPTED, "the agent was stopped while the work ran", now)
+    return _ended(work_pb2.OUTCOME_INTERRUPTED, "the agent was stopped while the work ran", now, begun)
 
 
 def timed_out(limit: timedelta) -> work_pb2.AttemptResult:
@@ -58,7 +61,11 @@ def crashed(error: Exception) -> work_pb2.AttemptResult:
     return work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_FAILED, reason=reason)
 
 
-def _ended(outcome: work_pb2.Outcome.ValueType, reason: str, now: datetime) -> work_pb2.AttemptResult:
+def _ended(
+    outcome: work_pb2.Outcome.ValueType, reason: str, now: datetime, begun: datetime | None
+) -> work_pb2.AttemptResult:
     result = work_pb2.AttemptResult(outcome=outcome, reason=reason)
+    if begun is not None:
+        result.start_time.FromDatetime(begun)
     result.end_time.FromDatetime(now)
     return result
