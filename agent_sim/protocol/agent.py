@@ -192,7 +192,7 @@ class Agent:
         if failure is not None and failure.reason == "PROTOCOL_VERSION_UNSUPPORTED":
             raise ProtocolVersionError(f"the server refused this agent's protocol version: {failure.message}")
         delay = self._backoff.next_delay(self._context.clock.monotonic())
-        if failure is not None and self._identity.refused(failure):
+        if failure is not None and self._identity.refused(failure) and not failure.transport_broken:
             await self._drop_channel()
         elif not ending.keeps_channel:
             await self._drop_channel()

@@ -81,9 +81,15 @@ class IdentityInUse:
         # An expired certificate fails the handshake, and that looks like a broken connection.
         if not failure.refuses_identity and not (failure.transport_broken and expired):
             return False
-        self._refusals += 1
+        state = f"expired at {self.current.not_after:%Y-%m-%d %H:%M:%S} UTC" if expired else failure.name
+        if not failure.refuses_identity:
+            # Never final: an outage looks the same where this host's clock is ahead.
+            log.warning(
+                "no connection, and the certificate %s by this host's clock: enrol again if so", state
+            )
+        else:
+            self._refusals += 1
         if self._refusals >= self._tries:
-            state = f"expired at {self.current.not_after:%Y-%m-%d %H:%M:%S} UTC" if expired else failure.name
             raise EnrollmentRequiredError(
                 f"the server does not accept the identity of agent {self.current.agent_id} ({state}): "
                 "enrol it again"

@@ -10,7 +10,8 @@ from cryptography import x509
 from agent_sim.protocol.clock import SystemClock
 from agent_sim.protocol.connection import ChannelOptions, ServerAddresses
 from agent_sim.protocol.credentials import IdentityInUse
-from agent_sim.protocol.errors import IdentityError
+from agent_sim.protocol.errors import EnrollmentRequiredError, IdentityError
+from agent_sim.protocol.failures import Failure
 from agent_sim.protocol.identity import (
     AgentIdentity,
     IdentityStore,
@@ -112,3 +113,14 @@ def test_a_damaged_next_identity_alone_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "identity-next.json").write_bytes(b"{")
     with pytest.raises(IdentityError, match="enrol again"):
         IdentityInUse(FolderIdentityStore(tmp_path), SystemClock(), 3).begin()
+
+
+def test_an_outage_is_never_final_though_the_certificate_ended_by_the_own_clock() -> None:
+    in_use = IdentityInUse(MemoryIdentityStore(identity("one")), SystemClock(), 2)
+    in_use.begin()
+    outage = Failure(grpc.StatusCode.UNAVAILABLE)
+    assert [in_use.refused(outage) for _ in range(5)] == [True] * 5
+    refusal = Failure(grpc.StatusCode.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
+    assert in_use.refused(refusal)
+    with pytest.raises(EnrollmentRequiredError, match="expired at 2026-01-01"):
+        in_use.refused(refusal)
