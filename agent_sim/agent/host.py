@@ -125,7 +125,7 @@ class RealHost:
         return result
 
     async def _inventory(self, spec: work_pb2.TaskSpec, reporter: AttemptReporter) -> work_pb2.AttemptResult:
-        inventory = await take_inventory(spec.inventory.include_packages)
+        inventory = await take_inventory(spec.inventory.include_packages, reporter.progress)
         await asyncio.to_thread(self._keep_digest, inventory.digest)
         return work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_SUCCEEDED, inventory=inventory)
 

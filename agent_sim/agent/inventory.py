@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from fleetwright.v1 import work_pb2
 
-from agent_sim.agent.packages import PackageList, installed_packages
+from agent_sim.agent.packages import PackageList, Tell, installed_packages
 from agent_sim.agent.rules import printable
 from agent_sim.agent.telemetry import mounted_disks
 
@@ -55,11 +55,16 @@ def host_facts() -> work_pb2.HostFacts:
     )
 
 
-async def take_inventory(include_packages: bool) -> work_pb2.InventoryResult:
-    """Take the inventory. Never fails: a source that cannot be read stands in ``missing``."""
+async def take_inventory(include_packages: bool, tell: Tell | None = None) -> work_pb2.InventoryResult:
+    """Take the inventory. Never fails: a source that cannot be read stands in ``missing``.
+
+    ``tell`` hears of each source before it is read.
+    """
+    if tell is not None:
+        tell(0, "hardware")
     result = await asyncio.to_thread(_hardware)
     if include_packages:
-        _add_packages(result, await installed_packages())
+        _add_packages(result, await installed_packages(tell=tell))
     del result.missing[64:]
     result.digest = inventory_digest(result)
     return result

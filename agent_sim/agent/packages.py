@@ -22,6 +22,9 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 QUERY_TIME = timedelta(seconds=60)
 QUERY_BYTES = 32 << 20
 
+Tell = Callable[[int, str], None]
+"""Hears how far a piece of work is: percent done, 0 to 100, and words for people."""
+
 _READ_BYTES = 1 << 16
 _NAME_CHARACTERS = 256
 _ARCHITECTURE_CHARACTERS = 64
@@ -102,11 +105,13 @@ SOURCES: Sequence[PackageSource] = (
 
 
 async def installed_packages(
-    sources: Sequence[PackageSource] = SOURCES, path: str = SYSTEM_PATH
+    sources: Sequence[PackageSource] = SOURCES, path: str = SYSTEM_PATH, tell: Tell | None = None
 ) -> PackageList:
     """Ask every source that this host has, one after the other: an inventory is never urgent."""
     found = PackageList()
-    for source in sources:
+    for done, source in enumerate(sources):
+        if tell is not None:
+            tell(100 * done // len(sources), f"packages of {source.manager}")
         try:
             found.packages += await _ask(source, path)
         except QueryError as error:

@@ -32,6 +32,11 @@ class _OutputBudget:
     sent: dict[work_pb2.OutputStream.ValueType, int] = field(default_factory=dict)
     discarded: int = 0
 
+    @property
+    def seen(self) -> int:
+        """Bytes that came, sent or thrown away."""
+        return sum(self.sent.values()) + self.discarded
+
     def take(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> bytes:
         taken = data[: self.left]
         self.left -= len(taken)
@@ -86,7 +91,11 @@ class ScriptRunner:
         budget = _OutputBudget(grant.output_limit)
 
         async def forward(stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
-            if taken := budget.take(stream, data):
+            taken = budget.take(stream, data)
+            # How much of its work a script has done is known to nobody: percent stays 0. The reporter
+            # sends one a second at most.
+            reporter.progress(0, f"{budget.seen} bytes of output")
+            if taken:
                 await reporter.output(stream, taken)
 
         command = Command(

@@ -14,12 +14,14 @@ class Recorder:
     def __init__(self) -> None:
         self.outputs: dict[int, bytes] = defaultdict(bytes)
         self.wrote = asyncio.Event()
+        self.said: list[tuple[int, str]] = []
 
     async def output(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
         self.outputs[stream] += data
         self.wrote.set()
 
-    def progress(self, percent: int, message: str) -> None: ...
+    def progress(self, percent: int, message: str) -> None:
+        self.said.append((percent, message))
 
     @property
     def stdout(self) -> bytes:

@@ -157,3 +157,21 @@ async def test_a_mount_point_that_is_not_utf8_hides_neither_telemetry_nor_invent
     assert shown == {f"{tmp_path}/\N{REPLACEMENT CHARACTER}"}
     inventory = await take_inventory(include_packages=False)
     assert {disk.mount_point for disk in inventory.disks} == shown
+
+
+async def test_an_inventory_says_which_source_it_reads(host: RealHost) -> None:
+    recorder = Recorder()
+    await run(host, recorder, inventory=work_pb2.InventorySpec(include_packages=True))
+    assert recorder.said == [
+        (0, "hardware"),
+        (0, "packages of dpkg"),
+        (33, "packages of rpm"),
+        (66, "packages of pip"),
+    ]
+
+
+async def test_a_script_says_how_much_came_out_of_it_also_of_what_is_thrown_away(host: RealHost) -> None:
+    recorder = Recorder()
+    spec = work_pb2.ScriptSpec(interpreter="sh", body="printf 12345; printf 67", output_limit=4)
+    await run(host, recorder, script=spec)
+    assert recorder.said[-1] == (0, "7 bytes of output")
