@@ -96,7 +96,7 @@ def run(
         typer.echo(f"fleetwright-sim: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(json.dumps(summary, indent=2))
-    if summary["connected_once"] < agents:
+    if summary["connected_once"] < agents or summary["stopped_early"]:
         raise typer.Exit(1)
 
 

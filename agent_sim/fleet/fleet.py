@@ -149,5 +149,9 @@ class Fleet:
             self._counters.stopped_early += 1
             self._counters.errors[type(error).__name__] += 1
             log.error("agent %s stopped: %s", member.agent_id, error)
+        except Exception as error:  # One engine's defect must be seen, and must not end the others.
+            self._counters.stopped_early += 1
+            self._counters.errors[type(error).__name__] += 1
+            log.exception("agent %s crashed", member.agent_id)
         finally:
             ended()

@@ -16,8 +16,11 @@ from fleetwright.v1 import agent_service_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from agent_sim.fleet.fleet import FleetConfig
+from agent_sim.fleet.member import Member
 from agent_sim.fleet.profiles import Profile
 from agent_sim.fleet.running import Outputs, run_fleet
+from agent_sim.protocol.agent import Agent
+from agent_sim.protocol.identity import IdentityStore
 from agent_sim.protocol.join_token import JoinToken
 from tests.integration.agent_sim.protocol_authority import Authority
 from tests.integration.agent_sim.protocol_server import (
@@ -140,3 +143,19 @@ async def test_kept_identities_are_used_again(obliging: ObligingServer, tmp_path
 async def test_agents_of_every_profile_connect_and_leave(obliging: ObligingServer, profile: Profile) -> None:
     summary = await run_fleet(config(obliging, {profile: 1.0}, None), Outputs(), duration=0.1)
     assert (summary["connected_once"], summary["connected"]) == (5, 0)
+
+
+async def test_an_engine_that_crashes_is_counted_and_does_not_end_the_others(
+    obliging: ObligingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_agent = Member.make_agent
+
+    def make_four(member: Member, identities: IdentityStore, addresses: tuple[str, ...]) -> Agent:
+        if member.agent_id == "sim-3":
+            raise RuntimeError("a defect")
+        return make_agent(member, identities, addresses)
+
+    monkeypatch.setattr(Member, "make_agent", make_four)
+    summary = await run_fleet(config(obliging, {Profile.HEALTHY: 1.0}, None), Outputs(), duration=0.1)
+    assert (summary["connected_once"], summary["stopped_early"]) == (4, 1)
+    assert summary["errors_by_reason"] == {"RuntimeError": 1}
