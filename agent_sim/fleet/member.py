@@ -52,10 +52,10 @@ class Member:
         self.profile = profile
         self._counters = counters
         self._witness = witness
-        self.rng = random.Random(f"{seed}/{agent_id}")  # noqa: S311 - simulation, not secrecy
+        self._seed = f"{seed}/{agent_id}"
         self._clock = self._make_clock()
-        self.host = SimulatedHost(agent_id, profile, self._clock, self.rng, self._effect)
-        self.observer = MemberObserver(agent_id, counters, receipts, self.rng)
+        self.host = SimulatedHost(agent_id, profile, self._clock, self._random("host"), self._effect)
+        self.observer = MemberObserver(agent_id, counters, receipts, self._random("latencies"))
 
     def make_agent(self, identities: IdentityStore, addresses: tuple[str, ...]) -> Agent:
         """Put the engine together; call it inside the event loop."""
@@ -69,17 +69,28 @@ class Member:
         )
         journal = MemoryJournal(max_points=_MAX_POINTS)
         return Agent(
-            config, self.host, journal, identities, self._clock, self.rng, self.observer, self._make_stub()
+            config,
+            self.host,
+            journal,
+            identities,
+            self._clock,
+            self._random("engine"),
+            self.observer,
+            self._make_stub(),
         )
+
+    def _random(self, purpose: str) -> random.Random:
+        """Return a source of its own for each purpose: what one draws, by its timing, moves no other."""
+        return random.Random(f"{self._seed}/{purpose}")  # noqa: S311 - simulation, not secrecy
 
     def _make_clock(self) -> Clock:
         if self.profile is Profile.CLOCK_SKEWED:
-            return SkewedClock(timedelta(seconds=self.rng.uniform(-_MAX_SKEW, _MAX_SKEW)))
+            return SkewedClock(timedelta(seconds=self._random("clock").uniform(-_MAX_SKEW, _MAX_SKEW)))
         return SystemClock()
 
     def _make_stub(self) -> MakeStub:
         if self.profile is Profile.FLAKY:
-            return dropping(self.rng)
+            return dropping(self._random("network"))
         if self.profile is Profile.SLOW_READER:
             return slow_reading
         if self.profile is Profile.HUNG:

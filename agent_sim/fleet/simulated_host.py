@@ -30,6 +30,8 @@ class SimulatedHost:
         self._profile = profile
         self._clock = clock
         self._rng = rng
+        # Whether the n-th task fails must not depend on how often was measured before it.
+        self._failures = random.Random(rng.random())  # noqa: S311 - simulation, not secrecy
         self._effect = effect
         self._began = clock.monotonic()
         self._memory = rng.choice((4, 8, 16, 32)) * _GIB
@@ -81,7 +83,7 @@ class SimulatedHost:
         kind = assignment.spec.WhichOneof("kind")
         if kind is None:
             return _ended(work_pb2.OUTCOME_REFUSED, "the simulated agent does not know this kind of work")
-        if self._profile is Profile.FLAKY and self._rng.random() < _FLAKY_FAILURES:
+        if self._profile is Profile.FLAKY and self._failures.random() < _FLAKY_FAILURES:
             return _ended(work_pb2.OUTCOME_FAILED, "simulated: a flaky agent's task failed")
         result = work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_SUCCEEDED)
         if kind == "echo":

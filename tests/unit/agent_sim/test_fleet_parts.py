@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fleetwright.v1 import agent_service_pb2, work_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,31 @@ def test_the_same_seed_makes_the_same_agent() -> None:
         Member("sim-1", Profile.HEALTHY, seed, Counters(), None, None).host.facts() for seed in ("1", "1")
     ]
     assert facts[0] == facts[1]
+
+
+async def test_which_tasks_of_a_flaky_agent_fail_is_the_seeds_alone() -> None:
+    async def outcomes(samplings: int) -> list[int]:
+        host = Member("sim-1", Profile.FLAKY, "7", Counters(), None, None).host
+        found = []
+        for number in range(60):
+            for _ in range(samplings):
+                await host.sample()
+            spec = work_pb2.TaskSpec(echo=work_pb2.EchoSpec(payload=b"x"))
+            assignment = agent_service_pb2.Assignment(attempt_id=str(number), task="tasks/1", spec=spec)
+            found.append(int((await host.run(assignment, _Silent())).outcome))
+        return found
+
+    seldom, often = await outcomes(0), await outcomes(3)
+    assert seldom == often
+    assert len(set(seldom)) == 2
+
+
+class _Silent:
+    async def output(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
+        """Nobody reads it."""
+
+    def progress(self, percent: int, message: str) -> None:
+        """Nobody asks."""
 
 
 async def test_the_witness_has_every_effect_once_before_it_counts(tmp_path: Path) -> None:
