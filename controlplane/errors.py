@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,9 @@ class FieldViolation:
 
 class ServiceError(Exception):
     """A refusal that the caller is told of."""
+
+    default_retry_after: ClassVar[timedelta | None] = None
+    """When to come back where whoever refuses cannot say better; None where coming back is no remedy."""
 
     def __init__(
         self,
@@ -38,7 +42,7 @@ class ServiceError(Exception):
         self.message = message
         self.violations = tuple(violations)
         self.metadata = dict(metadata or {})
-        self.retry_after = retry_after
+        self.retry_after = self.default_retry_after if retry_after is None else retry_after
 
 
 class InvalidArgument(ServiceError):
@@ -73,23 +77,10 @@ class ResourceExhausted(ServiceError):
     """The caller must send less, or later."""
 
 
-RETRY_AFTER = timedelta(seconds=5)
-"""When to come back to a server that cannot say better."""
-
-
 class Unavailable(ServiceError):
     """An operator must mend the server, or time will; the caller comes back later, and is told when."""
 
-    def __init__(
-        self,
-        reason: str,
-        message: str,
-        *,
-        violations: Sequence[FieldViolation] = (),
-        metadata: Mapping[str, str] | None = None,
-        retry_after: timedelta | None = RETRY_AFTER,
-    ) -> None:
-        super().__init__(reason, message, violations=violations, metadata=metadata, retry_after=retry_after)
+    default_retry_after = timedelta(seconds=5)
 
 
 def invalid(field: str, description: str, *, reason: str = "VALIDATION_FAILED") -> InvalidArgument:

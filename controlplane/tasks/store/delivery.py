@@ -54,7 +54,7 @@ class AttemptWithTask:
     task: TaskView
 
 
-_VIEW = (
+VIEW = (
     tasks.c.state,
     tasks.c.cancel_requested,
     tasks.c.idempotent,
@@ -64,7 +64,8 @@ _VIEW = (
 )
 
 
-def _view(row: AnyRow) -> TaskView:
+def view(row: AnyRow) -> TaskView:
+    """Return the rules' view of a row that has the columns ``VIEW``."""
     return TaskView(
         TaskState(row.state),
         bool(row.cancel_requested),
@@ -86,7 +87,7 @@ _ATTEMPTS = select(
     task_attempts.c.log_bytes,
     tasks.c.run_limit,
     tasks.c.current_attempt_id,
-    *_VIEW,
+    *VIEW,
 ).join(tasks, tasks.c.task_id == task_attempts.c.task_id)
 
 
@@ -100,7 +101,7 @@ def _attempt(row: AnyRow) -> AttemptWithTask:
         row.run_limit,
         {1: row.stdout_bytes, 2: row.stderr_bytes, 3: row.log_bytes},
         row.current_attempt_id == row.attempt_id,
-        _view(row),
+        view(row),
     )
 
 
@@ -166,7 +167,7 @@ async def queued(connection: AsyncConnection, limits: Mapping[str, int], now: in
         .subquery()
     )
     rows = await connection.execute(
-        select(tasks.c.task_id, tasks.c.agent_id, SPEC, tasks.c.run_limit, *_VIEW, ranked.c.place)
+        select(tasks.c.task_id, tasks.c.agent_id, SPEC, tasks.c.run_limit, *VIEW, ranked.c.place)
         .select_from(tasks)
         .join(ranked, ranked.c.task_id == tasks.c.task_id)
         .outerjoin(task_batches, OF_BATCH)
@@ -322,7 +323,7 @@ async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:
 async def expired(connection: AsyncConnection, now: int, limit: int) -> list[AnyRow]:
     """Return open tasks that were not begun in time."""
     rows = await connection.execute(
-        select(tasks.c.task_id, tasks.c.current_attempt_id, *_VIEW)
+        select(tasks.c.task_id, tasks.c.current_attempt_id, *VIEW)
         .where(IS_OPEN, tasks.c.state.in_((QUEUED, LEASED)), tasks.c.expire_time <= now)
         .limit(limit)
     )

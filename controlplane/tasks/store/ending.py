@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
-from controlplane.tasks.store.delivery import IN_ONE_STATEMENT
+from controlplane.tasks.store.delivery import IN_ONE_STATEMENT, VIEW, view
 from controlplane.tasks.store.tables import IS_LIVE, IS_OPEN, task_attempts, tasks
 
 
@@ -23,18 +23,9 @@ class Cancellable:
 
 async def task_to_cancel(work: UnitOfWork, task_id: str) -> Cancellable | None:
     """Return a task inside the transaction that may cancel it."""
-    row = (await work.connection.execute(select(tasks).where(tasks.c.task_id == task_id))).first()
-    if row is None:
-        return None
-    view = TaskView(
-        TaskState(row.state),
-        bool(row.cancel_requested),
-        bool(row.idempotent),
-        row.max_attempts,
-        row.attempt_count,
-        row.failed_count,
-    )
-    return Cancellable(row.agent_id, view)
+    statement = select(tasks.c.agent_id, *VIEW).where(tasks.c.task_id == task_id)
+    row = (await work.connection.execute(statement)).first()
+    return None if row is None else Cancellable(row.agent_id, view(row))
 
 
 async def request_cancel(work: UnitOfWork, task_id: str, now: int) -> None:
