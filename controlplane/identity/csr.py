@@ -63,9 +63,14 @@ def _parse(der: bytes) -> x509.CertificateSigningRequest:
     if len(der) > MAX_REQUEST_BYTES:
         raise _refuse("CSR_MALFORMED", f"has {len(der)} bytes; at most {MAX_REQUEST_BYTES} are read")
     try:
-        return x509.load_der_x509_csr(der)
+        request = x509.load_der_x509_csr(der)
     except (ValueError, x509.InvalidVersion):
         raise _refuse("CSR_MALFORMED", "cannot be parsed: send PKCS #10 in DER, not PEM") from None
+    # A signature is whole bytes, so its bit string leaves none unused (X.690, 8.6.2.2). The parser takes
+    # one that says otherwise where the last bits happen to be zero; a request has one form here.
+    if not der.endswith(b"\0" + request.signature):
+        raise _refuse("CSR_MALFORMED", "its signature is not in DER: send it as your library wrote it")
+    return request
 
 
 def _key_of(request: x509.CertificateSigningRequest) -> CertificatePublicKeyTypes:

@@ -132,6 +132,7 @@ def test_garbage_is_malformed(garbage: bytes) -> None:
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 @example(GOOD.index(b"\x02\x01\x00") + 2, 1)  # version 2, which the library reports in a way of its own
+@example(GOOD.rindex(b"\x03", 0, len(GOOD) - 64) + 2, 1)  # a signature that says it has unused bits
 def test_a_request_with_one_byte_changed_is_refused_in_order(place: int, change: int) -> None:
     bent = bytearray(GOOD)
     bent[place] ^= change
