@@ -84,6 +84,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the selector matches no agent, and the request does not allow that."""
     ERROR_REASON_ENROLLMENT_TOKEN_UNKNOWN: _ErrorReason.ValueType  # 64
     """NOT_FOUND: no enrolment token has this name."""
+    ERROR_REASON_IDENTITY_UNKNOWN: _ErrorReason.ValueType  # 65
+    """NOT_FOUND: no identity of an operator or integrator has this name."""
     ERROR_REASON_SESSION_STALE: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: the session epoch is not the live session of this agent: say Hello again."""
     ERROR_REASON_PROTOCOL_VIOLATION: _ErrorReason.ValueType  # 81
@@ -175,6 +177,8 @@ ERROR_REASON_SELECTOR_EMPTY: ErrorReason.ValueType  # 63
 """INVALID_ARGUMENT: the selector matches no agent, and the request does not allow that."""
 ERROR_REASON_ENROLLMENT_TOKEN_UNKNOWN: ErrorReason.ValueType  # 64
 """NOT_FOUND: no enrolment token has this name."""
+ERROR_REASON_IDENTITY_UNKNOWN: ErrorReason.ValueType  # 65
+"""NOT_FOUND: no identity of an operator or integrator has this name."""
 ERROR_REASON_SESSION_STALE: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: the session epoch is not the live session of this agent: say Hello again."""
 ERROR_REASON_PROTOCOL_VIOLATION: ErrorReason.ValueType  # 81
