@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_sim.agent.log_format import LEVELS, configure_logging
-from agent_sim.agent.operation import enroll_host, run_host
+from agent_sim.agent.operation import enroll_host, enrolled, run_host
 from agent_sim.agent.policy import PolicyError
 from agent_sim.agent.rules import agent_id_from
 from agent_sim.agent.state import StateError, StateFolder, default_state
@@ -86,6 +88,37 @@ StateOption = Annotated[
 LogLevelOption = Annotated[
     str, typer.Option("--log-level", metavar="LEVEL", help=f"One of {', '.join(LEVELS)}.")
 ]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", help="File with the join token; - reads standard input."),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar=TOKEN_VARIABLE,
+        show_envvar=True,
+        help="The join token itself. Other users can see the arguments of a process: prefer the file.",
+    ),
+]
+AgentIdOption = Annotated[
+    str | None,
+    typer.Option(
+        "--agent-id",
+        metavar="ID",
+        help="1 to 63 lower-case letters, digits and hyphens. Default: made of the host's name.",
+        show_default=False,
+    ),
+]
+AgentAddressOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--agent-address",
+        metavar="HOST:PORT",
+        help="Where `run` finds the server, instead of where the server says; may be given again.",
+    ),
+]
 
 
 @app.callback()
@@ -117,40 +150,11 @@ def enroll(
         str,
         typer.Option("--server", metavar="HOST[:PORT]", help="The enrolment address; port 7445 by default."),
     ],
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file", metavar="FILE", help="File with the join token; - reads standard input."
-        ),
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            "--token",
-            metavar="TOKEN",
-            envvar=TOKEN_VARIABLE,
-            show_envvar=True,
-            help="The join token itself. Other users can see the arguments of a process: prefer the file.",
-        ),
-    ] = None,
-    agent_id: Annotated[
-        str | None,
-        typer.Option(
-            "--agent-id",
-            metavar="ID",
-            help="1 to 63 lower-case letters, digits and hyphens. Default: made of the host's name.",
-            show_default=False,
-        ),
-    ] = None,
+    token_file: TokenFileOption = None,
+    token: TokenOption = None,
+    agent_id: AgentIdOption = None,
     state: StateOption = None,
-    agent_address: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--agent-address",
-            metavar="HOST:PORT",
-            help="Where `run` finds the server, instead of where the server says; may be given again.",
-        ),
-    ] = None,
+    agent_address: AgentAddressOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the identity that the state folder holds.")
     ] = False,
@@ -168,11 +172,28 @@ def enroll(
             --state ./state --token-file - < FILE
     """
     _configure(log_level)
-    addresses = tuple(_address(one, "--agent-address") for one in agent_address or ())
-    server_address = _address(server, "--server", DEFAULT_ENROLLMENT_PORT)
-    chosen, derived = _agent_id(agent_id)
-    join_token = _token(token_file, token)
     folder = StateFolder(state or default_state())
+    _enroll(folder, _Wanted(server, token_file, token, agent_id, agent_address or []), force=force)
+    suffix = "" if folder.path == default_state() else f" --state {folder.path}"
+    typer.echo(f"Next:   fleetwright-agent run{suffix}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What was asked of an enrolment on the command line."""
+
+    server: str
+    token_file: Path | None
+    token: str | None
+    agent_id: str | None
+    agent_addresses: Sequence[str]
+
+
+def _enroll(folder: StateFolder, wanted: _Wanted, *, force: bool) -> None:
+    addresses = tuple(_address(one, "--agent-address") for one in wanted.agent_addresses)
+    server_address = _address(wanted.server, "--server", DEFAULT_ENROLLMENT_PORT)
+    chosen, derived = _agent_id(wanted.agent_id)
+    join_token = _token(wanted.token_file, wanted.token)
     if derived:
         typer.echo(f"Agent id: {chosen}, made of this host's name (choose another with --agent-id)")
     result = asyncio.run(
@@ -185,13 +206,23 @@ def enroll(
     typer.echo(f"State:  {folder.path}")
     kept = "" if result.policy_written else " (kept as it was)"
     typer.echo(f"Policy: {folder.policy}{kept}; read it: it says what a server may ask of this host")
-    suffix = "" if folder.path == default_state() else f" --state {folder.path}"
-    typer.echo(f"Next:   fleetwright-agent run{suffix}")
 
 
 @app.command()
 def run(
     state: StateOption = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="HOST[:PORT]",
+            help="Enrol here first, where the state folder holds no identity yet; needs a join token.",
+        ),
+    ] = None,
+    token_file: TokenFileOption = None,
+    token: TokenOption = None,
+    agent_id: AgentIdOption = None,
+    agent_address: AgentAddressOption = None,
     policy: Annotated[
         Path | None,
         typer.Option(
@@ -209,14 +240,19 @@ def run(
 ) -> None:
     """Run the agent until SIGTERM or SIGINT, which it answers with an orderly leave and exit status 0.
 
-    The log goes to standard error, as JSON where that is not a terminal.
+    The log goes to standard error, as JSON where that is not a terminal. With --server and a token
+    the host is enrolled first, once: from then on the two are not looked at.
 
         fleetwright-agent run
+
+        fleetwright-agent run --server fleet.example.com --token-file token.txt
 
         fleetwright-agent run --state ./state --policy /etc/fleetwright.toml
     """
     _configure(log_level)
     folder = StateFolder(state or default_state())
+    if server is not None and not enrolled(folder):
+        _enroll(folder, _Wanted(server, token_file, token, agent_id, agent_address or []), force=False)
     config = AgentConfig(agent_version=program_version(), http_proxy=http_proxy)
     run_host(folder, policy or folder.policy, config)
 

@@ -69,6 +69,11 @@ async def enroll_host(
         return Enrolled(identity, write_default_policy(state.policy))
 
 
+def enrolled(state: StateFolder) -> bool:
+    """Return whether ``state`` holds an identity. Raises ``IdentityError`` for one that cannot be read."""
+    return FolderIdentityStore(state.path).current() is not None
+
+
 def _check_unused(state: StateFolder, store: FolderIdentityStore) -> None:
     try:
         current = store.current()

@@ -122,6 +122,28 @@ async def test_status_reads_beside_the_running_agent_and_a_second_one_is_refused
     assert (await running.stop())[0] == 0
 
 
+async def test_run_enrols_first_where_there_is_no_identity_and_never_again(tmp_path: Path) -> None:
+    async with small_server() as (server, enrolment_port, agent_port):
+        for run in (1, 2):
+            agent = await program(
+                "run",
+                f"--server=127.0.0.1:{enrolment_port}",
+                f"--agent-address=127.0.0.1:{agent_port}",
+                "--agent-id=web-1",
+                f"--state={tmp_path / 'state'}",
+                FLEETWRIGHT_JOIN_TOKEN=server.token,
+            )
+            try:
+                echoed, _ = await server.give(echo=work_pb2.EchoSpec(payload=b"ping"))
+                assert echoed.echo.payload == b"ping"
+                assert len(server.tokens) == 1, f"run {run}"
+            finally:
+                agent.send_signal(signal.SIGTERM)
+                told, errors = await agent.communicate()
+            assert agent.returncode == 0, errors.decode()
+            assert (b"Enrolled as" in told) is (run == 1)
+
+
 async def test_large_output_arrives_whole(running: Running) -> None:
     body = "yes 0123456789abcde | head -c 4000000"
     script = work_pb2.ScriptSpec(interpreter="sh", body=body, output_limit=3_000_000)
