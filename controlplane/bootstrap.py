@@ -20,7 +20,7 @@ from controlplane.agents.rules import HealthLimits, Presence
 from controlplane.agents.service import AgentsService
 from controlplane.clock import Clock, SystemClock
 from controlplane.identity import operations as identity_operations
-from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer
+from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer, IdentityServicer
 from controlplane.identity.service import IdentityPolicy, IdentityService
 from controlplane.observability.loop_lag import measure_loop_lag
 from controlplane.observability.metrics import Metrics
@@ -34,7 +34,7 @@ from controlplane.sessions.telemetry_streams import TelemetryStreams
 from controlplane.sessions.upkeep import Upkeep
 from controlplane.sessions.work_streams import WorkStreams
 from controlplane.settings import Settings
-from controlplane.storage import migrate
+from controlplane.storage import inspection, migrate
 from controlplane.storage.database import Database
 from controlplane.storage.writer import Writer
 from controlplane.tasks.delivery import Delivery
@@ -47,6 +47,7 @@ from controlplane.telemetry.handler import TelemetryHandler
 from controlplane.telemetry.service import TelemetryService
 from controlplane.transport.channel_options import AGENT_MESSAGE_BYTES
 from controlplane.transport.listeners import Limits, Listeners, Material, Ports
+from controlplane.transport.server_info import Facts, ServerInfoServicer
 from controlplane.transport.tls import TlsMaterial
 from controlplane.trust.layout import ServerTrust, load
 from controlplane.trust.setup import refresh_server
@@ -77,6 +78,7 @@ class Server:
         self.failed = asyncio.Event()
         """Set when a part without which nothing works has ended by itself."""
         secret = hashlib.sha256(b"fleetwright page tokens\0" + trust.server_key_pem).digest()
+        self._trust_domain = trust.trust_domain
         self._build_rooms(trust, secret)
         self._wire()
         self._listeners = Listeners(
@@ -84,10 +86,11 @@ class Server:
             settings.health_bind_host,
             Ports(settings.agents_port, settings.admin_port, settings.enrollment_port, settings.health_port),
             material=_material(trust),
-            trust_domain=trust.trust_domain,
+            trust_domain=self._trust_domain,
             clock=self._clock,
             metrics=self.metrics,
             denied=self._identity.is_denied,
+            seen=self._identity.administrators.seen,
             limits=_limits(settings),
         )
         self._serve_rooms()
@@ -99,7 +102,14 @@ class Server:
         self._agents = AgentsService(database, self._wakeups, clock, health, secret)
         identity_policy = IdentityPolicy(settings.agent_certificate_life, settings.advertised_agent_addresses)
         self._identity = IdentityService(
-            database, self._writer, self._agents, trust.agents, clock, identity_policy, secret
+            database,
+            self._writer,
+            self._agents,
+            trust.agents,
+            trust.operators,
+            clock,
+            identity_policy,
+            secret,
         )
         self._tasks = TasksService(
             database, self._agents, self._wakeups, clock, secret, self._registry.wake, self._wake_to_stop
@@ -132,6 +142,7 @@ class Server:
         EnrollmentServicer(self._identity).add_to(self._listeners.enrollment.server)
         AgentRegistryHandler(self._agents).add_to(admin)
         EnrollmentTokenServicer(self._identity.tokens, self._clock).add_to(admin)
+        IdentityServicer(self._identity.administrators, self._clock).add_to(admin)
         TaskHandler(self._tasks).add_to(admin)
         TelemetryHandler(self._telemetry).add_to(admin)
 
@@ -143,6 +154,7 @@ class Server:
             Schedule("tasks", settings.tasks_sweep, self._sweep.run),
             Schedule("wake", settings.tasks_sweep, self._tasks.wake_waiting),
             Schedule("telemetry retention", settings.retention_sweep, self._prune_telemetry),
+            Schedule("identities", settings.last_seen_flush, self._identity.administrators.record),
             Schedule("identity records", settings.retention_sweep, self._identity.sweep),
             Schedule("server certificates", settings.retention_sweep, self._refresh_certificates),
         ]
@@ -156,8 +168,9 @@ class Server:
         for task in self._background:
             task.add_done_callback(self._background_ended)
         try:
-            await self._identity.load_denials()
+            await self._identity.load()
             adopted = await self._agents.adopt_after_restart(self._clock.now())
+            await self._serve_info()
             ports = await self._listeners.open()
         except BaseException:
             await self._end_background()
@@ -173,6 +186,12 @@ class Server:
             adopted=len(adopted),
         )
         return ports
+
+    async def _serve_info(self) -> None:
+        schema = await asyncio.to_thread(inspection.schema_version, self._database.path)
+        facts = Facts(self._trust_domain, self._settings.max_agents, str(schema), self._clock.now())
+        info = ServerInfoServicer(facts, self._clock, self._registry.__len__)
+        info.add_to(self._listeners.admin.server)
 
     async def stop(self) -> None:
         """Drain: send agents away over the window, end calls, commit what is queued, close."""

@@ -28,8 +28,8 @@ class IdentityKind(Enum):
 class Caller:
     """An authenticated caller, or the anonymous one of the enrolment listener.
 
-    ``serial`` is the certificate's serial number in lower-case hexadecimal and
-    ``not_after`` its end in microseconds since the Unix epoch.
+    ``serial`` is the certificate's serial number in lower-case hexadecimal, ``not_before``
+    and ``not_after`` are its life in microseconds since the Unix epoch.
     """
 
     kind: IdentityKind
@@ -37,6 +37,7 @@ class Caller:
     spiffe_id: str
     serial: str
     not_after: int
+    not_before: int = 0
 
 
 ANONYMOUS = Caller(IdentityKind.ANONYMOUS, "", "", "", 0)

@@ -15,7 +15,7 @@ import uvloop
 from pydantic import ValidationError
 from rich.console import Console
 
-from controlplane import bootstrap
+from controlplane import VERSION, bootstrap
 from controlplane.cli import tokens
 from controlplane.errors import ServiceError
 from controlplane.observability import logging
@@ -24,8 +24,6 @@ from controlplane.settings import Settings, explain, unknown_variables
 from controlplane.storage.migrate import DatabaseUnusableError
 from controlplane.trust import setup
 from controlplane.trust.layout import DataFolderError
-
-VERSION = "0.1.0"
 
 app = typer.Typer(
     name="fleetwright",

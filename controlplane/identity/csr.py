@@ -1,7 +1,7 @@
-"""Certificate signing requests: what an agent may ask for, and nothing beside it.
+"""Certificate signing requests: what an agent or an administrator may ask for, and nothing beside it.
 
 PKCS #10 (RFC 2986) in DER. The certificate is made from the key alone; all else in a
-request is checked, and refused where it asks for more, so that an agent learns of a
+request is checked, and refused where it asks for more, so that its owner learns of a
 wrong request at once and not by a name that is missing later.
 """
 
@@ -40,7 +40,7 @@ class CheckedRequest:
     key_digest: bytes
 
 
-def check(der: bytes, agent_id: str, spiffe_id: str) -> CheckedRequest:
+def check(der: bytes, name: str, spiffe_id: str) -> CheckedRequest:
     """Return the key that a request proves to hold.
 
     Raises ``InvalidArgument`` with a violation on ``certificate_signing_request`` and the
@@ -49,7 +49,7 @@ def check(der: bytes, agent_id: str, spiffe_id: str) -> CheckedRequest:
     request = _parse(der)
     key = _key_of(request)
     _check_signature(request)
-    _check_subject(request, agent_id)
+    _check_subject(request, name)
     _check_extensions(request, spiffe_id)
     spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return CheckedRequest(key, hashlib.sha256(spki).digest())
@@ -108,13 +108,13 @@ def _check_signature(request: x509.CertificateSigningRequest) -> None:
         raise _refuse("CSR_MALFORMED", "its signature is not by its own key: sign it with that key")
 
 
-def _check_subject(request: x509.CertificateSigningRequest, agent_id: str) -> None:
+def _check_subject(request: x509.CertificateSigningRequest, name: str) -> None:
     try:
         names = [(attribute.oid, attribute.value) for attribute in request.subject]
     except ValueError:
         raise _refuse("CSR_MALFORMED", "its subject cannot be parsed") from None
-    if names != [(NameOID.COMMON_NAME, agent_id)]:
-        raise _refuse("CSR_SUBJECT_MISMATCH", f"its subject is not exactly CN={agent_id}: make it so")
+    if names != [(NameOID.COMMON_NAME, name)]:
+        raise _refuse("CSR_SUBJECT_MISMATCH", f"its subject is not exactly CN={name}: make it so")
 
 
 def _check_extensions(request: x509.CertificateSigningRequest, spiffe_id: str) -> None:

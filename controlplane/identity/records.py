@@ -1,4 +1,4 @@
-"""The room's own shapes of tokens and certificates, between its store, service and handler.
+"""The room's own shapes of tokens, certificates and identities, between its store, service and handler.
 
 Instants are whole microseconds since the Unix epoch, UTC.
 """
@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controlplane.identity.rules import CertificateState, Standing, TokenState, token_state
+from controlplane.callers import IdentityKind
+from controlplane.identity.rules import (
+    CertificateState,
+    IdentityState,
+    Standing,
+    TokenState,
+    identity_state,
+    token_state,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,40 @@ class Enrolled:
     spiffe_id: str
     certificate: Issued
     agent_addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRecord:
+    """A certificate of an operator or integrator; ``creator`` is empty for one issued offline."""
+
+    serial: str
+    kind: IdentityKind
+    name: str
+    creator: str
+    create_time: int
+    expire_time: int
+    revoke_time: int | None = None
+
+    def state(self, now: int) -> IdentityState:
+        """Return whether it may call at ``now``."""
+        return identity_state(expire_time=self.expire_time, revoke_time=self.revoke_time, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityPage:
+    """A page of identities, newest first; ``next_page_token`` is empty after the last one."""
+
+    identities: list[IdentityRecord]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewIdentity:
+    """An identity that was issued: its certificate, and the root of the admin port, both in PEM."""
+
+    identity: IdentityRecord
+    certificate_pem: bytes
+    root_pem: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Invariants, property-tested in ``tests/unit/identity``:
 * A token lets in at most ``max_uses`` agents, none after it ended or was revoked.
 * Who does not know a token's secret learns nothing of the token, not even that it exists.
 * A join token has one spelling.
+* What was revoked of administrators' identities stays so, and who revokes can still call.
 
 Instants are whole microseconds since the Unix epoch.
 """
@@ -167,3 +168,29 @@ def renew_after(issue_time: int, not_after: int) -> int:
     would else be past its half when it is issued.
     """
     return issue_time + max(0, not_after - issue_time) // 2
+
+
+# --- operators and integrators
+
+
+class IdentityState(IntEnum):
+    """Whether an administrator's identity may call; the contract's ``IdentityState``, with its numbers."""
+
+    ACTIVE = 1
+    EXPIRED = 2
+    REVOKED = 3
+
+
+def identity_state(*, expire_time: int, revoke_time: int | None, now: int) -> IdentityState:
+    """Return an identity's state; as of an agent's certificate, its last second is within its life."""
+    if revoke_time is not None:
+        return IdentityState.REVOKED
+    return IdentityState.EXPIRED if now > expire_time else IdentityState.ACTIVE
+
+
+def locks_everyone_out(serial: str, caller_serial: str, other_operators: int) -> bool:
+    """Return whether revoking ``serial`` leaves no operator that may call.
+
+    Only an operator revokes, so that it takes itself, with no other one that is active.
+    """
+    return serial == caller_serial and other_operators == 0

@@ -1,4 +1,7 @@
-"""The room's door: enrolment, renewal, admission and revocation; ``tokens`` has those of administrators."""
+"""The room's door: enrolment, renewal, admission and revocation of agents.
+
+``tokens`` and ``administrators`` are the use cases of administrators.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from controlplane.callers import Caller, IdentityKind, write_spiffe_id
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import Unauthenticated, invalid
 from controlplane.identity import csr, rules
+from controlplane.identity.administrators import Administrators
 from controlplane.identity.csr import CheckedRequest
 from controlplane.identity.operations import UseCertificate, refusal
 from controlplane.identity.records import (
@@ -51,7 +55,8 @@ class IdentityService:
 
     ``after_revoke`` is called once a revocation is durable, to close live streams; it is
     wired by ``bootstrap`` and must not block. ``page_secret`` signs page tokens.
-    ``load_denials`` must have run before ``is_denied`` is asked.
+    ``authority`` is the agents' root, ``operators`` that of administrators. ``load`` must have run
+    before ``is_denied`` is asked.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class IdentityService:
         writer: Writer,
         agents: AgentsService,
         authority: CertificateAuthority,
+        operators: CertificateAuthority,
         clock: Clock,
         policy: IdentityPolicy,
         page_secret: bytes,
@@ -73,6 +79,7 @@ class IdentityService:
         self.tokens = EnrollmentTokens(database, clock, authority.digest, page_secret)
         self._standings = GatheredReads(database, certificates.standings)
         self._denied: set[str] = set()
+        self.administrators = Administrators(database, clock, operators, self._denied, page_secret)
         self.after_revoke: list[Callable[[Revocation], None]] = []
 
     async def enroll(self, join_token: str, agent_id: str, request: bytes, host: HostRecord) -> Enrolled:
@@ -166,20 +173,6 @@ class IdentityService:
         await self.deny_agent(work, agent_id, "the agent was deleted", now)
         return 0
 
-    async def deny_serial(self, caller: Caller, serial: str, *, not_after: int, reason: str) -> None:
-        """Refuse an operator's or integrator's certificate from now on.
-
-        ``serial`` is lower-case hexadecimal; ``not_after``, in microseconds, is when the
-        denial may be forgotten because the certificate has ended by itself.
-        """
-        now = to_micros(self._clock.now())
-        async with self._database.unit_of_work() as work:
-            await denials.deny(
-                work, serial, not_after=not_after, reason=reason, creator=caller.spiffe_id, now=now
-            )
-            work.after_commit(lambda: self._denied.add(serial))
-        _log.info("certificate denied", serial=serial, by=caller.spiffe_id)
-
     def is_denied(self, serial: str) -> bool:
         """Return whether a certificate was revoked before its time; asked at every call, from memory.
 
@@ -187,8 +180,9 @@ class IdentityService:
         """
         return serial in self._denied
 
-    async def load_denials(self) -> None:
-        """Read which certificates are revoked; at the start, before anyone is let in."""
+    async def load(self) -> None:
+        """Read which certificates are known and which revoked; at the start, before anyone is let in."""
+        await self.administrators.load()
         now = to_micros(self._clock.now())
         async with self._database.reading() as connection:
             self._denied.update(await certificates.revoked(connection, now))
@@ -199,8 +193,9 @@ class IdentityService:
         before = to_micros(self._clock.now() - KEPT_AFTER_END)
         async with self._database.unit_of_work() as work:
             forgotten = await certificates.forget(work, before) + await denials.forget(work, before)
+            administrators = await self.administrators.forget(work, before)
         self._denied.difference_update(forgotten)
-        return len(forgotten)
+        return len(forgotten) + administrators
 
     # --- inside
 

@@ -13,6 +13,7 @@ from datetime import timedelta
 
 import grpc
 
+from controlplane.callers import Caller
 from controlplane.clock import Clock
 from controlplane.observability.metrics import Metrics
 from controlplane.transport import addresses, channel_options
@@ -124,11 +125,12 @@ class Listeners:
         clock: Clock,
         metrics: Metrics,
         denied: Callable[[str], bool],
+        seen: Callable[[Caller], None] = lambda _caller: None,
         limits: Limits | None = None,
         methods: Mapping[str, Method] = METHODS,
     ) -> None:
         limits = limits or Limits()
-        peers = Peers(trust_domain, clock, denied)
+        peers = Peers(trust_domain, clock, denied, seen)
         timing = {
             "handshake_timeout": limits.handshake_timeout,
             "keepalive": limits.keepalive,

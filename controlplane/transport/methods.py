@@ -139,6 +139,8 @@ _REGISTRY = "fleetwright.v1.AgentRegistryService"
 _TASKS = "fleetwright.v1.TaskService"
 _TELEMETRY = "fleetwright.v1.TelemetryService"
 _TOKENS = "fleetwright.v1.EnrollmentTokenService"
+_IDENTITIES = "fleetwright.v1.IdentityService"
+_SERVER = "fleetwright.v1.ServerService"
 _CHANNELZ = "grpc.channelz.v1.Channelz"
 
 _ROWS = [
@@ -170,6 +172,10 @@ _ROWS = [
     _changing(f"/{_TOKENS}/CreateEnrollmentToken", "response.token.name"),
     Method(f"/{_TOKENS}/ListEnrollmentTokens", Arity.UNARY, _ADMIN, _OPERATOR, _READ, _ADMIN_CALL),
     _changing(f"/{_TOKENS}/RevokeEnrollmentToken", "request.name"),
+    _changing(f"/{_IDENTITIES}/IssueIdentity", "response.identity.name"),
+    Method(f"/{_IDENTITIES}/ListIdentities", Arity.UNARY, _ADMIN, _OPERATOR, _READ, _ADMIN_CALL),
+    _changing(f"/{_IDENTITIES}/RevokeIdentity", "request.name"),
+    *_reading(_SERVER, "GetServerInfo"),
     *(
         Method(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 
 from cryptography import x509
@@ -28,12 +27,6 @@ _RSA_BITS = 3072
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Certificate:
-    caller: Caller
-    not_before: int
-
-
 def _invalid(message: str) -> ServiceError:
     return Unauthenticated("IDENTITY_INVALID", message)
 
@@ -41,14 +34,22 @@ def _invalid(message: str) -> ServiceError:
 class Peers:
     """Turns the authentication context of a call into its ``Caller``.
 
-    ``denied`` is asked at each call with the serial number in lower-case hexadecimal.
+    ``denied`` is asked at each call with the serial number in lower-case hexadecimal, and
+    ``seen`` is told of each caller that may call; neither may block.
     """
 
-    def __init__(self, trust_domain: str, clock: Clock, denied: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        trust_domain: str,
+        clock: Clock,
+        denied: Callable[[str], bool],
+        seen: Callable[[Caller], None] = lambda _caller: None,
+    ) -> None:
         self._trust_domain = trust_domain
         self._clock = clock
         self._denied = denied
-        self._parsed: OrderedDict[bytes, _Certificate] = OrderedDict()
+        self._seen = seen
+        self._parsed: OrderedDict[bytes, Caller] = OrderedDict()
 
     def identify(self, auth_context: Mapping[str, Iterable[bytes]]) -> Caller:
         """Return who calls.
@@ -58,14 +59,14 @@ class Peers:
         pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
         if pem is None:
             raise _invalid("client certificate: there is none; connect with the one that was issued to you")
-        certificate = self._remembered(pem)
-        caller = certificate.caller
-        if to_micros(self._clock.now()) < certificate.not_before:
+        caller = self._remembered(pem)
+        if to_micros(self._clock.now()) < caller.not_before:
             raise Unauthenticated(
                 "CERTIFICATE_EXPIRED",
                 f"client certificate: not valid yet for {caller.spiffe_id}; compare the clocks",
             )
         self.check(caller)
+        self._seen(caller)
         return caller
 
     def check(self, caller: Caller) -> None:
@@ -78,23 +79,24 @@ class Peers:
                 "CERTIFICATE_EXPIRED", f"client certificate: expired for {caller.spiffe_id}; get a new one"
             )
         if self._denied(caller.serial):
+            remedy = "enrol again" if caller.kind is IdentityKind.AGENT else "ask an operator for another"
             raise Unauthenticated(
                 "CERTIFICATE_REVOKED",
-                f"client certificate: serial {caller.serial} of {caller.spiffe_id} is revoked; enrol again",
+                f"client certificate: serial {caller.serial} of {caller.spiffe_id} is revoked; {remedy}",
             )
 
-    def _remembered(self, pem: bytes) -> _Certificate:
+    def _remembered(self, pem: bytes) -> Caller:
         digest = sha256(pem).digest()
-        certificate = self._parsed.get(digest)
-        if certificate is None:
-            certificate = self._parsed[digest] = self._parse(pem)
+        caller = self._parsed.get(digest)
+        if caller is None:
+            caller = self._parsed[digest] = self._parse(pem)
             if len(self._parsed) > REMEMBERED:
                 self._parsed.popitem(last=False)
         else:
             self._parsed.move_to_end(digest)
-        return certificate
+        return caller
 
-    def _parse(self, pem: bytes) -> _Certificate:
+    def _parse(self, pem: bytes) -> Caller:
         try:
             certificate = x509.load_pem_x509_certificate(pem)
             spiffe_id = _spiffe_id(certificate)
@@ -105,15 +107,13 @@ class Peers:
                 "client certificate: its extensions cannot be read; have it issued again"
             ) from error
         kind, name = self._kind_and_name(spiffe_id)
-        return _Certificate(
-            Caller(
-                kind=kind,
-                name=name,
-                spiffe_id=spiffe_id,
-                serial=f"{certificate.serial_number:x}",
-                not_after=to_micros(certificate.not_valid_after_utc),
-            ),
-            to_micros(certificate.not_valid_before_utc),
+        return Caller(
+            kind=kind,
+            name=name,
+            spiffe_id=spiffe_id,
+            serial=f"{certificate.serial_number:x}",
+            not_after=to_micros(certificate.not_valid_after_utc),
+            not_before=to_micros(certificate.not_valid_before_utc),
         )
 
     def _kind_and_name(self, spiffe_id: str) -> tuple[IdentityKind, str]:

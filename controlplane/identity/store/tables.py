@@ -66,6 +66,19 @@ certificates = Table(
     comment="Every certificate issued to an agent; state: 1 next, 2 current, 3 superseded, 4 revoked.",
 )
 
+identities = Table(
+    "identities",
+    metadata,
+    Column("serial", String(40), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("creator", String(512), nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("expire_time", BigInteger, nullable=False),
+    Index(None, "create_time", "serial"),
+    comment="Certificates of operators and integrators; denied_serials says which are revoked.",
+)
+
 denied_serials = Table(
     "denied_serials",
     metadata,

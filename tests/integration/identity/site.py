@@ -22,7 +22,7 @@ from fleetwright.v1 import (
 )
 
 from certs.requests import SigningRequest, good
-from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer
+from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer, IdentityServicer
 from controlplane.identity.service import IdentityService
 from controlplane.observability.metrics import Metrics
 from controlplane.transport.context import current_caller
@@ -116,7 +116,7 @@ async def opened_site(folder: Path) -> AsyncIterator[Site]:
     clock = TurnedClock(now)
     operator = setup.init(folder / "data", "fleetwright.local", [], now)
     trust = load(folder / "data")
-    async with making_world(folder, trust.agents, clock) as world:
+    async with making_world(folder, trust.agents, clock, trust.operators) as world:
         listeners = Listeners(
             HOST,
             HOST,
@@ -126,6 +126,7 @@ async def opened_site(folder: Path) -> AsyncIterator[Site]:
             clock=clock,
             metrics=Metrics(),
             denied=world.identity.is_denied,
+            seen=world.identity.administrators.seen,
         )
         _add_servicers(listeners, world)
         site = Site(folder / "data", operator, trust, world, await listeners.open())
@@ -145,6 +146,7 @@ def _add_servicers(listeners: Listeners, world: World) -> None:
     enrollment_token_service_pb2_grpc.add_EnrollmentTokenServiceServicer_to_server(
         EnrollmentTokenServicer(world.identity.tokens, world.clock), listeners.admin.server
     )
+    IdentityServicer(world.identity.administrators, world.clock).add_to(listeners.admin.server)
 
 
 def _material(trust: ServerTrust) -> Material:

@@ -100,11 +100,10 @@ async def test_an_integrators_identity_opens_the_door_and_not_the_tokens(site: S
     assert refused.reason == "IDENTITY_NOT_ALLOWED"
 
 
-async def test_an_operator_whose_serial_is_denied_is_refused(site: Site) -> None:
+async def test_an_operator_whose_identity_was_revoked_is_refused(site: Site) -> None:
     certificate = x509.load_pem_x509_certificate((site.operator / "cert.pem").read_bytes())
     await site.tokens().ListEnrollmentTokens(messages.ListEnrollmentTokensRequest())
-    serial = f"{certificate.serial_number:x}"
-    await site.world.identity.deny_serial(ADMIN, serial, not_after=2**62, reason="lost laptop")
+    await site.world.identity.administrators.revoke(ADMIN, f"{certificate.serial_number:x}")
     refused = await refusal(site.tokens().ListEnrollmentTokens(messages.ListEnrollmentTokensRequest()))
     assert refused.code is grpc.StatusCode.UNAUTHENTICATED
     assert refused.reason == "CERTIFICATE_REVOKED"

@@ -19,6 +19,7 @@ from controlplane.agents.service import AgentsService, HostRecord
 from controlplane.callers import Caller, IdentityKind
 from controlplane.clock import to_micros
 from controlplane.identity.operations import register_operations
+from controlplane.identity.records import NewIdentity
 from controlplane.identity.service import Enrolled, IdentityPolicy, IdentityService, Issued
 from controlplane.storage.database import Database
 from controlplane.storage.schema import commit_counter, metadata
@@ -52,6 +53,7 @@ class World:
     agents: AgentsService
     identity: IdentityService
     authority: CertificateAuthority
+    operators: CertificateAuthority
     clock: TurnedClock
 
     @property
@@ -60,6 +62,11 @@ class World:
 
     async def token(self, **wishes: Any) -> str:
         return (await self.identity.tokens.create(ADMIN, **wishes)).join_token
+
+    async def issued(
+        self, name: str, kind: IdentityKind = IdentityKind.OPERATOR, ttl: timedelta | None = None
+    ) -> NewIdentity:
+        return await self.identity.administrators.issue(ADMIN, kind, name, requests.good(name).der, ttl)
 
     async def enroll(
         self, agent_id: str = "node-1", token: str | None = None, csr: bytes | None = None
@@ -91,7 +98,10 @@ def caller_of(issued: Issued, agent_id: str = "node-1") -> Caller:
 
 @asynccontextmanager
 async def making_world(
-    folder: Path, authority: CertificateAuthority | None = None, clock: TurnedClock | None = None
+    folder: Path,
+    authority: CertificateAuthority | None = None,
+    clock: TurnedClock | None = None,
+    operators: CertificateAuthority | None = None,
 ) -> AsyncIterator[World]:
     clock, database = clock or TurnedClock(), Database(folder / "identity.db")
     async with database.write_engine.begin() as connection:
@@ -103,11 +113,12 @@ async def making_world(
     limits = HealthLimits(timedelta(seconds=15), timedelta(seconds=45), timedelta(seconds=180))
     agents = AgentsService(database, WakeUps(), clock, limits, bytes(32))
     authority = authority or CertificateAuthority.create("Test agents root", DOMAIN, START)
+    operators = operators or CertificateAuthority.create("Test operators root", DOMAIN, START)
     policy = IdentityPolicy(LIFE, ("server.example.com:7443",))
-    identity = IdentityService(database, writer, agents, authority, clock, policy, bytes(32))
+    identity = IdentityService(database, writer, agents, authority, operators, clock, policy, bytes(32))
     agents.on_delete.append(identity.agent_deleted)
     try:
-        yield World(database, agents, identity, authority, clock)
+        yield World(database, agents, identity, authority, operators, clock)
     finally:
         committing.cancel()
         with suppress(asyncio.CancelledError):

@@ -22,12 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%fleetwright/v1/identity_service.proto\x12\x0e\x66leetwright.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x02\n\x08Identity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tspiffe_id\x18\x02 \x01(\t\x12\'\n\x04role\x18\x03 \x01(\x0e\x32\x19.fleetwright.v1.AdminRole\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12,\n\x05state\x18\x05 \x01(\x0e\x32\x1d.fleetwright.v1.IdentityState\x12\x0f\n\x07\x63reator\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfa\x01\n\x14IssueIdentityRequest\x12\x33\n\x04role\x18\x01 \x01(\x0e\x32\x19.fleetwright.v1.AdminRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x41\n\x0c\x64isplay_name\x18\x02 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12/\n\x1b\x63\x65rtificate_signing_request\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\x12\x39\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\xd8\x93-2\x02\x08<\"f\n\x15IssueIdentityResponse\x12*\n\x08identity\x18\x01 \x01(\x0b\x32\x18.fleetwright.v1.Identity\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x0c\n\x04root\x18\x03 \x01(\x0c\"T\n\x15ListIdentitiesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"_\n\x16ListIdentitiesResponse\x12,\n\nidentities\x18\x01 \x03(\x0b\x32\x18.fleetwright.v1.Identity\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x15RevokeIdentityRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^identities/[0-9a-f]{1,40}$\"D\n\x16RevokeIdentityResponse\x12*\n\x08identity\x18\x01 \x01(\x0b\x32\x18.fleetwright.v1.Identity*[\n\tAdminRole\x12\x1a\n\x16\x41\x44MIN_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44MIN_ROLE_OPERATOR\x10\x01\x12\x19\n\x15\x41\x44MIN_ROLE_INTEGRATOR\x10\x02*\x82\x01\n\rIdentityState\x12\x1e\n\x1aIDENTITY_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15IDENTITY_STATE_ACTIVE\x10\x01\x12\x1a\n\x16IDENTITY_STATE_EXPIRED\x10\x02\x12\x1a\n\x16IDENTITY_STATE_REVOKED\x10\x03\x32\xb7\x02\n\x0fIdentityService\x12^\n\rIssueIdentity\x12$.fleetwright.v1.IssueIdentityRequest\x1a%.fleetwright.v1.IssueIdentityResponse\"\x00\x12\x61\n\x0eListIdentities\x12%.fleetwright.v1.ListIdentitiesRequest\x1a&.fleetwright.v1.ListIdentitiesResponse\"\x00\x12\x61\n\x0eRevokeIdentity\x12%.fleetwright.v1.RevokeIdentityRequest\x1a&.fleetwright.v1.RevokeIdentityResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%fleetwright/v1/identity_service.proto\x12\x0e\x66leetwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x03\n\x08Identity\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n\tspiffe_id\x18\x02 \x01(\tR\x08spiffeId\x12-\n\x04role\x18\x03 \x01(\x0e\x32\x19.fleetwright.v1.AdminRoleR\x04role\x12!\n\x0c\x64isplay_name\x18\x04 \x01(\tR\x0b\x64isplayName\x12\x33\n\x05state\x18\x05 \x01(\x0e\x32\x1d.fleetwright.v1.IdentityStateR\x05state\x12\x18\n\x07\x63reator\x18\x06 \x01(\tR\x07\x63reator\x12;\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12;\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\"\xad\x02\n\x14IssueIdentityRequest\x12\x39\n\x04role\x18\x01 \x01(\x0e\x32\x19.fleetwright.v1.AdminRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04role\x12N\n\x0c\x64isplay_name\x18\x02 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x0b\x64isplayName\x12J\n\x1b\x63\x65rtificate_signing_request\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 R\x19\x63\x65rtificateSigningRequest\x12>\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\xd8\x93-2\x02\x08<R\x03ttl\"\x83\x01\n\x15IssueIdentityResponse\x12\x34\n\x08identity\x18\x01 \x01(\x0b\x32\x18.fleetwright.v1.IdentityR\x08identity\x12 \n\x0b\x63\x65rtificate\x18\x02 \x01(\x0cR\x0b\x63\x65rtificate\x12\x12\n\x04root\x18\x03 \x01(\x0cR\x04root\"i\n\x15ListIdentitiesRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"z\n\x16ListIdentitiesResponse\x12\x38\n\nidentities\x18\x01 \x03(\x0b\x32\x18.fleetwright.v1.IdentityR\nidentities\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n\x15RevokeIdentityRequest\x12\x36\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^identities/[0-9a-f]{1,40}$R\x04name\"N\n\x16RevokeIdentityResponse\x12\x34\n\x08identity\x18\x01 \x01(\x0b\x32\x18.fleetwright.v1.IdentityR\x08identity*[\n\tAdminRole\x12\x1a\n\x16\x41\x44MIN_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44MIN_ROLE_OPERATOR\x10\x01\x12\x19\n\x15\x41\x44MIN_ROLE_INTEGRATOR\x10\x02*\x82\x01\n\rIdentityState\x12\x1e\n\x1aIDENTITY_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15IDENTITY_STATE_ACTIVE\x10\x01\x12\x1a\n\x16IDENTITY_STATE_EXPIRED\x10\x02\x12\x1a\n\x16IDENTITY_STATE_REVOKED\x10\x03\x32\xb7\x02\n\x0fIdentityService\x12^\n\rIssueIdentity\x12$.fleetwright.v1.IssueIdentityRequest\x1a%.fleetwright.v1.IssueIdentityResponse\"\x00\x12\x61\n\x0eListIdentities\x12%.fleetwright.v1.ListIdentitiesRequest\x1a&.fleetwright.v1.ListIdentitiesResponse\"\x00\x12\x61\n\x0eRevokeIdentity\x12%.fleetwright.v1.RevokeIdentityRequest\x1a&.fleetwright.v1.RevokeIdentityResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ISSUEIDENTITYREQUEST'].fields_by_name['display_name']._loaded_options = None
   _globals['_ISSUEIDENTITYREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
   _globals['_ISSUEIDENTITYREQUEST'].fields_by_name['certificate_signing_request']._loaded_options = None
-  _globals['_ISSUEIDENTITYREQUEST'].fields_by_name['certificate_signing_request']._serialized_options = b'\272H\007z\005\020\001\030\200@'
+  _globals['_ISSUEIDENTITYREQUEST'].fields_by_name['certificate_signing_request']._serialized_options = b'\272H\007z\005\020\001\030\200 '
   _globals['_ISSUEIDENTITYREQUEST'].fields_by_name['ttl']._loaded_options = None
   _globals['_ISSUEIDENTITYREQUEST'].fields_by_name['ttl']._serialized_options = b'\272H\016\252\001\013\"\005\010\200\330\223-2\002\010<'
   _globals['_LISTIDENTITIESREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -48,24 +47,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTIDENTITIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_REVOKEIDENTITYREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_REVOKEIDENTITYREQUEST'].fields_by_name['name']._serialized_options = b'\272H\037r\0352\033^identities/[0-9a-f]{1,40}$'
-  _globals['_ADMINROLE']._serialized_start=1155
-  _globals['_ADMINROLE']._serialized_end=1246
-  _globals['_IDENTITYSTATE']._serialized_start=1249
-  _globals['_IDENTITYSTATE']._serialized_end=1379
-  _globals['_IDENTITY']._serialized_start=152
-  _globals['_IDENTITY']._serialized_end=468
-  _globals['_ISSUEIDENTITYREQUEST']._serialized_start=471
-  _globals['_ISSUEIDENTITYREQUEST']._serialized_end=721
-  _globals['_ISSUEIDENTITYRESPONSE']._serialized_start=723
-  _globals['_ISSUEIDENTITYRESPONSE']._serialized_end=825
-  _globals['_LISTIDENTITIESREQUEST']._serialized_start=827
-  _globals['_LISTIDENTITIESREQUEST']._serialized_end=911
-  _globals['_LISTIDENTITIESRESPONSE']._serialized_start=913
-  _globals['_LISTIDENTITIESRESPONSE']._serialized_end=1008
-  _globals['_REVOKEIDENTITYREQUEST']._serialized_start=1010
-  _globals['_REVOKEIDENTITYREQUEST']._serialized_end=1083
-  _globals['_REVOKEIDENTITYRESPONSE']._serialized_start=1085
-  _globals['_REVOKEIDENTITYRESPONSE']._serialized_end=1153
-  _globals['_IDENTITYSERVICE']._serialized_start=1382
-  _globals['_IDENTITYSERVICE']._serialized_end=1693
+  _globals['_ADMINROLE']._serialized_start=1358
+  _globals['_ADMINROLE']._serialized_end=1449
+  _globals['_IDENTITYSTATE']._serialized_start=1452
+  _globals['_IDENTITYSTATE']._serialized_end=1582
+  _globals['_IDENTITY']._serialized_start=123
+  _globals['_IDENTITY']._serialized_end=526
+  _globals['_ISSUEIDENTITYREQUEST']._serialized_start=529
+  _globals['_ISSUEIDENTITYREQUEST']._serialized_end=830
+  _globals['_ISSUEIDENTITYRESPONSE']._serialized_start=833
+  _globals['_ISSUEIDENTITYRESPONSE']._serialized_end=964
+  _globals['_LISTIDENTITIESREQUEST']._serialized_start=966
+  _globals['_LISTIDENTITIESREQUEST']._serialized_end=1071
+  _globals['_LISTIDENTITIESRESPONSE']._serialized_start=1073
+  _globals['_LISTIDENTITIESRESPONSE']._serialized_end=1195
+  _globals['_REVOKEIDENTITYREQUEST']._serialized_start=1197
+  _globals['_REVOKEIDENTITYREQUEST']._serialized_end=1276
+  _globals['_REVOKEIDENTITYRESPONSE']._serialized_start=1278
+  _globals['_REVOKEIDENTITYRESPONSE']._serialized_end=1356
+  _globals['_IDENTITYSERVICE']._serialized_start=1585
+  _globals['_IDENTITYSERVICE']._serialized_end=1896
 # @@protoc_insertion_point(module_scope)
