@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick generate lock upgrade lint format clean runtime-env dev-env
+.PHONY: help demo test test-quick generate wheel lock upgrade lint format clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"
@@ -25,6 +25,9 @@ test-quick: dev-env ## the tests that take no more than a few seconds each
 
 generate: dev-env ## the Python stubs of the contracts, again
 	PYTHON=$(BIN)/python scripts/generate
+
+wheel: runtime-env ## the wheels of the client library and of the control plane, in dist/
+	PYTHON=$(BIN)/python scripts/wheels
 
 lock: dev-env ## requirements/*.txt from requirements/*.in; pins that stand are kept
 	scripts/lock

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.resources import files
 
 import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
@@ -50,16 +54,46 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     """Serve reflection of ``services``, under the name v1 that tools ask for first and under v1alpha."""
     # v1 is served and not named: the library has no descriptor of it, and tools ask for those of all names.
     names = sorted({*services, reflection.SERVICE_NAME} - {_REFLECTION_V1})
-    reflection.enable_server_reflection(names, server)
+    pool = _published(names)
+    reflection.enable_server_reflection(names, server, pool)
     # The two versions are the same on the wire; the library has only the older name.
     handler = grpc.stream_stream_rpc_method_handler(
-        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        reflection.aio.ReflectionServicer(names, pool).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(_REFLECTION_V1, {"ServerReflectionInfo": handler}),)
     )
+
+
+def _published(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
+    """Return the contract as it is published, and what else describes ``services``.
+
+    The stubs do not know the file that declares the validation rules (docs/decisions/0012); whoever asks
+    what a field means should see its rules.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    contract = files("fleetwright").joinpath("contract.binpb").read_bytes()
+    known = set()
+    for file in FileDescriptorSet.FromString(contract).file:
+        pool.Add(file)
+        known.add(file.name)
+
+    def add(file: FileDescriptor) -> None:
+        if file.name in known:
+            return
+        known.add(file.name)
+        for dependency in file.dependencies:
+            add(dependency)
+        described = FileDescriptorProto()
+        file.CopyToProto(described)
+        pool.Add(described)
+
+    for service in services:
+        if not service.startswith("fleetwright."):
+            add(descriptor_pool.Default().FindFileContainingSymbol(service))
+    return pool
 
 
 def add_channelz(server: grpc.aio.Server) -> None:

@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[2]
 STUBS = ROOT / "proto" / "python"
 
 
-def generated_files(folder: Path) -> dict[str, str]:
-    patterns = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
+def generated_files(folder: Path) -> dict[str, bytes]:
+    patterns = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi", "contract.binpb")
     files = (path for pattern in patterns for path in folder.rglob(pattern))
-    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in files}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_the_stubs_have_not_drifted_from_the_contracts(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_the_stubs_have_not_drifted_from_the_contracts(tmp_path: Path) -> None:
     subprocess.run([ROOT / "scripts" / "generate", tmp_path], check=True, env=environment)
     fresh, kept = generated_files(tmp_path), generated_files(STUBS)
     assert sorted(kept) == sorted(fresh), "run `make generate`"
-    drifted = [name for name, text in fresh.items() if kept[name] != text]
+    drifted = [name for name, made in fresh.items() if kept[name] != made]
     assert drifted == [], "run `make generate`, and never edit what it makes"
 
 

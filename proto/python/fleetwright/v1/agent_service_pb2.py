@@ -22,7 +22,6 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from fleetwright.v1 import enrollment_service_pb2 as fleetwright_dot_v1_dot_enrollment__service__pb2
 from fleetwright.v1 import work_pb2 as fleetwright_dot_v1_dot_work__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
@@ -30,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"fleetwright/v1/agent_service.proto\x12\x0e\x66leetwright.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'fleetwright/v1/enrollment_service.proto\x1a\x19\x66leetwright/v1/work.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x9e\x01\n\x10HeartbeatRequest\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.fleetwright.v1.HelloH\x00\x12$\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x14.fleetwright.v1.BeatH\x00\x12*\n\x07goodbye\x18\x03 \x01(\x0b\x32\x17.fleetwright.v1.GoodbyeH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xf2\x01\n\x11HeartbeatResponse\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.fleetwright.v1.WelcomeH\x00\x12=\n\x11\x62\x65\x61t_acknowledged\x18\x02 \x01(\x0b\x32 .fleetwright.v1.BeatAcknowledgedH\x00\x12\x37\n\x0ework_available\x18\x03 \x01(\x0b\x32\x1d.fleetwright.v1.WorkAvailableH\x00\x12.\n\treconnect\x18\x04 \x01(\x0b\x32\x19.fleetwright.v1.ReconnectH\x00\x42\t\n\x07message\"\xcb\x02\n\x05Hello\x12!\n\x10protocol_version\x18\x01 \x01(\rB\x07\xbaH\x04*\x02(\x01\x12 \n\ragent_version\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1a\n\x07\x62oot_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\njournal_id\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1e\n\rsession_nonce\x18\x05 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12&\n\ntask_kinds\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\x10\x01\x18@\x12!\n\x10inventory_digest\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\'\n\x04host\x18\x08 \x01(\x0b\x32\x19.fleetwright.v1.HostFacts\x12.\n\nagent_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x02\n\x07Welcome\x12\x15\n\rsession_epoch\x18\x01 \x01(\x04\x12\x12\n\nnext_nonce\x18\x02 \x01(\x0c\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12telemetry_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x06limits\x18\x05 \x01(\x0b\x32\x1d.fleetwright.v1.SessionLimits\x12/\n\x0bserver_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"r\n\rSessionLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\r\x12\x17\n\x0fmax_chunk_bytes\x18\x02 \x01(\r\x12\x18\n\x10max_batch_points\x18\x03 \x01(\r\x12\x13\n\x0bmax_credits\x18\x04 \x01(\r\"T\n\x04\x42\x65\x61t\x12\x19\n\x08sequence\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\x12\x1a\n\x12journaled_attempts\x18\x02 \x01(\r\x12\x15\n\rqueued_points\x18\x03 \x01(\x04\"[\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0f\n\rWorkAvailable\"f\n\tReconnect\x12(\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.fleetwright.v1.ReconnectReason\"#\n\x07Goodbye\x12\x18\n\x06reason\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\xc9\x02\n\x0cTasksRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.fleetwright.v1.TasksOpenH\x00\x12\x33\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x1f.fleetwright.v1.AttemptAcceptedH\x00\x12\x33\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.fleetwright.v1.AttemptProgressH\x00\x12,\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x1b.fleetwright.v1.OutputChunkH\x00\x12\x33\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1f.fleetwright.v1.AttemptFinishedH\x00\x12/\n\x07\x63redits\x18\x06 \x01(\x0b\x32\x1c.fleetwright.v1.CreditsAddedH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xef\x01\n\rTasksResponse\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.fleetwright.v1.TasksOpenedH\x00\x12\x30\n\nassignment\x18\x02 \x01(\x0b\x32\x1a.fleetwright.v1.AssignmentH\x00\x12\x41\n\x13result_acknowledged\x18\x03 \x01(\x0b\x32\".fleetwright.v1.ResultAcknowledgedH\x00\x12/\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x1d.fleetwright.v1.AttemptCancelH\x00\x42\t\n\x07message\"\x80\x01\n\tTasksOpen\x12\x1e\n\rsession_epoch\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\x12\x19\n\x07\x63redits\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\x80\x08\x12\x38\n\x07journal\x18\x03 \x03(\x0b\x32\x1c.fleetwright.v1.JournalEntryB\t\xbaH\x06\x92\x01\x03\x10\x80 \"?\n\x0cJournalEntry\x12\x1d\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x10\n\x08\x66inished\x18\x02 \x01(\x08\"8\n\x0bTasksOpened\x12)\n\x06linger\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa8\x01\n\nAssignment\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\r\x12&\n\x04spec\x18\x04 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpec\x12,\n\trun_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nidempotent\x18\x06 \x01(\x08\"0\n\x0f\x41ttemptAccepted\x12\x1d\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"e\n\x0f\x41ttemptProgress\x12\x1d\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x18\n\x07percent\x18\x02 \x01(\rB\x07\xbaH\x04*\x02\x18\x64\x12\x19\n\x07message\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"\x9d\x01\n\x0bOutputChunk\x12\x1d\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x38\n\x06stream\x18\x02 \x01(\x0e\x32\x1c.fleetwright.v1.OutputStreamB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06offset\x18\x03 \x01(\x04\x42\n\xbaH\x07\x32\x05\x18\x80\x80\x80\x08\x12\x19\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x04\"g\n\x0f\x41ttemptFinished\x12\x1d\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x35\n\x06result\x18\x02 \x01(\x0b\x32\x1d.fleetwright.v1.AttemptResultB\x06\xbaH\x03\xc8\x01\x01\"+\n\x0c\x43reditsAdded\x12\x1b\n\x07\x63redits\x18\x01 \x01(\rB\n\xbaH\x07*\x05\x18\x80\x08(\x01\"\x83\x01\n\x12ResultAcknowledged\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x36\n\x0b\x64isposition\x18\x02 \x01(\x0e\x32!.fleetwright.v1.ResultDisposition\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"#\n\rAttemptCancel\x12\x12\n\nattempt_id\x18\x01 \x01(\t\"\x84\x01\n\x10TelemetryRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.fleetwright.v1.TelemetryOpenH\x00\x12/\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.fleetwright.v1.TelemetryBatchH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"/\n\rTelemetryOpen\x12\x1e\n\rsession_epoch\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\"\x9e\x01\n\x0eTelemetryBatch\x12\x1d\n\njournal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1f\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04\x12;\n\x06points\x18\x04 \x03(\x0b\x32\x1e.fleetwright.v1.TelemetryPointB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\x90\x01\n\x11TelemetryResponse\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32\x1f.fleetwright.v1.TelemetryOpenedH\x00\x12=\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32%.fleetwright.v1.TelemetryAcknowledgedH\x00\x42\t\n\x07message\"c\n\x0fTelemetryOpened\x12\x15\n\rlast_sequence\x18\x01 \x01(\x04\x12\x0e\n\x06\x62udget\x18\x02 \x01(\r\x12)\n\x06linger\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\">\n\x15TelemetryAcknowledged\x12\x15\n\rlast_sequence\x18\x01 \x01(\x04\x12\x0e\n\x06\x62udget\x18\x02 \x01(\r\"J\n\x17RenewCertificateRequest\x12/\n\x1b\x63\x65rtificate_signing_request\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 \"R\n\x18RenewCertificateResponse\x12\x36\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32!.fleetwright.v1.IssuedCertificate*\xa3\x01\n\x0fReconnectReason\x12 \n\x1cRECONNECT_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19RECONNECT_REASON_DRAINING\x10\x01\x12%\n!RECONNECT_REASON_SESSION_REPLACED\x10\x02\x12(\n$RECONNECT_REASON_CERTIFICATE_EXPIRED\x10\x03*\x9c\x01\n\x11ResultDisposition\x12\"\n\x1eRESULT_DISPOSITION_UNSPECIFIED\x10\x00\x12 \n\x1cRESULT_DISPOSITION_COMMITTED\x10\x01\x12 \n\x1cRESULT_DISPOSITION_DUPLICATE\x10\x02\x12\x1f\n\x1bRESULT_DISPOSITION_REJECTED\x10\x03\x32\xf3\x02\n\x0c\x41gentService\x12V\n\tHeartbeat\x12 .fleetwright.v1.HeartbeatRequest\x1a!.fleetwright.v1.HeartbeatResponse\"\x00(\x01\x30\x01\x12J\n\x05Tasks\x12\x1c.fleetwright.v1.TasksRequest\x1a\x1d.fleetwright.v1.TasksResponse\"\x00(\x01\x30\x01\x12V\n\tTelemetry\x12 .fleetwright.v1.TelemetryRequest\x1a!.fleetwright.v1.TelemetryResponse\"\x00(\x01\x30\x01\x12g\n\x10RenewCertificate\x12\'.fleetwright.v1.RenewCertificateRequest\x1a(.fleetwright.v1.RenewCertificateResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"fleetwright/v1/agent_service.proto\x12\x0e\x66leetwright.v1\x1a\'fleetwright/v1/enrollment_service.proto\x1a\x19\x66leetwright/v1/work.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb4\x01\n\x10HeartbeatRequest\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x15.fleetwright.v1.HelloH\x00R\x05hello\x12*\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x14.fleetwright.v1.BeatH\x00R\x04\x62\x65\x61t\x12\x33\n\x07goodbye\x18\x03 \x01(\x0b\x32\x17.fleetwright.v1.GoodbyeH\x00R\x07goodbyeB\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xa7\x02\n\x11HeartbeatResponse\x12\x33\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.fleetwright.v1.WelcomeH\x00R\x07welcome\x12O\n\x11\x62\x65\x61t_acknowledged\x18\x02 \x01(\x0b\x32 .fleetwright.v1.BeatAcknowledgedH\x00R\x10\x62\x65\x61tAcknowledged\x12\x46\n\x0ework_available\x18\x03 \x01(\x0b\x32\x1d.fleetwright.v1.WorkAvailableH\x00R\rworkAvailable\x12\x39\n\treconnect\x18\x04 \x01(\x0b\x32\x19.fleetwright.v1.ReconnectH\x00R\treconnectB\t\n\x07message\"\xb8\x03\n\x05Hello\x12\x32\n\x10protocol_version\x18\x01 \x01(\rB\x07\xbaH\x04*\x02(\x01R\x0fprotocolVersion\x12.\n\ragent_version\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0c\x61gentVersion\x12\"\n\x07\x62oot_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06\x62ootId\x12(\n\njournal_id\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tjournalId\x12,\n\rsession_nonce\x18\x05 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 R\x0csessionNonce\x12\x31\n\ntask_kinds\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10@\x18\x01\"\x06r\x04\x10\x01\x18@R\ttaskKinds\x12\x32\n\x10inventory_digest\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0finventoryDigest\x12-\n\x04host\x18\x08 \x01(\x0b\x32\x19.fleetwright.v1.HostFactsR\x04host\x12\x39\n\nagent_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tagentTime\"\xd5\x02\n\x07Welcome\x12#\n\rsession_epoch\x18\x01 \x01(\x04R\x0csessionEpoch\x12\x1d\n\nnext_nonce\x18\x02 \x01(\x0cR\tnextNonce\x12H\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11heartbeatInterval\x12H\n\x12telemetry_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11telemetryInterval\x12\x35\n\x06limits\x18\x05 \x01(\x0b\x32\x1d.fleetwright.v1.SessionLimitsR\x06limits\x12;\n\x0bserver_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\"\xae\x01\n\rSessionLimits\x12*\n\x11max_message_bytes\x18\x01 \x01(\rR\x0fmaxMessageBytes\x12&\n\x0fmax_chunk_bytes\x18\x02 \x01(\rR\rmaxChunkBytes\x12(\n\x10max_batch_points\x18\x03 \x01(\rR\x0emaxBatchPoints\x12\x1f\n\x0bmax_credits\x18\x04 \x01(\rR\nmaxCredits\"\x7f\n\x04\x42\x65\x61t\x12#\n\x08sequence\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01R\x08sequence\x12-\n\x12journaled_attempts\x18\x02 \x01(\rR\x11journaledAttempts\x12#\n\rqueued_points\x18\x03 \x01(\x04R\x0cqueuedPoints\"x\n\x10\x42\x65\x61tAcknowledged\x12\x1a\n\x08sequence\x18\x01 \x01(\x04R\x08sequence\x12H\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11heartbeatInterval\"\x0f\n\rWorkAvailable\"u\n\tReconnect\x12/\n\x05\x61\x66ter\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x05\x61\x66ter\x12\x37\n\x06reason\x18\x02 \x01(\x0e\x32\x1f.fleetwright.v1.ReconnectReasonR\x06reason\"+\n\x07Goodbye\x12 \n\x06reason\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x06reason\"\xfd\x02\n\x0cTasksRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x19.fleetwright.v1.TasksOpenH\x00R\x04open\x12=\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x1f.fleetwright.v1.AttemptAcceptedH\x00R\x08\x61\x63\x63\x65pted\x12=\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.fleetwright.v1.AttemptProgressH\x00R\x08progress\x12\x33\n\x05\x63hunk\x18\x04 \x01(\x0b\x32\x1b.fleetwright.v1.OutputChunkH\x00R\x05\x63hunk\x12=\n\x08\x66inished\x18\x05 \x01(\x0b\x32\x1f.fleetwright.v1.AttemptFinishedH\x00R\x08\x66inished\x12\x38\n\x07\x63redits\x18\x06 \x01(\x0b\x32\x1c.fleetwright.v1.CreditsAddedH\x00R\x07\x63reditsB\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\x9f\x02\n\rTasksResponse\x12\x35\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.fleetwright.v1.TasksOpenedH\x00R\x06opened\x12<\n\nassignment\x18\x02 \x01(\x0b\x32\x1a.fleetwright.v1.AssignmentH\x00R\nassignment\x12U\n\x13result_acknowledged\x18\x03 \x01(\x0b\x32\".fleetwright.v1.ResultAcknowledgedH\x00R\x12resultAcknowledged\x12\x37\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x1d.fleetwright.v1.AttemptCancelH\x00R\x06\x63\x61ncelB\t\n\x07message\"\xa0\x01\n\tTasksOpen\x12,\n\rsession_epoch\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01R\x0csessionEpoch\x12\"\n\x07\x63redits\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\x80\x08R\x07\x63redits\x12\x41\n\x07journal\x18\x03 \x03(\x0b\x32\x1c.fleetwright.v1.JournalEntryB\t\xbaH\x06\x92\x01\x03\x10\x80 R\x07journal\"T\n\x0cJournalEntry\x12(\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tattemptId\x12\x1a\n\x08\x66inished\x18\x02 \x01(\x08R\x08\x66inished\"@\n\x0bTasksOpened\x12\x31\n\x06linger\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06linger\"\xdd\x01\n\nAssignment\x12\x1d\n\nattempt_id\x18\x01 \x01(\tR\tattemptId\x12\x12\n\x04task\x18\x02 \x01(\tR\x04task\x12\x16\n\x06number\x18\x03 \x01(\rR\x06number\x12,\n\x04spec\x18\x04 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpecR\x04spec\x12\x36\n\trun_limit\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08runLimit\x12\x1e\n\nidempotent\x18\x06 \x01(\x08R\nidempotent\";\n\x0f\x41ttemptAccepted\x12(\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tattemptId\"\x82\x01\n\x0f\x41ttemptProgress\x12(\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tattemptId\x12!\n\x07percent\x18\x02 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x07percent\x12\"\n\x07message\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07message\"\xbe\x01\n\x0bOutputChunk\x12(\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tattemptId\x12@\n\x06stream\x18\x02 \x01(\x0e\x32\x1c.fleetwright.v1.OutputStreamB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06stream\x12\"\n\x06offset\x18\x03 \x01(\x04\x42\n\xbaH\x07\x32\x05\x18\x80\x80\x80\x08R\x06offset\x12\x1f\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x04R\x04\x64\x61ta\"z\n\x0f\x41ttemptFinished\x12(\n\nattempt_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tattemptId\x12=\n\x06result\x18\x02 \x01(\x0b\x32\x1d.fleetwright.v1.AttemptResultB\x06\xbaH\x03\xc8\x01\x01R\x06result\"4\n\x0c\x43reditsAdded\x12$\n\x07\x63redits\x18\x01 \x01(\rB\n\xbaH\x07*\x05\x18\x80\x08(\x01R\x07\x63redits\"\xa2\x01\n\x12ResultAcknowledged\x12\x1d\n\nattempt_id\x18\x01 \x01(\tR\tattemptId\x12\x43\n\x0b\x64isposition\x18\x02 \x01(\x0e\x32!.fleetwright.v1.ResultDispositionR\x0b\x64isposition\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusR\x05\x65rror\".\n\rAttemptCancel\x12\x1d\n\nattempt_id\x18\x01 \x01(\tR\tattemptId\"\x91\x01\n\x10TelemetryRequest\x12\x33\n\x04open\x18\x01 \x01(\x0b\x32\x1d.fleetwright.v1.TelemetryOpenH\x00R\x04open\x12\x36\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1e.fleetwright.v1.TelemetryBatchH\x00R\x05\x62\x61tchB\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"=\n\rTelemetryOpen\x12,\n\rsession_epoch\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01R\x0csessionEpoch\"\xc9\x01\n\x0eTelemetryBatch\x12(\n\njournal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\tjournalId\x12.\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01R\rfirstSequence\x12\x18\n\x07\x64ropped\x18\x03 \x01(\x04R\x07\x64ropped\x12\x43\n\x06points\x18\x04 \x03(\x0b\x32\x1e.fleetwright.v1.TelemetryPointB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07R\x06points\"\xa6\x01\n\x11TelemetryResponse\x12\x39\n\x06opened\x18\x01 \x01(\x0b\x32\x1f.fleetwright.v1.TelemetryOpenedH\x00R\x06opened\x12K\n\x0c\x61\x63knowledged\x18\x02 \x01(\x0b\x32%.fleetwright.v1.TelemetryAcknowledgedH\x00R\x0c\x61\x63knowledgedB\t\n\x07message\"\x81\x01\n\x0fTelemetryOpened\x12#\n\rlast_sequence\x18\x01 \x01(\x04R\x0clastSequence\x12\x16\n\x06\x62udget\x18\x02 \x01(\rR\x06\x62udget\x12\x31\n\x06linger\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06linger\"T\n\x15TelemetryAcknowledged\x12#\n\rlast_sequence\x18\x01 \x01(\x04R\x0clastSequence\x12\x16\n\x06\x62udget\x18\x02 \x01(\rR\x06\x62udget\"e\n\x17RenewCertificateRequest\x12J\n\x1b\x63\x65rtificate_signing_request\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 R\x19\x63\x65rtificateSigningRequest\"_\n\x18RenewCertificateResponse\x12\x43\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32!.fleetwright.v1.IssuedCertificateR\x0b\x63\x65rtificate*\xa3\x01\n\x0fReconnectReason\x12 \n\x1cRECONNECT_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19RECONNECT_REASON_DRAINING\x10\x01\x12%\n!RECONNECT_REASON_SESSION_REPLACED\x10\x02\x12(\n$RECONNECT_REASON_CERTIFICATE_EXPIRED\x10\x03*\x9c\x01\n\x11ResultDisposition\x12\"\n\x1eRESULT_DISPOSITION_UNSPECIFIED\x10\x00\x12 \n\x1cRESULT_DISPOSITION_COMMITTED\x10\x01\x12 \n\x1cRESULT_DISPOSITION_DUPLICATE\x10\x02\x12\x1f\n\x1bRESULT_DISPOSITION_REJECTED\x10\x03\x32\xf3\x02\n\x0c\x41gentService\x12V\n\tHeartbeat\x12 .fleetwright.v1.HeartbeatRequest\x1a!.fleetwright.v1.HeartbeatResponse\"\x00(\x01\x30\x01\x12J\n\x05Tasks\x12\x1c.fleetwright.v1.TasksRequest\x1a\x1d.fleetwright.v1.TasksResponse\"\x00(\x01\x30\x01\x12V\n\tTelemetry\x12 .fleetwright.v1.TelemetryRequest\x1a!.fleetwright.v1.TelemetryResponse\"\x00(\x01\x30\x01\x12g\n\x10RenewCertificate\x12\'.fleetwright.v1.RenewCertificateRequest\x1a(.fleetwright.v1.RenewCertificateResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -101,72 +100,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TELEMETRYBATCH'].fields_by_name['points']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
   _globals['_RENEWCERTIFICATEREQUEST'].fields_by_name['certificate_signing_request']._loaded_options = None
   _globals['_RENEWCERTIFICATEREQUEST'].fields_by_name['certificate_signing_request']._serialized_options = b'\272H\007z\005\020\001\030\200 '
-  _globals['_RECONNECTREASON']._serialized_start=4146
-  _globals['_RECONNECTREASON']._serialized_end=4309
-  _globals['_RESULTDISPOSITION']._serialized_start=4312
-  _globals['_RESULTDISPOSITION']._serialized_end=4468
-  _globals['_HEARTBEATREQUEST']._serialized_start=242
-  _globals['_HEARTBEATREQUEST']._serialized_end=400
-  _globals['_HEARTBEATRESPONSE']._serialized_start=403
-  _globals['_HEARTBEATRESPONSE']._serialized_end=645
-  _globals['_HELLO']._serialized_start=648
-  _globals['_HELLO']._serialized_end=979
-  _globals['_WELCOME']._serialized_start=982
-  _globals['_WELCOME']._serialized_end=1240
-  _globals['_SESSIONLIMITS']._serialized_start=1242
-  _globals['_SESSIONLIMITS']._serialized_end=1356
-  _globals['_BEAT']._serialized_start=1358
-  _globals['_BEAT']._serialized_end=1442
-  _globals['_BEATACKNOWLEDGED']._serialized_start=1444
-  _globals['_BEATACKNOWLEDGED']._serialized_end=1535
-  _globals['_WORKAVAILABLE']._serialized_start=1537
-  _globals['_WORKAVAILABLE']._serialized_end=1552
-  _globals['_RECONNECT']._serialized_start=1554
-  _globals['_RECONNECT']._serialized_end=1656
-  _globals['_GOODBYE']._serialized_start=1658
-  _globals['_GOODBYE']._serialized_end=1693
-  _globals['_TASKSREQUEST']._serialized_start=1696
-  _globals['_TASKSREQUEST']._serialized_end=2025
-  _globals['_TASKSRESPONSE']._serialized_start=2028
-  _globals['_TASKSRESPONSE']._serialized_end=2267
-  _globals['_TASKSOPEN']._serialized_start=2270
-  _globals['_TASKSOPEN']._serialized_end=2398
-  _globals['_JOURNALENTRY']._serialized_start=2400
-  _globals['_JOURNALENTRY']._serialized_end=2463
-  _globals['_TASKSOPENED']._serialized_start=2465
-  _globals['_TASKSOPENED']._serialized_end=2521
-  _globals['_ASSIGNMENT']._serialized_start=2524
-  _globals['_ASSIGNMENT']._serialized_end=2692
-  _globals['_ATTEMPTACCEPTED']._serialized_start=2694
-  _globals['_ATTEMPTACCEPTED']._serialized_end=2742
-  _globals['_ATTEMPTPROGRESS']._serialized_start=2744
-  _globals['_ATTEMPTPROGRESS']._serialized_end=2845
-  _globals['_OUTPUTCHUNK']._serialized_start=2848
-  _globals['_OUTPUTCHUNK']._serialized_end=3005
-  _globals['_ATTEMPTFINISHED']._serialized_start=3007
-  _globals['_ATTEMPTFINISHED']._serialized_end=3110
-  _globals['_CREDITSADDED']._serialized_start=3112
-  _globals['_CREDITSADDED']._serialized_end=3155
-  _globals['_RESULTACKNOWLEDGED']._serialized_start=3158
-  _globals['_RESULTACKNOWLEDGED']._serialized_end=3289
-  _globals['_ATTEMPTCANCEL']._serialized_start=3291
-  _globals['_ATTEMPTCANCEL']._serialized_end=3326
-  _globals['_TELEMETRYREQUEST']._serialized_start=3329
-  _globals['_TELEMETRYREQUEST']._serialized_end=3461
-  _globals['_TELEMETRYOPEN']._serialized_start=3463
-  _globals['_TELEMETRYOPEN']._serialized_end=3510
-  _globals['_TELEMETRYBATCH']._serialized_start=3513
-  _globals['_TELEMETRYBATCH']._serialized_end=3671
-  _globals['_TELEMETRYRESPONSE']._serialized_start=3674
-  _globals['_TELEMETRYRESPONSE']._serialized_end=3818
-  _globals['_TELEMETRYOPENED']._serialized_start=3820
-  _globals['_TELEMETRYOPENED']._serialized_end=3919
-  _globals['_TELEMETRYACKNOWLEDGED']._serialized_start=3921
-  _globals['_TELEMETRYACKNOWLEDGED']._serialized_end=3983
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=3985
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=4059
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=4061
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=4143
-  _globals['_AGENTSERVICE']._serialized_start=4471
-  _globals['_AGENTSERVICE']._serialized_end=4842
+  _globals['_RECONNECTREASON']._serialized_start=5083
+  _globals['_RECONNECTREASON']._serialized_end=5246
+  _globals['_RESULTDISPOSITION']._serialized_start=5249
+  _globals['_RESULTDISPOSITION']._serialized_end=5405
+  _globals['_HEARTBEATREQUEST']._serialized_start=213
+  _globals['_HEARTBEATREQUEST']._serialized_end=393
+  _globals['_HEARTBEATRESPONSE']._serialized_start=396
+  _globals['_HEARTBEATRESPONSE']._serialized_end=691
+  _globals['_HELLO']._serialized_start=694
+  _globals['_HELLO']._serialized_end=1134
+  _globals['_WELCOME']._serialized_start=1137
+  _globals['_WELCOME']._serialized_end=1478
+  _globals['_SESSIONLIMITS']._serialized_start=1481
+  _globals['_SESSIONLIMITS']._serialized_end=1655
+  _globals['_BEAT']._serialized_start=1657
+  _globals['_BEAT']._serialized_end=1784
+  _globals['_BEATACKNOWLEDGED']._serialized_start=1786
+  _globals['_BEATACKNOWLEDGED']._serialized_end=1906
+  _globals['_WORKAVAILABLE']._serialized_start=1908
+  _globals['_WORKAVAILABLE']._serialized_end=1923
+  _globals['_RECONNECT']._serialized_start=1925
+  _globals['_RECONNECT']._serialized_end=2042
+  _globals['_GOODBYE']._serialized_start=2044
+  _globals['_GOODBYE']._serialized_end=2087
+  _globals['_TASKSREQUEST']._serialized_start=2090
+  _globals['_TASKSREQUEST']._serialized_end=2471
+  _globals['_TASKSRESPONSE']._serialized_start=2474
+  _globals['_TASKSRESPONSE']._serialized_end=2761
+  _globals['_TASKSOPEN']._serialized_start=2764
+  _globals['_TASKSOPEN']._serialized_end=2924
+  _globals['_JOURNALENTRY']._serialized_start=2926
+  _globals['_JOURNALENTRY']._serialized_end=3010
+  _globals['_TASKSOPENED']._serialized_start=3012
+  _globals['_TASKSOPENED']._serialized_end=3076
+  _globals['_ASSIGNMENT']._serialized_start=3079
+  _globals['_ASSIGNMENT']._serialized_end=3300
+  _globals['_ATTEMPTACCEPTED']._serialized_start=3302
+  _globals['_ATTEMPTACCEPTED']._serialized_end=3361
+  _globals['_ATTEMPTPROGRESS']._serialized_start=3364
+  _globals['_ATTEMPTPROGRESS']._serialized_end=3494
+  _globals['_OUTPUTCHUNK']._serialized_start=3497
+  _globals['_OUTPUTCHUNK']._serialized_end=3687
+  _globals['_ATTEMPTFINISHED']._serialized_start=3689
+  _globals['_ATTEMPTFINISHED']._serialized_end=3811
+  _globals['_CREDITSADDED']._serialized_start=3813
+  _globals['_CREDITSADDED']._serialized_end=3865
+  _globals['_RESULTACKNOWLEDGED']._serialized_start=3868
+  _globals['_RESULTACKNOWLEDGED']._serialized_end=4030
+  _globals['_ATTEMPTCANCEL']._serialized_start=4032
+  _globals['_ATTEMPTCANCEL']._serialized_end=4078
+  _globals['_TELEMETRYREQUEST']._serialized_start=4081
+  _globals['_TELEMETRYREQUEST']._serialized_end=4226
+  _globals['_TELEMETRYOPEN']._serialized_start=4228
+  _globals['_TELEMETRYOPEN']._serialized_end=4289
+  _globals['_TELEMETRYBATCH']._serialized_start=4292
+  _globals['_TELEMETRYBATCH']._serialized_end=4493
+  _globals['_TELEMETRYRESPONSE']._serialized_start=4496
+  _globals['_TELEMETRYRESPONSE']._serialized_end=4662
+  _globals['_TELEMETRYOPENED']._serialized_start=4665
+  _globals['_TELEMETRYOPENED']._serialized_end=4794
+  _globals['_TELEMETRYACKNOWLEDGED']._serialized_start=4796
+  _globals['_TELEMETRYACKNOWLEDGED']._serialized_end=4880
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=4882
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=4983
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=4985
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=5080
+  _globals['_AGENTSERVICE']._serialized_start=5408
+  _globals['_AGENTSERVICE']._serialized_end=5779
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-fleetwright/v1/enrollment_token_service.proto\x12\x0e\x66leetwright.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x03\n\x0f\x45nrollmentToken\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.fleetwright.v1.EnrollmentTokenState\x12\x10\n\x08max_uses\x18\x04 \x01(\r\x12\x11\n\tuse_count\x18\x05 \x01(\r\x12\x1a\n\x12\x61llow_reenrollment\x18\x06 \x01(\x08\x12;\n\x06labels\x18\x07 \x03(\x0b\x32+.fleetwright.v1.EnrollmentToken.LabelsEntry\x12\x0f\n\x07\x63reator\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe6\x02\n\x1c\x43reateEnrollmentTokenRequest\x12\x1d\n\x0b\x64\x65scription\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x39\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x8a\x8a\x0f\x32\x02\x08\x01\x12\x1b\n\x08max_uses\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=\x12\x1a\n\x12\x61llow_reenrollment\x18\x04 \x01(\x08\x12\x83\x01\n\x06labels\x18\x05 \x03(\x0b\x32\x38.fleetwright.v1.CreateEnrollmentTokenRequest.LabelsEntryB9\xbaH6\x9a\x01\x33\x10@\"(r&\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xfd\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"c\n\x1d\x43reateEnrollmentTokenResponse\x12.\n\x05token\x18\x01 \x01(\x0b\x32\x1f.fleetwright.v1.EnrollmentToken\x12\x12\n\njoin_token\x18\x02 \x01(\t\"Z\n\x1bListEnrollmentTokensRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"h\n\x1cListEnrollmentTokensResponse\x12/\n\x06tokens\x18\x01 \x03(\x0b\x32\x1f.fleetwright.v1.EnrollmentToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x1cRevokeEnrollmentTokenRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xbaH%r#2!^enrollmentTokens/[a-z0-9]{1,32}$\"O\n\x1dRevokeEnrollmentTokenResponse\x12.\n\x05token\x18\x01 \x01(\x0b\x32\x1f.fleetwright.v1.EnrollmentToken*\xcf\x01\n\x14\x45nrollmentTokenState\x12&\n\"ENROLLMENT_TOKEN_STATE_UNSPECIFIED\x10\x00\x12!\n\x1d\x45NROLLMENT_TOKEN_STATE_ACTIVE\x10\x01\x12\"\n\x1e\x45NROLLMENT_TOKEN_STATE_EXPIRED\x10\x02\x12$\n ENROLLMENT_TOKEN_STATE_EXHAUSTED\x10\x03\x12\"\n\x1e\x45NROLLMENT_TOKEN_STATE_REVOKED\x10\x04\x32\xfd\x02\n\x16\x45nrollmentTokenService\x12v\n\x15\x43reateEnrollmentToken\x12,.fleetwright.v1.CreateEnrollmentTokenRequest\x1a-.fleetwright.v1.CreateEnrollmentTokenResponse\"\x00\x12s\n\x14ListEnrollmentTokens\x12+.fleetwright.v1.ListEnrollmentTokensRequest\x1a,.fleetwright.v1.ListEnrollmentTokensResponse\"\x00\x12v\n\x15RevokeEnrollmentToken\x12,.fleetwright.v1.RevokeEnrollmentTokenRequest\x1a-.fleetwright.v1.RevokeEnrollmentTokenResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-fleetwright/v1/enrollment_token_service.proto\x12\x0e\x66leetwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x04\n\x0f\x45nrollmentToken\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12:\n\x05state\x18\x03 \x01(\x0e\x32$.fleetwright.v1.EnrollmentTokenStateR\x05state\x12\x19\n\x08max_uses\x18\x04 \x01(\rR\x07maxUses\x12\x1b\n\tuse_count\x18\x05 \x01(\rR\x08useCount\x12-\n\x12\x61llow_reenrollment\x18\x06 \x01(\x08R\x11\x61llowReenrollment\x12\x43\n\x06labels\x18\x07 \x03(\x0b\x32+.fleetwright.v1.EnrollmentToken.LabelsEntryR\x06labels\x12\x18\n\x07\x63reator\x18\x08 \x01(\tR\x07\x63reator\x12;\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12;\n\x0brevoke_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xa8\x03\n\x1c\x43reateEnrollmentTokenRequest\x12*\n\x0b\x64\x65scription\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0b\x64\x65scription\x12>\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x8a\x8a\x0f\x32\x02\x08\x01R\x03ttl\x12$\n\x08max_uses\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=R\x07maxUses\x12-\n\x12\x61llow_reenrollment\x18\x04 \x01(\x08R\x11\x61llowReenrollment\x12\x8b\x01\n\x06labels\x18\x05 \x03(\x0b\x32\x38.fleetwright.v1.CreateEnrollmentTokenRequest.LabelsEntryB9\xbaH6\x9a\x01\x33\x10@\"(r&\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xfd\x01R\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"u\n\x1d\x43reateEnrollmentTokenResponse\x12\x35\n\x05token\x18\x01 \x01(\x0b\x32\x1f.fleetwright.v1.EnrollmentTokenR\x05token\x12\x1d\n\njoin_token\x18\x02 \x01(\tR\tjoinToken\"o\n\x1bListEnrollmentTokensRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x7f\n\x1cListEnrollmentTokensResponse\x12\x37\n\x06tokens\x18\x01 \x03(\x0b\x32\x1f.fleetwright.v1.EnrollmentTokenR\x06tokens\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\\\n\x1cRevokeEnrollmentTokenRequest\x12<\n\x04name\x18\x01 \x01(\tB(\xbaH%r#2!^enrollmentTokens/[a-z0-9]{1,32}$R\x04name\"V\n\x1dRevokeEnrollmentTokenResponse\x12\x35\n\x05token\x18\x01 \x01(\x0b\x32\x1f.fleetwright.v1.EnrollmentTokenR\x05token*\xcf\x01\n\x14\x45nrollmentTokenState\x12&\n\"ENROLLMENT_TOKEN_STATE_UNSPECIFIED\x10\x00\x12!\n\x1d\x45NROLLMENT_TOKEN_STATE_ACTIVE\x10\x01\x12\"\n\x1e\x45NROLLMENT_TOKEN_STATE_EXPIRED\x10\x02\x12$\n ENROLLMENT_TOKEN_STATE_EXHAUSTED\x10\x03\x12\"\n\x1e\x45NROLLMENT_TOKEN_STATE_REVOKED\x10\x04\x32\xfd\x02\n\x16\x45nrollmentTokenService\x12v\n\x15\x43reateEnrollmentToken\x12,.fleetwright.v1.CreateEnrollmentTokenRequest\x1a-.fleetwright.v1.CreateEnrollmentTokenResponse\"\x00\x12s\n\x14ListEnrollmentTokens\x12+.fleetwright.v1.ListEnrollmentTokensRequest\x1a,.fleetwright.v1.ListEnrollmentTokensResponse\"\x00\x12v\n\x15RevokeEnrollmentToken\x12,.fleetwright.v1.RevokeEnrollmentTokenRequest\x1a-.fleetwright.v1.RevokeEnrollmentTokenResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,26 +51,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTENROLLMENTTOKENSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_REVOKEENROLLMENTTOKENREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_REVOKEENROLLMENTTOKENREQUEST'].fields_by_name['name']._serialized_options = b'\272H%r#2!^enrollmentTokens/[a-z0-9]{1,32}$'
-  _globals['_ENROLLMENTTOKENSTATE']._serialized_start=1434
-  _globals['_ENROLLMENTTOKENSTATE']._serialized_end=1641
-  _globals['_ENROLLMENTTOKEN']._serialized_start=160
-  _globals['_ENROLLMENTTOKEN']._serialized_end=602
-  _globals['_ENROLLMENTTOKEN_LABELSENTRY']._serialized_start=557
-  _globals['_ENROLLMENTTOKEN_LABELSENTRY']._serialized_end=602
-  _globals['_CREATEENROLLMENTTOKENREQUEST']._serialized_start=605
-  _globals['_CREATEENROLLMENTTOKENREQUEST']._serialized_end=963
-  _globals['_CREATEENROLLMENTTOKENREQUEST_LABELSENTRY']._serialized_start=557
-  _globals['_CREATEENROLLMENTTOKENREQUEST_LABELSENTRY']._serialized_end=602
-  _globals['_CREATEENROLLMENTTOKENRESPONSE']._serialized_start=965
-  _globals['_CREATEENROLLMENTTOKENRESPONSE']._serialized_end=1064
-  _globals['_LISTENROLLMENTTOKENSREQUEST']._serialized_start=1066
-  _globals['_LISTENROLLMENTTOKENSREQUEST']._serialized_end=1156
-  _globals['_LISTENROLLMENTTOKENSRESPONSE']._serialized_start=1158
-  _globals['_LISTENROLLMENTTOKENSRESPONSE']._serialized_end=1262
-  _globals['_REVOKEENROLLMENTTOKENREQUEST']._serialized_start=1264
-  _globals['_REVOKEENROLLMENTTOKENREQUEST']._serialized_end=1350
-  _globals['_REVOKEENROLLMENTTOKENRESPONSE']._serialized_start=1352
-  _globals['_REVOKEENROLLMENTTOKENRESPONSE']._serialized_end=1431
-  _globals['_ENROLLMENTTOKENSERVICE']._serialized_start=1644
-  _globals['_ENROLLMENTTOKENSERVICE']._serialized_end=2025
+  _globals['_ENROLLMENTTOKENSTATE']._serialized_start=1675
+  _globals['_ENROLLMENTTOKENSTATE']._serialized_end=1882
+  _globals['_ENROLLMENTTOKEN']._serialized_start=131
+  _globals['_ENROLLMENTTOKEN']._serialized_end=702
+  _globals['_ENROLLMENTTOKEN_LABELSENTRY']._serialized_start=645
+  _globals['_ENROLLMENTTOKEN_LABELSENTRY']._serialized_end=702
+  _globals['_CREATEENROLLMENTTOKENREQUEST']._serialized_start=705
+  _globals['_CREATEENROLLMENTTOKENREQUEST']._serialized_end=1129
+  _globals['_CREATEENROLLMENTTOKENREQUEST_LABELSENTRY']._serialized_start=645
+  _globals['_CREATEENROLLMENTTOKENREQUEST_LABELSENTRY']._serialized_end=702
+  _globals['_CREATEENROLLMENTTOKENRESPONSE']._serialized_start=1131
+  _globals['_CREATEENROLLMENTTOKENRESPONSE']._serialized_end=1248
+  _globals['_LISTENROLLMENTTOKENSREQUEST']._serialized_start=1250
+  _globals['_LISTENROLLMENTTOKENSREQUEST']._serialized_end=1361
+  _globals['_LISTENROLLMENTTOKENSRESPONSE']._serialized_start=1363
+  _globals['_LISTENROLLMENTTOKENSRESPONSE']._serialized_end=1490
+  _globals['_REVOKEENROLLMENTTOKENREQUEST']._serialized_start=1492
+  _globals['_REVOKEENROLLMENTTOKENREQUEST']._serialized_end=1584
+  _globals['_REVOKEENROLLMENTTOKENRESPONSE']._serialized_start=1586
+  _globals['_REVOKEENROLLMENTTOKENRESPONSE']._serialized_end=1672
+  _globals['_ENROLLMENTTOKENSERVICE']._serialized_start=1885
+  _globals['_ENROLLMENTTOKENSERVICE']._serialized_end=2266
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#fleetwright/v1/server_service.proto\x12\x0e\x66leetwright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xed\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eschema_version\x18\x05 \x01(\t\x12\x12\n\nmax_agents\x18\x06 \x01(\r\x12\x10\n\x08sessions\x18\x07 \x01(\r\x12\x0e\n\x06\x63\x61ller\x18\x08 \x01(\t2o\n\rServerService\x12^\n\rGetServerInfo\x12$.fleetwright.v1.GetServerInfoRequest\x1a%.fleetwright.v1.GetServerInfoResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#fleetwright/v1/server_service.proto\x12\x0e\x66leetwright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xc6\x02\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12!\n\x0ctrust_domain\x18\x02 \x01(\tR\x0btrustDomain\x12;\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\x39\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12%\n\x0eschema_version\x18\x05 \x01(\tR\rschemaVersion\x12\x1d\n\nmax_agents\x18\x06 \x01(\rR\tmaxAgents\x12\x1a\n\x08sessions\x18\x07 \x01(\rR\x08sessions\x12\x16\n\x06\x63\x61ller\x18\x08 \x01(\tR\x06\x63\x61ller2o\n\rServerService\x12^\n\rGetServerInfo\x12$.fleetwright.v1.GetServerInfoRequest\x1a%.fleetwright.v1.GetServerInfoResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVERINFOREQUEST']._serialized_start=88
   _globals['_GETSERVERINFOREQUEST']._serialized_end=110
   _globals['_GETSERVERINFORESPONSE']._serialized_start=113
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=350
-  _globals['_SERVERSERVICE']._serialized_start=352
-  _globals['_SERVERSERVICE']._serialized_end=463
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=439
+  _globals['_SERVERSERVICE']._serialized_start=441
+  _globals['_SERVERSERVICE']._serialized_end=552
 # @@protoc_insertion_point(module_scope)

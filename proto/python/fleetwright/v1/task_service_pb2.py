@@ -22,14 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from fleetwright.v1 import agent_registry_service_pb2 as fleetwright_dot_v1_dot_agent__registry__service__pb2
 from fleetwright.v1 import work_pb2 as fleetwright_dot_v1_dot_work__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!fleetwright/v1/task_service.proto\x12\x0e\x66leetwright.v1\x1a\x1b\x62uf/validate/validate.proto\x1a+fleetwright/v1/agent_registry_service.proto\x1a\x19\x66leetwright/v1/work.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x04\n\x04Task\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12&\n\x04spec\x18\x05 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpec\x12,\n\x07options\x18\x06 \x01(\x0b\x32\x1b.fleetwright.v1.TaskOptions\x12(\n\x05state\x18\x07 \x01(\x0e\x32\x19.fleetwright.v1.TaskState\x12.\n\nstate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstate_reason\x18\t \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\n \x01(\x08\x12\x15\n\rattempt_count\x18\x0b \x01(\r\x12\x18\n\x10progress_percent\x18\x0c \x01(\r\x12\x18\n\x10progress_message\x18\r \x01(\t\x12-\n\x06result\x18\x0e \x01(\x0b\x32\x1d.fleetwright.v1.AttemptResult\x12)\n\x08\x61ttempts\x18\x0f \x03(\x0b\x32\x17.fleetwright.v1.Attempt\x12\x0f\n\x07\x63reator\x18\x10 \x01(\t\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x14 \x01(\t\"\xdd\x01\n\x0bTaskOptions\x12\x19\n\x08priority\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64\x12@\n\nqueue_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x8a\x8a\x0f\x32\x02\x08\x01\x12>\n\trun_limit\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01\x12\x12\n\nidempotent\x18\x04 \x01(\x08\x12\x1d\n\x0cmax_attempts\x18\x05 \x01(\rB\x07\xbaH\x04*\x02\x18\x14\"\xe1\x02\n\x07\x41ttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.fleetwright.v1.AttemptState\x12.\n\nlease_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crun_deadline\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rsession_epoch\x18\x08 \x01(\x04\x12-\n\x06result\x18\t \x01(\x0b\x32\x1d.fleetwright.v1.AttemptResult\"\xbe\x01\n\x11\x43reateTaskRequest\x12.\n\x05\x61gent\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$\x12.\n\x04spec\x18\x02 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpecB\x06\xbaH\x03\xc8\x01\x01\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.fleetwright.v1.TaskOptions\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"8\n\x12\x43reateTaskResponse\x12\"\n\x04task\x18\x01 \x01(\x0b\x32\x14.fleetwright.v1.Task\"\x9b\x02\n\tTaskBatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08selector\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12&\n\x04spec\x18\x04 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpec\x12,\n\x07options\x18\x05 \x01(\x0b\x32\x1b.fleetwright.v1.TaskOptions\x12\x12\n\ntask_count\x18\x06 \x01(\x05\x12\x34\n\x0cstate_counts\x18\x07 \x03(\x0b\x32\x1e.fleetwright.v1.TaskStateCount\x12\x0f\n\x07\x63reator\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x0eTaskStateCount\x12(\n\x05state\x18\x01 \x01(\x0e\x32\x19.fleetwright.v1.TaskState\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"\xc6\x01\n\x16\x43reateTaskBatchRequest\x12\x1c\n\x08selector\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 \x12.\n\x04spec\x18\x02 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpecB\x06\xbaH\x03\xc8\x01\x01\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.fleetwright.v1.TaskOptions\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x13\n\x0b\x61llow_empty\x18\x05 \x01(\x08\"C\n\x17\x43reateTaskBatchResponse\x12(\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x19.fleetwright.v1.TaskBatch\"@\n\x0eGetTaskRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^tasks/[a-z0-9.-]{1,128}$\"5\n\x0fGetTaskResponse\x12\"\n\x04task\x18\x01 \x01(\x0b\x32\x14.fleetwright.v1.Task\"I\n\x13GetTaskBatchRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^taskBatches/[a-z0-9-]{1,63}$\"@\n\x14GetTaskBatchResponse\x12(\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x19.fleetwright.v1.TaskBatch\"i\n\x10ListTasksRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"e\n\x11ListTasksResponse\x12#\n\x05tasks\x18\x01 \x03(\x0b\x32\x14.fleetwright.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"C\n\x11\x43\x61ncelTaskRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^tasks/[a-z0-9.-]{1,128}$\"8\n\x12\x43\x61ncelTaskResponse\x12\"\n\x04task\x18\x01 \x01(\x0b\x32\x14.fleetwright.v1.Task\"M\n\x11WatchTasksRequest\x12\x18\n\x06\x66ilter\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1e\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\x7f\n\x12WatchTasksResponse\x12/\n\x0b\x63hange_type\x18\x01 \x01(\x0e\x32\x1a.fleetwright.v1.ChangeType\x12\"\n\x04task\x18\x02 \x01(\x0b\x32\x14.fleetwright.v1.Task\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"\x7f\n\x15ReadTaskOutputRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^tasks/[a-z0-9.-]{1,128}$\x12\x36\n\x06stream\x18\x02 \x01(\x0e\x32\x1c.fleetwright.v1.OutputStreamB\x08\xbaH\x05\x82\x01\x02\x10\x01\"d\n\x16ReadTaskOutputResponse\x12,\n\x06stream\x18\x01 \x01(\x0e\x32\x1c.fleetwright.v1.OutputStream\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*\xb4\x02\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_STATE_QUEUED\x10\x01\x12\x15\n\x11TASK_STATE_LEASED\x10\x02\x12\x16\n\x12TASK_STATE_RUNNING\x10\x03\x12\x18\n\x14TASK_STATE_SUCCEEDED\x10\x04\x12\x15\n\x11TASK_STATE_FAILED\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n\x12TASK_STATE_EXPIRED\x10\x07\x12\x1a\n\x16TASK_STATE_INTERRUPTED\x10\x08\x12\x16\n\x12TASK_STATE_SKIPPED\x10\t\x12\x19\n\x15TASK_STATE_SUPERSEDED\x10\n\x12\x13\n\x0fTASK_STATE_DEAD\x10\x0b*\xb5\x01\n\x0c\x41ttemptState\x12\x1d\n\x19\x41TTEMPT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41TTEMPT_STATE_LEASED\x10\x01\x12\x19\n\x15\x41TTEMPT_STATE_RUNNING\x10\x02\x12\x1a\n\x16\x41TTEMPT_STATE_FINISHED\x10\x03\x12\x18\n\x14\x41TTEMPT_STATE_LAPSED\x10\x04\x12\x1b\n\x17\x41TTEMPT_STATE_ABANDONED\x10\x05\x32\xde\x05\n\x0bTaskService\x12U\n\nCreateTask\x12!.fleetwright.v1.CreateTaskRequest\x1a\".fleetwright.v1.CreateTaskResponse\"\x00\x12\x64\n\x0f\x43reateTaskBatch\x12&.fleetwright.v1.CreateTaskBatchRequest\x1a\'.fleetwright.v1.CreateTaskBatchResponse\"\x00\x12L\n\x07GetTask\x12\x1e.fleetwright.v1.GetTaskRequest\x1a\x1f.fleetwright.v1.GetTaskResponse\"\x00\x12[\n\x0cGetTaskBatch\x12#.fleetwright.v1.GetTaskBatchRequest\x1a$.fleetwright.v1.GetTaskBatchResponse\"\x00\x12R\n\tListTasks\x12 .fleetwright.v1.ListTasksRequest\x1a!.fleetwright.v1.ListTasksResponse\"\x00\x12U\n\nCancelTask\x12!.fleetwright.v1.CancelTaskRequest\x1a\".fleetwright.v1.CancelTaskResponse\"\x00\x12W\n\nWatchTasks\x12!.fleetwright.v1.WatchTasksRequest\x1a\".fleetwright.v1.WatchTasksResponse\"\x00\x30\x01\x12\x63\n\x0eReadTaskOutput\x12%.fleetwright.v1.ReadTaskOutputRequest\x1a&.fleetwright.v1.ReadTaskOutputResponse\"\x00\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!fleetwright/v1/task_service.proto\x12\x0e\x66leetwright.v1\x1a+fleetwright/v1/agent_registry_service.proto\x1a\x19\x66leetwright/v1/work.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x06\n\x04Task\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05\x61gent\x18\x02 \x01(\tR\x05\x61gent\x12\x14\n\x05\x62\x61tch\x18\x03 \x01(\tR\x05\x62\x61tch\x12\x12\n\x04kind\x18\x04 \x01(\tR\x04kind\x12,\n\x04spec\x18\x05 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpecR\x04spec\x12\x35\n\x07options\x18\x06 \x01(\x0b\x32\x1b.fleetwright.v1.TaskOptionsR\x07options\x12/\n\x05state\x18\x07 \x01(\x0e\x32\x19.fleetwright.v1.TaskStateR\x05state\x12\x39\n\nstate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstateTime\x12!\n\x0cstate_reason\x18\t \x01(\tR\x0bstateReason\x12)\n\x10\x63\x61ncel_requested\x18\n \x01(\x08R\x0f\x63\x61ncelRequested\x12#\n\rattempt_count\x18\x0b \x01(\rR\x0c\x61ttemptCount\x12)\n\x10progress_percent\x18\x0c \x01(\rR\x0fprogressPercent\x12)\n\x10progress_message\x18\r \x01(\tR\x0fprogressMessage\x12\x35\n\x06result\x18\x0e \x01(\x0b\x32\x1d.fleetwright.v1.AttemptResultR\x06result\x12\x33\n\x08\x61ttempts\x18\x0f \x03(\x0b\x32\x17.fleetwright.v1.AttemptR\x08\x61ttempts\x12\x18\n\x07\x63reator\x18\x10 \x01(\tR\x07\x63reator\x12;\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12;\n\x0bupdate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x12\n\x04\x65tag\x18\x14 \x01(\tR\x04\x65tag\"\x95\x02\n\x0bTaskOptions\x12#\n\x08priority\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08priority\x12K\n\nqueue_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\x8a\x8a\x0f\x32\x02\x08\x01R\tqueueTime\x12H\n\trun_limit\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\x08runLimit\x12\x1e\n\nidempotent\x18\x04 \x01(\x08R\nidempotent\x12*\n\x0cmax_attempts\x18\x05 \x01(\rB\x07\xbaH\x04*\x02\x18\x14R\x0bmaxAttempts\"\xbe\x03\n\x07\x41ttempt\x12\x1d\n\nattempt_id\x18\x01 \x01(\tR\tattemptId\x12\x16\n\x06number\x18\x02 \x01(\rR\x06number\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32\x1c.fleetwright.v1.AttemptStateR\x05state\x12\x39\n\nlease_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tleaseTime\x12;\n\x0b\x61\x63\x63\x65pt_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptTime\x12=\n\x0crun_deadline\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0brunDeadline\x12\x35\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12#\n\rsession_epoch\x18\x08 \x01(\x04R\x0csessionEpoch\x12\x35\n\x06result\x18\t \x01(\x0b\x32\x1d.fleetwright.v1.AttemptResultR\x06result\"\xdf\x01\n\x11\x43reateTaskRequest\x12\x35\n\x05\x61gent\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$R\x05\x61gent\x12\x34\n\x04spec\x18\x02 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\x35\n\x07options\x18\x03 \x01(\x0b\x32\x1b.fleetwright.v1.TaskOptionsR\x07options\x12&\n\nrequest_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\trequestId\">\n\x12\x43reateTaskResponse\x12(\n\x04task\x18\x01 \x01(\x0b\x32\x14.fleetwright.v1.TaskR\x04task\"\xed\x02\n\tTaskBatch\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08selector\x18\x02 \x01(\tR\x08selector\x12\x12\n\x04kind\x18\x03 \x01(\tR\x04kind\x12,\n\x04spec\x18\x04 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpecR\x04spec\x12\x35\n\x07options\x18\x05 \x01(\x0b\x32\x1b.fleetwright.v1.TaskOptionsR\x07options\x12\x1d\n\ntask_count\x18\x06 \x01(\x05R\ttaskCount\x12\x41\n\x0cstate_counts\x18\x07 \x03(\x0b\x32\x1e.fleetwright.v1.TaskStateCountR\x0bstateCounts\x12\x18\n\x07\x63reator\x18\x08 \x01(\tR\x07\x63reator\x12;\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\"W\n\x0eTaskStateCount\x12/\n\x05state\x18\x01 \x01(\x0e\x32\x19.fleetwright.v1.TaskStateR\x05state\x12\x14\n\x05\x63ount\x18\x02 \x01(\x05R\x05\x63ount\"\xf6\x01\n\x16\x43reateTaskBatchRequest\x12&\n\x08selector\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80 R\x08selector\x12\x34\n\x04spec\x18\x02 \x01(\x0b\x32\x18.fleetwright.v1.TaskSpecB\x06\xbaH\x03\xc8\x01\x01R\x04spec\x12\x35\n\x07options\x18\x03 \x01(\x0b\x32\x1b.fleetwright.v1.TaskOptionsR\x07options\x12&\n\nrequest_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\trequestId\x12\x1f\n\x0b\x61llow_empty\x18\x05 \x01(\x08R\nallowEmpty\"J\n\x17\x43reateTaskBatchResponse\x12/\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x19.fleetwright.v1.TaskBatchR\x05\x62\x61tch\"F\n\x0eGetTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^tasks/[a-z0-9.-]{1,128}$R\x04name\";\n\x0fGetTaskResponse\x12(\n\x04task\x18\x01 \x01(\x0b\x32\x14.fleetwright.v1.TaskR\x04task\"O\n\x13GetTaskBatchRequest\x12\x38\n\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^taskBatches/[a-z0-9-]{1,63}$R\x04name\"G\n\x14GetTaskBatchResponse\x12/\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x19.fleetwright.v1.TaskBatchR\x05\x62\x61tch\"\x86\x01\n\x10ListTasksRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x06\x66ilter\"\x86\x01\n\x11ListTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x14.fleetwright.v1.TaskR\x05tasks\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n\ntotal_size\x18\x03 \x01(\x05R\ttotalSize\"I\n\x11\x43\x61ncelTaskRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^tasks/[a-z0-9.-]{1,128}$R\x04name\">\n\x12\x43\x61ncelTaskResponse\x12(\n\x04task\x18\x01 \x01(\x0b\x32\x14.fleetwright.v1.TaskR\x04task\"b\n\x11WatchTasksRequest\x12 \n\x06\x66ilter\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x06\x66ilter\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x0bresumeToken\"\x9e\x01\n\x12WatchTasksResponse\x12;\n\x0b\x63hange_type\x18\x01 \x01(\x0e\x32\x1a.fleetwright.v1.ChangeTypeR\nchangeType\x12(\n\x04task\x18\x02 \x01(\x0b\x32\x14.fleetwright.v1.TaskR\x04task\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeToken\"\x8d\x01\n\x15ReadTaskOutputRequest\x12\x34\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^tasks/[a-z0-9.-]{1,128}$R\x04name\x12>\n\x06stream\x18\x02 \x01(\x0e\x32\x1c.fleetwright.v1.OutputStreamB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06stream\"z\n\x16ReadTaskOutputResponse\x12\x34\n\x06stream\x18\x01 \x01(\x0e\x32\x1c.fleetwright.v1.OutputStreamR\x06stream\x12\x16\n\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n\x04\x64\x61ta\x18\x03 \x01(\x0cR\x04\x64\x61ta*\xb4\x02\n\tTaskState\x12\x1a\n\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_STATE_QUEUED\x10\x01\x12\x15\n\x11TASK_STATE_LEASED\x10\x02\x12\x16\n\x12TASK_STATE_RUNNING\x10\x03\x12\x18\n\x14TASK_STATE_SUCCEEDED\x10\x04\x12\x15\n\x11TASK_STATE_FAILED\x10\x05\x12\x18\n\x14TASK_STATE_CANCELLED\x10\x06\x12\x16\n\x12TASK_STATE_EXPIRED\x10\x07\x12\x1a\n\x16TASK_STATE_INTERRUPTED\x10\x08\x12\x16\n\x12TASK_STATE_SKIPPED\x10\t\x12\x19\n\x15TASK_STATE_SUPERSEDED\x10\n\x12\x13\n\x0fTASK_STATE_DEAD\x10\x0b*\xb5\x01\n\x0c\x41ttemptState\x12\x1d\n\x19\x41TTEMPT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41TTEMPT_STATE_LEASED\x10\x01\x12\x19\n\x15\x41TTEMPT_STATE_RUNNING\x10\x02\x12\x1a\n\x16\x41TTEMPT_STATE_FINISHED\x10\x03\x12\x18\n\x14\x41TTEMPT_STATE_LAPSED\x10\x04\x12\x1b\n\x17\x41TTEMPT_STATE_ABANDONED\x10\x05\x32\xde\x05\n\x0bTaskService\x12U\n\nCreateTask\x12!.fleetwright.v1.CreateTaskRequest\x1a\".fleetwright.v1.CreateTaskResponse\"\x00\x12\x64\n\x0f\x43reateTaskBatch\x12&.fleetwright.v1.CreateTaskBatchRequest\x1a\'.fleetwright.v1.CreateTaskBatchResponse\"\x00\x12L\n\x07GetTask\x12\x1e.fleetwright.v1.GetTaskRequest\x1a\x1f.fleetwright.v1.GetTaskResponse\"\x00\x12[\n\x0cGetTaskBatch\x12#.fleetwright.v1.GetTaskBatchRequest\x1a$.fleetwright.v1.GetTaskBatchResponse\"\x00\x12R\n\tListTasks\x12 .fleetwright.v1.ListTasksRequest\x1a!.fleetwright.v1.ListTasksResponse\"\x00\x12U\n\nCancelTask\x12!.fleetwright.v1.CancelTaskRequest\x1a\".fleetwright.v1.CancelTaskResponse\"\x00\x12W\n\nWatchTasks\x12!.fleetwright.v1.WatchTasksRequest\x1a\".fleetwright.v1.WatchTasksResponse\"\x00\x30\x01\x12\x63\n\x0eReadTaskOutput\x12%.fleetwright.v1.ReadTaskOutputRequest\x1a&.fleetwright.v1.ReadTaskOutputResponse\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -76,52 +75,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READTASKOUTPUTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\035r\0332\031^tasks/[a-z0-9.-]{1,128}$'
   _globals['_READTASKOUTPUTREQUEST'].fields_by_name['stream']._loaded_options = None
   _globals['_READTASKOUTPUTREQUEST'].fields_by_name['stream']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_TASKSTATE']._serialized_start=3354
-  _globals['_TASKSTATE']._serialized_end=3662
-  _globals['_ATTEMPTSTATE']._serialized_start=3665
-  _globals['_ATTEMPTSTATE']._serialized_end=3846
-  _globals['_TASK']._serialized_start=220
-  _globals['_TASK']._serialized_end=851
-  _globals['_TASKOPTIONS']._serialized_start=854
-  _globals['_TASKOPTIONS']._serialized_end=1075
-  _globals['_ATTEMPT']._serialized_start=1078
-  _globals['_ATTEMPT']._serialized_end=1431
-  _globals['_CREATETASKREQUEST']._serialized_start=1434
-  _globals['_CREATETASKREQUEST']._serialized_end=1624
-  _globals['_CREATETASKRESPONSE']._serialized_start=1626
-  _globals['_CREATETASKRESPONSE']._serialized_end=1682
-  _globals['_TASKBATCH']._serialized_start=1685
-  _globals['_TASKBATCH']._serialized_end=1968
-  _globals['_TASKSTATECOUNT']._serialized_start=1970
-  _globals['_TASKSTATECOUNT']._serialized_end=2043
-  _globals['_CREATETASKBATCHREQUEST']._serialized_start=2046
-  _globals['_CREATETASKBATCHREQUEST']._serialized_end=2244
-  _globals['_CREATETASKBATCHRESPONSE']._serialized_start=2246
-  _globals['_CREATETASKBATCHRESPONSE']._serialized_end=2313
-  _globals['_GETTASKREQUEST']._serialized_start=2315
-  _globals['_GETTASKREQUEST']._serialized_end=2379
-  _globals['_GETTASKRESPONSE']._serialized_start=2381
-  _globals['_GETTASKRESPONSE']._serialized_end=2434
-  _globals['_GETTASKBATCHREQUEST']._serialized_start=2436
-  _globals['_GETTASKBATCHREQUEST']._serialized_end=2509
-  _globals['_GETTASKBATCHRESPONSE']._serialized_start=2511
-  _globals['_GETTASKBATCHRESPONSE']._serialized_end=2575
-  _globals['_LISTTASKSREQUEST']._serialized_start=2577
-  _globals['_LISTTASKSREQUEST']._serialized_end=2682
-  _globals['_LISTTASKSRESPONSE']._serialized_start=2684
-  _globals['_LISTTASKSRESPONSE']._serialized_end=2785
-  _globals['_CANCELTASKREQUEST']._serialized_start=2787
-  _globals['_CANCELTASKREQUEST']._serialized_end=2854
-  _globals['_CANCELTASKRESPONSE']._serialized_start=2856
-  _globals['_CANCELTASKRESPONSE']._serialized_end=2912
-  _globals['_WATCHTASKSREQUEST']._serialized_start=2914
-  _globals['_WATCHTASKSREQUEST']._serialized_end=2991
-  _globals['_WATCHTASKSRESPONSE']._serialized_start=2993
-  _globals['_WATCHTASKSRESPONSE']._serialized_end=3120
-  _globals['_READTASKOUTPUTREQUEST']._serialized_start=3122
-  _globals['_READTASKOUTPUTREQUEST']._serialized_end=3249
-  _globals['_READTASKOUTPUTRESPONSE']._serialized_start=3251
-  _globals['_READTASKOUTPUTRESPONSE']._serialized_end=3351
-  _globals['_TASKSERVICE']._serialized_start=3849
-  _globals['_TASKSERVICE']._serialized_end=4583
+  _globals['_TASKSTATE']._serialized_start=4061
+  _globals['_TASKSTATE']._serialized_end=4369
+  _globals['_ATTEMPTSTATE']._serialized_start=4372
+  _globals['_ATTEMPTSTATE']._serialized_end=4553
+  _globals['_TASK']._serialized_start=191
+  _globals['_TASK']._serialized_end=1028
+  _globals['_TASKOPTIONS']._serialized_start=1031
+  _globals['_TASKOPTIONS']._serialized_end=1308
+  _globals['_ATTEMPT']._serialized_start=1311
+  _globals['_ATTEMPT']._serialized_end=1757
+  _globals['_CREATETASKREQUEST']._serialized_start=1760
+  _globals['_CREATETASKREQUEST']._serialized_end=1983
+  _globals['_CREATETASKRESPONSE']._serialized_start=1985
+  _globals['_CREATETASKRESPONSE']._serialized_end=2047
+  _globals['_TASKBATCH']._serialized_start=2050
+  _globals['_TASKBATCH']._serialized_end=2415
+  _globals['_TASKSTATECOUNT']._serialized_start=2417
+  _globals['_TASKSTATECOUNT']._serialized_end=2504
+  _globals['_CREATETASKBATCHREQUEST']._serialized_start=2507
+  _globals['_CREATETASKBATCHREQUEST']._serialized_end=2753
+  _globals['_CREATETASKBATCHRESPONSE']._serialized_start=2755
+  _globals['_CREATETASKBATCHRESPONSE']._serialized_end=2829
+  _globals['_GETTASKREQUEST']._serialized_start=2831
+  _globals['_GETTASKREQUEST']._serialized_end=2901
+  _globals['_GETTASKRESPONSE']._serialized_start=2903
+  _globals['_GETTASKRESPONSE']._serialized_end=2962
+  _globals['_GETTASKBATCHREQUEST']._serialized_start=2964
+  _globals['_GETTASKBATCHREQUEST']._serialized_end=3043
+  _globals['_GETTASKBATCHRESPONSE']._serialized_start=3045
+  _globals['_GETTASKBATCHRESPONSE']._serialized_end=3116
+  _globals['_LISTTASKSREQUEST']._serialized_start=3119
+  _globals['_LISTTASKSREQUEST']._serialized_end=3253
+  _globals['_LISTTASKSRESPONSE']._serialized_start=3256
+  _globals['_LISTTASKSRESPONSE']._serialized_end=3390
+  _globals['_CANCELTASKREQUEST']._serialized_start=3392
+  _globals['_CANCELTASKREQUEST']._serialized_end=3465
+  _globals['_CANCELTASKRESPONSE']._serialized_start=3467
+  _globals['_CANCELTASKRESPONSE']._serialized_end=3529
+  _globals['_WATCHTASKSREQUEST']._serialized_start=3531
+  _globals['_WATCHTASKSREQUEST']._serialized_end=3629
+  _globals['_WATCHTASKSRESPONSE']._serialized_start=3632
+  _globals['_WATCHTASKSRESPONSE']._serialized_end=3790
+  _globals['_READTASKOUTPUTREQUEST']._serialized_start=3793
+  _globals['_READTASKOUTPUTREQUEST']._serialized_end=3934
+  _globals['_READTASKOUTPUTRESPONSE']._serialized_start=3936
+  _globals['_READTASKOUTPUTRESPONSE']._serialized_end=4058
+  _globals['_TASKSERVICE']._serialized_start=4556
+  _globals['_TASKSERVICE']._serialized_end=5290
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from fleetwright.v1 import work_pb2 as fleetwright_dot_v1_dot_work__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&fleetwright/v1/telemetry_service.proto\x12\x0e\x66leetwright.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19\x66leetwright/v1/work.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"}\n\x0bStoredPoint\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12-\n\x05point\x18\x02 \x01(\x0b\x32\x1e.fleetwright.v1.TelemetryPoint\x12\x30\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xff\x01\n\x15QueryTelemetryRequest\x12\x31\n\x05\x61gent\x18\x01 \x01(\tB\"\xbaH\x1fr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$\xd8\x01\x01\x12\x18\n\x06metric\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"^\n\x16QueryTelemetryResponse\x12+\n\x06points\x18\x01 \x03(\x0b\x32\x1b.fleetwright.v1.StoredPoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x84\x01\n\x15WatchTelemetryRequest\x12\x31\n\x05\x61gent\x18\x01 \x01(\tB\"\xbaH\x1fr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$\xd8\x01\x01\x12\x18\n\x06metric\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1e\n\x0cresume_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"[\n\x16WatchTelemetryResponse\x12+\n\x06points\x18\x01 \x03(\x0b\x32\x1b.fleetwright.v1.StoredPoint\x12\x14\n\x0cresume_token\x18\x02 \x01(\t2\xda\x01\n\x10TelemetryService\x12\x61\n\x0eQueryTelemetry\x12%.fleetwright.v1.QueryTelemetryRequest\x1a&.fleetwright.v1.QueryTelemetryResponse\"\x00\x12\x63\n\x0eWatchTelemetry\x12%.fleetwright.v1.WatchTelemetryRequest\x1a&.fleetwright.v1.WatchTelemetryResponse\"\x00\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&fleetwright/v1/telemetry_service.proto\x12\x0e\x66leetwright.v1\x1a\x19\x66leetwright/v1/work.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\x0bStoredPoint\x12\x14\n\x05\x61gent\x18\x01 \x01(\tR\x05\x61gent\x12\x34\n\x05point\x18\x02 \x01(\x0b\x32\x1e.fleetwright.v1.TelemetryPointR\x05point\x12=\n\x0creceive_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0breceiveTime\"\xb7\x02\n\x15QueryTelemetryRequest\x12\x38\n\x05\x61gent\x18\x01 \x01(\tB\"\xbaH\x1fr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$\xd8\x01\x01R\x05\x61gent\x12 \n\x06metric\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06metric\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\'\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00R\x08pageSize\x12\'\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"u\n\x16QueryTelemetryResponse\x12\x33\n\x06points\x18\x01 \x03(\x0b\x32\x1b.fleetwright.v1.StoredPointR\x06points\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa0\x01\n\x15WatchTelemetryRequest\x12\x38\n\x05\x61gent\x18\x01 \x01(\tB\"\xbaH\x1fr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$\xd8\x01\x01R\x05\x61gent\x12 \n\x06metric\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06metric\x12+\n\x0cresume_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x0bresumeToken\"p\n\x16WatchTelemetryResponse\x12\x33\n\x06points\x18\x01 \x03(\x0b\x32\x1b.fleetwright.v1.StoredPointR\x06points\x12!\n\x0cresume_token\x18\x02 \x01(\tR\x0bresumeToken2\xda\x01\n\x10TelemetryService\x12\x61\n\x0eQueryTelemetry\x12%.fleetwright.v1.QueryTelemetryRequest\x1a&.fleetwright.v1.QueryTelemetryResponse\"\x00\x12\x63\n\x0eWatchTelemetry\x12%.fleetwright.v1.WatchTelemetryRequest\x1a&.fleetwright.v1.WatchTelemetryResponse\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,16 +47,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHTELEMETRYREQUEST'].fields_by_name['metric']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_WATCHTELEMETRYREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHTELEMETRYREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\010'
-  _globals['_STOREDPOINT']._serialized_start=147
-  _globals['_STOREDPOINT']._serialized_end=272
-  _globals['_QUERYTELEMETRYREQUEST']._serialized_start=275
-  _globals['_QUERYTELEMETRYREQUEST']._serialized_end=530
-  _globals['_QUERYTELEMETRYRESPONSE']._serialized_start=532
-  _globals['_QUERYTELEMETRYRESPONSE']._serialized_end=626
-  _globals['_WATCHTELEMETRYREQUEST']._serialized_start=629
-  _globals['_WATCHTELEMETRYREQUEST']._serialized_end=761
-  _globals['_WATCHTELEMETRYRESPONSE']._serialized_start=763
-  _globals['_WATCHTELEMETRYRESPONSE']._serialized_end=854
-  _globals['_TELEMETRYSERVICE']._serialized_start=857
-  _globals['_TELEMETRYSERVICE']._serialized_end=1075
+  _globals['_STOREDPOINT']._serialized_start=119
+  _globals['_STOREDPOINT']._serialized_end=271
+  _globals['_QUERYTELEMETRYREQUEST']._serialized_start=274
+  _globals['_QUERYTELEMETRYREQUEST']._serialized_end=585
+  _globals['_QUERYTELEMETRYRESPONSE']._serialized_start=587
+  _globals['_QUERYTELEMETRYRESPONSE']._serialized_end=704
+  _globals['_WATCHTELEMETRYREQUEST']._serialized_start=707
+  _globals['_WATCHTELEMETRYREQUEST']._serialized_end=867
+  _globals['_WATCHTELEMETRYRESPONSE']._serialized_start=869
+  _globals['_WATCHTELEMETRYRESPONSE']._serialized_end=981
+  _globals['_TELEMETRYSERVICE']._serialized_start=984
+  _globals['_TELEMETRYSERVICE']._serialized_end=1202
 # @@protoc_insertion_point(module_scope)
