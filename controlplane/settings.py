@@ -216,9 +216,46 @@ class Settings(BaseSettings):
         return self
 
 
+class ClientSettings(BaseSettings):
+    """What the ``fleetwright`` command, as a client, takes from the environment where no option says it."""
+
+    model_config = SettingsConfigDict(env_prefix="FLEETWRIGHT_", frozen=True, env_ignore_empty=True)
+
+    server: str | None = Field(default=None, description="HOST:PORT of the server's port for administrators.")
+    identity: Path | None = Field(
+        default=None, description="Folder with key.pem, cert.pem and ca.pem of who calls."
+    )
+    context: str | None = Field(default=None, description="Name of the context to use.")
+    config: Path | None = Field(
+        default=None,
+        description="File of the contexts; without it `fleetwright/config.toml` in XDG_CONFIG_HOME or `~/.config`.",
+    )
+    data_dir: Path = Field(
+        default=Path("fleetwright-data"),
+        description="Data folder of a server on this machine; where nothing else is said, its first"
+        " administrator calls.",
+    )
+    xdg_config_home: Path | None = Field(default=None, validation_alias="XDG_CONFIG_HOME")
+
+    @property
+    def config_file(self) -> Path:
+        """The file of the contexts; it need not exist."""
+        base = self.xdg_config_home or Path.home() / ".config"
+        return self.config or base / "fleetwright" / "config.toml"
+
+
+def silence_grpc() -> None:
+    """Keep gRPC's own lines off standard error, unless the environment says how much of them is wanted.
+
+    Works only before ``grpc`` is imported.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def unknown_variables() -> list[str]:
     """Return environment variables that look like settings and are none: most often a misspelt name."""
-    known = {f"FLEETWRIGHT_{name.upper()}" for name in Settings.model_fields}
+    fields = Settings.model_fields | ClientSettings.model_fields
+    known = {f"FLEETWRIGHT_{name.upper()}" for name in fields}
     return sorted(name for name in os.environ if name.startswith("FLEETWRIGHT_") and name not in known)
 
 
