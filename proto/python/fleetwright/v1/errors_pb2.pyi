@@ -69,7 +69,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CSR_KEY_WEAK: _ErrorReason.ValueType  # 45
     """INVALID_ARGUMENT: the key of the certificate signing request is of a kind or size that is not accepted."""
     ERROR_REASON_CSR_SUBJECT_MISMATCH: _ErrorReason.ValueType  # 46
-    """INVALID_ARGUMENT: the subject of the certificate signing request is not exactly CN=<agent id>."""
+    """INVALID_ARGUMENT: the subject of the certificate signing request is not exactly CN=<agent id>, or
+    CN=<display name> for an operator or integrator.
+    """
     ERROR_REASON_CSR_EXTRA_NAMES: _ErrorReason.ValueType  # 47
     """INVALID_ARGUMENT: the certificate signing request asks for names or extensions that it may not have."""
     ERROR_REASON_AGENT_ALREADY_ENROLLED: _ErrorReason.ValueType  # 48
@@ -86,6 +88,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: no enrolment token has this name."""
     ERROR_REASON_IDENTITY_UNKNOWN: _ErrorReason.ValueType  # 65
     """NOT_FOUND: no identity of an operator or integrator has this name."""
+    ERROR_REASON_OPERATOR_LAST: _ErrorReason.ValueType  # 66
+    """FAILED_PRECONDITION: the caller would revoke its own identity, and no other operator may call."""
     ERROR_REASON_SESSION_STALE: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: the session epoch is not the live session of this agent: say Hello again."""
     ERROR_REASON_PROTOCOL_VIOLATION: _ErrorReason.ValueType  # 81
@@ -162,7 +166,9 @@ ERROR_REASON_CSR_MALFORMED: ErrorReason.ValueType  # 44
 ERROR_REASON_CSR_KEY_WEAK: ErrorReason.ValueType  # 45
 """INVALID_ARGUMENT: the key of the certificate signing request is of a kind or size that is not accepted."""
 ERROR_REASON_CSR_SUBJECT_MISMATCH: ErrorReason.ValueType  # 46
-"""INVALID_ARGUMENT: the subject of the certificate signing request is not exactly CN=<agent id>."""
+"""INVALID_ARGUMENT: the subject of the certificate signing request is not exactly CN=<agent id>, or
+CN=<display name> for an operator or integrator.
+"""
 ERROR_REASON_CSR_EXTRA_NAMES: ErrorReason.ValueType  # 47
 """INVALID_ARGUMENT: the certificate signing request asks for names or extensions that it may not have."""
 ERROR_REASON_AGENT_ALREADY_ENROLLED: ErrorReason.ValueType  # 48
@@ -179,6 +185,8 @@ ERROR_REASON_ENROLLMENT_TOKEN_UNKNOWN: ErrorReason.ValueType  # 64
 """NOT_FOUND: no enrolment token has this name."""
 ERROR_REASON_IDENTITY_UNKNOWN: ErrorReason.ValueType  # 65
 """NOT_FOUND: no identity of an operator or integrator has this name."""
+ERROR_REASON_OPERATOR_LAST: ErrorReason.ValueType  # 66
+"""FAILED_PRECONDITION: the caller would revoke its own identity, and no other operator may call."""
 ERROR_REASON_SESSION_STALE: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: the session epoch is not the live session of this agent: say Hello again."""
 ERROR_REASON_PROTOCOL_VIOLATION: ErrorReason.ValueType  # 81

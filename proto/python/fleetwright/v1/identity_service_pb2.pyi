@@ -101,10 +101,12 @@ class Identity(_message.Message):
     state: Global___IdentityState.ValueType
     """state now."""
     creator: _builtins.str
-    """creator: SPIFFE id of who had it issued; empty where it was issued on the server's machine."""
+    """creator: SPIFFE id of who had it issued; empty where it was issued on the server's machine. Such an identity is
+    known from its first call on.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time at which it was issued."""
+        """create_time at which it was issued; where that was on the server's machine, the begin of its certificate."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -150,12 +152,15 @@ class IssueIdentityRequest(_message.Message):
     display_name: _builtins.str
     """display_name: 1 to 63 lower-case letters, digits and hyphens, with a letter or digit first and last."""
     certificate_signing_request: _builtins.bytes
-    """certificate_signing_request in PKCS #10, DER, at most 8 KiB, by the rules of enrolment: a key of NIST P-256, a
-    subject of exactly CN=<display_name>, and no names or extensions.
+    """certificate_signing_request, PKCS #10 in DER, at most 4 KiB, by the rules of EnrollRequest: subject exactly
+    CN=<display_name>, an ECDSA key on P-256 or P-384, Ed25519, or RSA of at least 3,072 bits; no extension, or a
+    subject alternative name that is only the identity's own SPIFFE id.
     """
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """ttl of the certificate: 365 days where absent; at least 1 minute and at most 3 years (1,096 days)."""
+        """ttl of the certificate: 365 days where absent; at least 1 minute and at most 3 years (1,096 days). A certificate
+        never outlives the root that signs it.
+        """
 
     def __init__(
         self,

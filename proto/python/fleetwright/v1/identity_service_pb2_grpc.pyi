@@ -40,7 +40,9 @@ class IdentityServiceStub:
     ListIdentities: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.ListIdentitiesRequest, _identity_service_pb2.ListIdentitiesResponse]
     """ListIdentities reads the identities that were issued, newest first."""
     RevokeIdentity: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RevokeIdentityRequest, _identity_service_pb2.RevokeIdentityResponse]
-    """RevokeIdentity ends an identity at once: every call with one of its certificates is refused from then on."""
+    """RevokeIdentity ends an identity at once: every call with its certificate is refused from then on, and watches that
+    it holds end within 5 seconds. Revoking it again changes nothing. Other certificates of the same name stay.
+    """
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -54,7 +56,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     ListIdentities: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.ListIdentitiesRequest, _identity_service_pb2.ListIdentitiesResponse]  # type: ignore[assignment]
     """ListIdentities reads the identities that were issued, newest first."""
     RevokeIdentity: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RevokeIdentityRequest, _identity_service_pb2.RevokeIdentityResponse]  # type: ignore[assignment]
-    """RevokeIdentity ends an identity at once: every call with one of its certificates is refused from then on."""
+    """RevokeIdentity ends an identity at once: every call with its certificate is refused from then on, and watches that
+    it holds end within 5 seconds. Revoking it again changes nothing. Other certificates of the same name stay.
+    """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """IdentityService is how operators let people and programs in, and shut them out again. Agents are not its concern:
@@ -83,6 +87,8 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_service_pb2.RevokeIdentityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.RevokeIdentityResponse, _abc.Awaitable[_identity_service_pb2.RevokeIdentityResponse]]:
-        """RevokeIdentity ends an identity at once: every call with one of its certificates is refused from then on."""
+        """RevokeIdentity ends an identity at once: every call with its certificate is refused from then on, and watches that
+        it holds end within 5 seconds. Revoking it again changes nothing. Other certificates of the same name stay.
+        """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
