@@ -35,6 +35,7 @@ from controlplane.sessions.upkeep import Upkeep
 from controlplane.sessions.work_streams import WorkStreams
 from controlplane.settings import Settings
 from controlplane.storage import inspection, migrate
+from controlplane.storage.backup import restoring
 from controlplane.storage.database import Database
 from controlplane.storage.writer import Writer
 from controlplane.tasks.delivery import Delivery
@@ -49,13 +50,11 @@ from controlplane.transport.channel_options import AGENT_MESSAGE_BYTES
 from controlplane.transport.listeners import Limits, Listeners, Material, Ports
 from controlplane.transport.server_info import Facts, ServerInfoServicer
 from controlplane.transport.tls import TlsMaterial
-from controlplane.trust.layout import ServerTrust, load
+from controlplane.trust.layout import DATABASE, ServerTrust, load
 from controlplane.trust.setup import refresh_server
 from controlplane.wakeups import WakeUps
 
 _log = structlog.get_logger(__name__)
-
-DATABASE = "fleetwright.db"
 
 
 class Server:
@@ -297,6 +296,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     except ValueError as error:
         raise StartRefused(str(error)) from None
     with preflight.check(settings.data_dir, settings.max_agents):
+        if await asyncio.to_thread(restoring.finish, settings.data_dir):
+            _log.warning("an interrupted restore was finished", data_dir=str(settings.data_dir))
         refresh_server(settings.data_dir, SystemClock().now())
         trust = load(settings.data_dir)
         before, after = await asyncio.to_thread(migrate.upgrade, settings.data_dir / DATABASE)

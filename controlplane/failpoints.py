@@ -18,6 +18,9 @@ NAMES = frozenset(
         "telemetry.after_receive",
         "telemetry.after_acknowledge",
         "tasks.after_create",
+        "restore.before_commit",
+        "restore.after_commit",
+        "restore.between_moves",
         "writer.before_commit",
         "writer.after_commit",
     }

@@ -22,6 +22,9 @@ RESERVED_FILES = 1024
 
 LOCK_NAME = "server.lock"
 
+RESTORING = ".restore"
+"""The folder of a restore that is decided and not yet all in place."""
+
 _PROBE_NAME = ".preflight"
 # What `fleetwright init` makes last: a folder without it was never finished.
 _INITIALISED = "trust"
@@ -31,6 +34,17 @@ class StartRefused(Exception):
     """The server does not start; the text says why and what to do."""
 
 
+class FolderInUse(StartRefused):
+    """Another process uses the data folder: ``holder``, by its id, as far as it is known."""
+
+    def __init__(self, data_dir: Path, holder: str) -> None:
+        super().__init__(
+            f"data folder {data_dir}: another server uses it (process {holder});"
+            " stop that one, or give this one a data folder of its own"
+        )
+        self.holder = holder
+
+
 def check_folder(data_dir: Path) -> None:
     """Check that the data folder exists, was made by ``fleetwright init``, and can be written."""
     if not data_dir.is_dir():
@@ -38,7 +52,7 @@ def check_folder(data_dir: Path) -> None:
             f"data folder {data_dir}: there is none; make it with `fleetwright init`,"
             " or set FLEETWRIGHT_DATA_DIR to the right one"
         )
-    if not (data_dir / _INITIALISED).is_dir():
+    if not any((data_dir / name).is_dir() for name in (_INITIALISED, RESTORING)):
         raise StartRefused(
             f"data folder {data_dir}: it has no {_INITIALISED}/, so it was never initialised;"
             " run `fleetwright init`"
@@ -101,10 +115,7 @@ class FolderLock:
         except OSError as error:
             holder = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
             os.close(self._descriptor)
-            raise StartRefused(
-                f"data folder {data_dir}: another server uses it (process {holder});"
-                " stop that one, or give this one a data folder of its own"
-            ) from error
+            raise FolderInUse(data_dir, holder) from error
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
 

@@ -34,6 +34,11 @@ class Layout:
         return self.root / "identities"
 
     @property
+    def database(self) -> Path:
+        """The embedded database; its log lies beside it."""
+        return self.root / DATABASE
+
+    @property
     def unfinished(self) -> Path:
         """What ``init`` has written but not yet put in place; gone once it is done."""
         return self.root / ".init"
@@ -43,6 +48,7 @@ class Layout:
         return self.identities / f"{kind}-{name}"
 
 
+DATABASE = "fleetwright.db"
 AGENTS_ROOT = "agents-root"
 OPERATORS_ROOT = "operators-root"
 SERVER_KEY = "server.key"

@@ -68,7 +68,8 @@ async def create_all(caller: Caller, server: ServerProcess) -> None:
 
 
 def test_every_failpoint_is_tried() -> None:
-    assert set(KILLED_AT) == NAMES
+    # Those of a restore are tried in tests/integration/backup.
+    assert set(KILLED_AT) == {name for name in NAMES if not name.startswith("restore.")}
 
 
 @pytest.mark.slow

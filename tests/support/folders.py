@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from controlplane.bootstrap import DATABASE
 from controlplane.storage import migrate
 from controlplane.trust import setup
+from controlplane.trust.layout import DATABASE
 
 Tables = dict[str, list[tuple[Any, ...]]]
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from controlplane.bootstrap import DATABASE
 from controlplane.preflight import RESERVED_FILES, StartRefused, check_folder
 from controlplane.transport.listeners import Ports
+from controlplane.trust.layout import DATABASE
 from tests.integration.transport.doors import refusal
 from tests.support.folders import copy_folder
 from tests.support.process import refused_start, running, settings_of
