@@ -1,12 +1,10 @@
 """What one small SQLite read costs through our driver, beside the same through plain aiosqlite.
 
-Run it with ``python -m bench.statements``; it prints one JSON object. Times are CPU of the
-whole process, threads included, in microseconds a statement.
+Times are CPU of the whole process, threads included, in microseconds a statement.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -15,23 +13,25 @@ import uvloop
 from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from controlplane.observability.metrics import Metrics
+from bench.figures import Window
 from controlplane.storage import driver
+from controlplane.storage.statements import Statements
 
-STATEMENTS = 3_000
 _READ = text("SELECT value FROM numbers WHERE id = :id")
 
 
-async def _cost(engine: AsyncEngine) -> float:
+async def _cost(engine: AsyncEngine, statements: int) -> float:
     async with engine.connect() as connection:
         for id_ in range(100):
             (await connection.execute(_READ, {"id": id_})).all()
         began = time.process_time()
-        for id_ in range(STATEMENTS):
+        for id_ in range(statements):
             (await connection.execute(_READ, {"id": id_ % 1000})).all()
-        return (time.process_time() - began) / STATEMENTS * 1e6
+        return (time.process_time() - began) / statements * 1e6
 
 
-async def _measure(path: Path) -> dict[str, float | str]:
+async def _measure(path: Path, statements: int) -> Window:
     url = URL.create("sqlite+aiosqlite", database=str(path))
     plain = create_async_engine(url)
     ours = create_async_engine(url, async_creator=lambda: driver.connect(path))
@@ -39,22 +39,13 @@ async def _measure(path: Path) -> dict[str, float | str]:
         await connection.execute(text("CREATE TABLE numbers (id INTEGER PRIMARY KEY, value INTEGER)"))
         rows = [{"id": id_, "value": id_} for id_ in range(1000)]
         await connection.execute(text("INSERT INTO numbers VALUES (:id, :value)"), rows)
-    yardstick, value = await _cost(plain), await _cost(ours)
+    window = Window(await _cost(plain, statements), await _cost(ours, statements))
     await plain.dispose()
     await ours.dispose()
-    return {
-        "name": "CPU of a small read, us",
-        "yardstick": round(yardstick, 1),
-        "value": round(value, 1),
-        "ratio": round(value / yardstick, 2),
-    }
+    return window
 
 
-def main() -> None:
-    """Measure and print."""
+def measure(statements: int) -> Window:
+    """Measure so many statements each way."""
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(uvloop.run(_measure(Path(folder) / "bench.db"))))
-
-
-if __name__ == "__main__":
-    main()
+        return uvloop.run(_measure(Path(folder) / "bench.db", statements))

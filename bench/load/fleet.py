@@ -1,0 +1,221 @@
+"""The load's fleet, and what it can be told to do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from agent_sim.protocol.identity import AgentIdentity
+from bench.load.administrator import Administrator
+from bench.load.agent import Agent
+
+_CONNECTING = 48
+_PATIENCE = 60.0
+
+
+class Fleet:
+    """Agents on one server, and an administrator where it has an admin port.
+
+    Every method is a command; what it returns is JSON-ready.
+    """
+
+    def __init__(self, address: str, identities: Path, root: Path, admin: Administrator | None) -> None:
+        self._address = address
+        self._root = root.read_bytes()
+        self._lines = identities.read_text().splitlines()
+        self._admin = admin
+        self._agents: list[Agent] = []
+        self._losses: Counter[str] = Counter()
+        # a storm of beats
+        self._pace: float | None = None
+        self._storming: set[Agent] = set()
+        self._due: dict[Agent, float] = {}
+        self._beats = 0
+        # single beats that are timed
+        self._echoes: dict[Agent, float] = {}
+        self._echoed: list[float] = []
+        # tasks
+        self._acknowledged = 0
+        self._progress = asyncio.Event()
+        self._receipts: dict[str, int] = {}
+        self._slots: asyncio.Semaphore | None = None
+
+    # --- what agents say
+
+    def beat_answered(self, agent: Agent) -> float | None:
+        """Note an answer; returns seconds to the next beat, None for the session's own interval."""
+        sent = self._echoes.pop(agent, None)
+        if sent is not None:
+            self._echoed.append(time.perf_counter() - sent)
+        if self._pace is None or agent not in self._storming:
+            return None
+        self._beats += 1
+        if not self._pace:
+            return 0.0
+        now = time.perf_counter()
+        self._due[agent] = due = max(now, self._due.get(agent, now) + self._pace)
+        return due - now
+
+    def received(self, task: str) -> None:
+        """Note the receipt of an assignment, by the clock that the server reads too."""
+        self._receipts.setdefault(task, time.time_ns())
+
+    def acknowledged(self) -> None:
+        """Note that a result is committed."""
+        self._acknowledged += 1
+        self._progress.set()
+        if self._slots is not None:
+            self._slots.release()
+
+    def lost(self, agent_id: str, why: str) -> None:
+        """Note that a stream ended that should not."""
+        self._losses[why] += 1
+
+    # --- commands
+
+    async def connect(self, number: int) -> dict[str, Any]:
+        """Connect the next ``number`` agents."""
+        first = len(self._agents)
+        lines = self._lines[first : first + number]
+        if len(lines) < number:
+            raise ValueError(f"only {len(lines)} of {number} agents are enrolled")
+        fresh = [Agent(self._identity(line), self._address, self) for line in lines]
+        gate = asyncio.Semaphore(_CONNECTING)
+
+        async def one(agent: Agent) -> None:
+            async with gate:
+                await agent.connect()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(one(agent) for agent in fresh))
+        self._agents += fresh
+        return {"seconds": time.perf_counter() - began, "connected": len(self._agents)}
+
+    async def beats(self, agents: int, pace: float, seconds: float) -> dict[str, Any]:
+        """Let ``agents`` beat as fast as they are answered, but not faster than each ``pace`` seconds."""
+        self._storming = set(self._agents[:agents])
+        self._pace, self._beats = pace, 0
+        began = time.perf_counter()
+        for agent in self._storming:
+            self._due[agent] = began
+            agent.beat_now()
+        await asyncio.sleep(seconds)
+        self._pace = None
+        return {"beats": self._beats, "seconds": time.perf_counter() - began}
+
+    async def echo(self, rate: float, seconds: float) -> dict[str, Any]:
+        """Let agents in turn send one beat at an even ``rate``; returns their round trips in milliseconds."""
+        self._echoed = []
+
+        async def one(place: int) -> None:
+            agent = self._agents[place % len(self._agents)]
+            self._echoes[agent] = time.perf_counter()
+            agent.beat_now()
+
+        await self._paced(one, rate, seconds)
+        await asyncio.sleep(0.5)
+        return {"milliseconds": [seconds * 1000 for seconds in self._echoed]}
+
+    async def work(self, tasks: int, outstanding: int) -> dict[str, Any]:
+        """Create tasks one by one, ``outstanding`` at a time, until all results are acknowledged."""
+        self._slots = asyncio.Semaphore(outstanding)
+        self._receipts.clear()
+        wanted = self._acknowledged + tasks
+        began = time.perf_counter()
+        creating = set()
+        for place in range(tasks):
+            await self._slots.acquire()
+            creation = asyncio.ensure_future(self._create(place))
+            creating.add(creation)
+            creation.add_done_callback(creating.discard)
+        await asyncio.gather(*creating)
+        await self._until(wanted)
+        self._slots = None
+        return {"tasks": tasks, "seconds": time.perf_counter() - began}
+
+    async def batches(self, number: int, selector: str) -> dict[str, Any]:
+        """Create tasks for all that ``selector`` matches, ``number`` times, each when the last is done."""
+        assert self._admin is not None
+        self._receipts.clear()
+        began, tasks = time.perf_counter(), 0
+        for _ in range(number):
+            before = self._acknowledged
+            created = await self._admin.create_for(selector)
+            await self._until(before + created)
+            tasks += created
+        return {"tasks": tasks, "seconds": time.perf_counter() - began}
+
+    async def dispatch(self, rate: float, seconds: float) -> dict[str, Any]:
+        """Create tasks for agents in turn at an even ``rate``; returns when each was received.
+
+        In milliseconds after its ``create_time``, which the server reads before it commits.
+        """
+        self._receipts.clear()
+        wanted = self._acknowledged + round(rate * seconds)
+        created: dict[str, int] = {}
+
+        async def one(place: int) -> None:
+            # A step that meets every agent once before any of them again.
+            task = await self._create(place * 7919)
+            created[task.name] = task.create_time.ToNanoseconds()
+
+        began = time.perf_counter()
+        await self._paced(one, rate, seconds)
+        await self._until(wanted)
+        waits = [(self._receipts[name] - when) / 1e6 for name, when in created.items()]
+        return {"milliseconds": waits, "seconds": time.perf_counter() - began}
+
+    async def losses(self) -> dict[str, Any]:
+        """Return why streams ended that should not, by how many."""
+        return dict(self._losses)
+
+    async def leave(self) -> dict[str, Any]:
+        """Let every agent leave in order."""
+        leaving, self._agents = self._agents, []
+        await asyncio.gather(*(agent.leave() for agent in leaving))
+        if self._admin is not None:
+            await self._admin.close()
+        return {"left": len(leaving)}
+
+    # --- inside
+
+    async def _create(self, place: int) -> Any:
+        assert self._admin is not None
+        return await self._admin.create(self._agents[place % len(self._agents)].agent_id)
+
+    async def _until(self, acknowledged: int) -> None:
+        async with asyncio.timeout(_PATIENCE):
+            while self._acknowledged < acknowledged:
+                self._progress.clear()
+                await self._progress.wait()
+
+    @staticmethod
+    async def _paced(one: Any, rate: float, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        began, running = loop.time(), []
+        for place in range(round(rate * seconds)):
+            delay = began + place / rate - loop.time()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            running.append(loop.create_task(one(place)))
+        await asyncio.gather(*running)
+
+    def _identity(self, line: str) -> AgentIdentity:
+        entry = json.loads(line)
+        begin = datetime.now(UTC)
+        return AgentIdentity(
+            agent_id=entry["id"],
+            spiffe_id="",
+            key_pem=entry["key"].encode(),
+            chain_pem=entry["chain"].encode(),
+            trust_bundle_pem=self._root,
+            not_before=begin,
+            not_after=begin + timedelta(days=1),
+            renew_after=begin + timedelta(hours=12),
+            agent_addresses=(self._address,),
+        )

@@ -1,0 +1,222 @@
+"""The measures: each brings up what it needs and gives windows for one or more budgets.
+
+Yardstick and product take turns within a measure, so that a noisy neighbour meets both. Rates are
+for a CPU second of the server's process, in which its database runs too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from bench import machine, statements
+from bench.figures import Window, percentile
+from bench.stage import Side, Stage
+
+
+@dataclass
+class Found:
+    """What a measure found: windows by the name of their budget, notes, and the side to profile."""
+
+    windows: dict[str, list[Window]] = field(default_factory=lambda: defaultdict(list))
+    notes: dict[str, str] = field(default_factory=dict)
+    profile: Callable[[float], None] | None = None
+    product: Side | None = None
+
+
+Measure = Callable[[Stage], Found]
+
+
+def heartbeats(stage: Stage) -> Found:
+    """Beats as fast as they are answered, of as many agents as keep the server busy within its limits."""
+    agents = stage.size(1_000, 50)
+    seconds = stage.size(4, 1)
+    folder = stage.site(agents)
+    # The shortest interval that there is: a beat each 50 ms is then within every agent's allowance.
+    fast = {"FLEETWRIGHT_HEARTBEAT_INTERVAL": "100ms", "FLEETWRIGHT_MAX_BEATS_PER_SECOND": "100000"}
+    bare, product = stage.yardstick(folder), stage.product(folder, agents, fast)
+    found = Found(product=product)
+    stage.say(f"connecting {agents:,} agents twice")
+    for side in (bare, product):
+        side.connect(agents)
+
+    def storm(side: Side) -> float:
+        return side.rate("beats", do="beats", agents=agents, pace=0.05, seconds=seconds)
+
+    for window in range(stage.windows + 1):
+        stage.say(f"heartbeats: window {window} of {stage.windows}" if window else "heartbeats: warming up")
+        pair = Window(storm(bare), storm(product))
+        if window:
+            found.windows["heartbeats"].append(pair)
+    stage.interrupted(product)
+    found.profile = lambda length: product.load.tell(do="beats", agents=agents, pace=0.05, seconds=length + 1)
+    bare.stop()
+    return found
+
+
+def tasks(stage: Stage) -> Found:
+    """Durable tasks against bare echoes: a fixed amount of work, and the CPU that all of it took."""
+    agents, number = stage.size(200, 20), stage.size(2_000, 100)
+    seconds = stage.size(3, 1)
+    folder = stage.site(agents)
+    bare, product = stage.yardstick(folder), stage.product(folder, agents)
+    found = Found(product=product)
+    for side in (bare, product):
+        side.connect(agents)
+    shares: list[float] = []
+
+    def echoes() -> float:
+        return bare.rate("beats", do="beats", agents=50, pace=0, seconds=seconds)
+
+    def work() -> float:
+        before, began = product.load.cpu(), time.monotonic()
+        rate = product.rate("tasks", do="work", tasks=number, outstanding=256)
+        shares.append((product.load.cpu() - before) / (time.monotonic() - began))
+        return rate
+
+    def batches() -> float:
+        return product.rate("tasks", do="batches", number=number // agents, selector="labels.site = bench")
+
+    for window in range(stage.windows + 1):
+        stage.say(f"tasks: window {window} of {stage.windows}" if window else "tasks: warming up")
+        yardstick, one_by_one, batch = echoes(), work(), batches()
+        if window:
+            found.windows["tasks"].append(Window(yardstick, one_by_one))
+            found.windows["tasks-batch"].append(Window(yardstick, batch))
+    stage.interrupted(product)
+    found.notes["tasks"] = (
+        f"{agents} agents, 256 tasks under way; clients used {median(shares):.0%} of a core"
+    )
+    found.notes["tasks-batch"] = f"{agents} tasks a call"
+    found.profile = lambda length: product.load.tell(
+        do="work", tasks=max(number, round(length * 1_000)), outstanding=256
+    )
+    bare.stop()
+    return found
+
+
+def growth(stage: Stage) -> Found:
+    """Memory and CPU of a fleet that grows to 5,000 agents, in steps that take turns."""
+    few, many, step = stage.size(1_000, 50), stage.size(5_000, 150), stage.size(500, 25)
+    folder = stage.site(many + step)
+    bare, product = stage.yardstick(folder), stage.product(folder, many + step)
+    sides = (bare, product)
+    found = Found(product=product)
+    rss: dict[int, list[int]] = {}
+    for connected in range(step, many + 1, step):
+        stage.say(f"connecting {connected:,} of {many:,} agents twice")
+        pair = Window(bare.connect(step), product.connect(step))
+        if connected > few:
+            found.windows["connects"].append(pair)
+        if connected in (few, many):
+            _settle(stage, sides)
+            rss[connected] = [_rss(side) for side in sides]
+    slopes = [(rss[many][side] - rss[few][side]) / (many - few) / 1024 for side in range(2)]
+    found.windows["memory"].append(Window(slopes[0], slopes[1]))
+    stage.interrupted(product)
+    found.profile = lambda length: product.load.tell(do="connect", number=step)
+    bare.stop()
+    return found
+
+
+def fleet(stage: Stage) -> Found:
+    """A fleet of 1,000, then the most that fits: what each agent costs, and dispatch among them all."""
+    few, many = stage.size(1_000, 50), stage.size(10_000, 200)
+    found = Found()
+    small = stage.product(stage.site(few), few)
+    empty = median(_idle(stage, small, "no agents"))
+    base = _rss(small)
+    _connect(stage, small, few)
+    light = [cpu - empty for cpu in _idle(stage, small, f"{few:,} agents")]
+    light_memory = (_rss(small) - base) / few
+    small.stop()
+    folder = stage.site(many)
+    bare, product = stage.yardstick(folder), stage.product(folder, many)
+    found.product = product
+    for side in (bare, product):
+        _connect(stage, side, many)
+    heavy = [cpu - empty for cpu in _idle(stage, product, f"{many:,} agents")]
+    heavy_memory = (_rss(product) - base) / many
+    found.windows["scale-memory"].append(Window(light_memory / 1024, heavy_memory / 1024))
+    for one, all_ in zip(light, heavy, strict=True):
+        found.windows["scale-cpu"].append(Window(one / few * 1e6, all_ / many * 1e6))
+    _dispatch(stage, bare, product, found)
+    stage.interrupted(product)
+    note = f"{few:,} against {many:,} agents, the most for one process here; 50,000 need several processes"
+    found.notes.update({"scale-memory": note, "scale-cpu": note})
+    found.profile = lambda length: product.load.tell(do="dispatch", rate=_RATE, seconds=length)
+    bare.stop()
+    return found
+
+
+_RATE = 200.0
+
+
+def _dispatch(stage: Stage, bare: Side, product: Side, found: Found) -> None:
+    rate, seconds = (_RATE, 10.0) if not stage.quick else (20.0, 2.0)
+    for window in range(stage.windows + 1):
+        stage.say(f"dispatch: window {window} of {stage.windows}" if window else "dispatch: warming up")
+        echoes = bare.load.ask(do="echo", rate=rate, seconds=seconds / 2)["milliseconds"]
+        before = product.server.cpu()
+        dispatched = product.load.ask(do="dispatch", rate=rate, seconds=seconds)
+        share = (product.server.cpu() - before) / dispatched["seconds"]
+        if window:
+            for percent in (50, 99):
+                pair = Window(percentile(echoes, percent), percentile(dispatched["milliseconds"], percent))
+                found.windows[f"dispatch-p{percent}"].append(pair)
+    found.notes["dispatch-p50"] = found.notes["dispatch-p99"] = (
+        f"{rate:g} tasks a second, the server at {share:.0%} of a core; create_time is read before the commit,"
+        " so the commit is in it"
+    )
+
+
+def statement(stage: Stage) -> Found:
+    """One small SQLite read through our driver."""
+    stage.say("statements")
+    found = Found()
+    for _ in range(stage.size(3, 1)):
+        found.windows["statement"].append(statements.measure(stage.size(3_000, 300)))
+    return found
+
+
+def _connect(stage: Stage, side: Side, agents: int) -> None:
+    stage.say(f"connecting {agents:,} agents to the {side.server.name}")
+    side.connect(agents)
+    side.quiet()
+
+
+def _settle(stage: Stage, sides: tuple[Side, ...]) -> None:
+    for side in sides:
+        side.quiet()
+    # Every agent has beaten once by then, and what that allocates is there.
+    stage.say("letting the fleet idle")
+    time.sleep(stage.size(12, 1))
+
+
+def _rss(side: Side) -> int:
+    return machine.rss_bytes(side.server.pid)
+
+
+def _idle(stage: Stage, side: Side, what: str) -> list[float]:
+    """Return the CPU seconds of a second, in windows in which nobody asks for anything."""
+    found = []
+    # As long as the longest interval of beats and schedules.
+    seconds = stage.size(10, 1)
+    for window in range(stage.windows // 2 + 1):
+        stage.say(f"idling with {what}: window {window + 1} of {stage.windows // 2 + 1}")
+        before, began = side.server.cpu(), time.monotonic()
+        time.sleep(seconds)
+        found.append((side.server.cpu() - before) / (time.monotonic() - began))
+    return found
+
+
+MEASURES: Mapping[str, Measure] = {
+    "heartbeats": heartbeats,
+    "tasks": tasks,
+    "growth": growth,
+    "fleet": fleet,
+    "statement": statement,
+}

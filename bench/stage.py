@@ -1,0 +1,103 @@
+"""What every measure stands on: sites, servers of both kinds, and their loads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import site
+from bench.children import BenchFailed, Child, Children
+from demo.processes import log_event
+
+Say = Callable[[str], None]
+
+_SETTLED = 0.02
+"""CPU seconds in a tenth of a second below which a server that nobody asks anything counts as quiet."""
+
+
+@dataclass
+class Side:
+    """A server and the load that drives it."""
+
+    server: Child
+    load: Child
+
+    def rate(self, count: str, **what: object) -> float:
+        """Let the load do something; return how much of ``count`` for a CPU second of the server."""
+        before = self.server.cpu()
+        done = self.load.ask(**what)
+        return float(done[count]) / (self.server.cpu() - before)
+
+    def connect(self, number: int) -> float:
+        """Connect so many agents; return connects for a CPU second of the server."""
+        before = self.server.cpu()
+        self.load.ask(do="connect", number=number)
+        return number / (self.server.cpu() - before)
+
+    def quiet(self, within: float = 20) -> None:
+        """Wait until the server has done what it still had to do."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            before = self.server.cpu()
+            time.sleep(0.1)
+            if self.server.cpu() - before < _SETTLED:
+                return
+
+    def stop(self) -> None:
+        """End both at once: what is measured is over, and the data is thrown away."""
+        for child in (self.load, self.server):
+            child.process.kill()
+            child.process.wait()
+
+
+@dataclass
+class Stage:
+    """A scratch folder, what runs in it, and how large a run is."""
+
+    folder: Path
+    children: Children
+    say: Say
+    quick: bool = False
+    windows: int = 5
+    _sites: int = field(default=0, init=False)
+
+    def size(self, whole: int, quick: int) -> int:
+        """Return how many: fewer in a quick run."""
+        return quick if self.quick else whole
+
+    def site(self, agents: int) -> Path:
+        """Make a data folder with so many enrolled agents."""
+        self._sites += 1
+        folder = self.folder / f"site-{self._sites}"
+        self.say(f"enrolling {agents:,} agents")
+        site.make(folder, agents)
+        return folder
+
+    def product(self, folder: Path, agents: int, settings: Mapping[str, str] | None = None) -> Side:
+        """Start the product's server on ``folder``, and a load."""
+        ports = [f"--{name}-port=0" for name in ("agents", "admin", "enrollment", "health")]
+        arguments = ["serve", "--data-dir", str(folder), "--bind-host", "127.0.0.1", *ports]
+        server = self.children.launch(
+            "server",
+            "bench.server",
+            [*arguments, "--max-agents", str(agents + 100)],
+            {"FLEETWRIGHT_LOG_FORMAT": "json", **(settings or {})},
+        )
+        serving = log_event(server, "serving", 60)
+        return Side(server, self._load(folder, serving["agents"], serving["admin"]))
+
+    def yardstick(self, folder: Path) -> Side:
+        """Start a yardstick with the certificates of ``folder``, and a load."""
+        server = self.children.launch("yardstick", "bench.yardstick", [str(folder)])
+        return Side(server, self._load(folder, server.hear()["agents"]))
+
+    def _load(self, folder: Path, *ports: int) -> Child:
+        return self.children.launch("load", "bench.load", [str(folder), *map(str, ports)])
+
+    def interrupted(self, side: Side) -> None:
+        """Raise ``BenchFailed`` where a load lost streams: what was measured is then not what it says."""
+        lost = side.load.ask(do="losses")
+        if lost:
+            raise BenchFailed(f"streams were lost: {lost}\n{side.server.tail()}")

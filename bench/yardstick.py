@@ -1,0 +1,81 @@
+"""The yardstick: the Heartbeat stream on bare grpc.aio, with nothing of the product behind it.
+
+The same contract, certificates, channel arguments and loop as the product's listener for agents, so
+that the same clients drive both, and what differs is the product alone. Started as
+``python -m bench.yardstick DATA_FOLDER``; it prints its port, and ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+from fleetwright.v1 import agent_service_pb2 as pb2
+from fleetwright.v1 import agent_service_pb2_grpc as pb2_grpc
+from google.protobuf.duration_pb2 import Duration
+
+from agent_sim.fleet.machine import allow_connections
+from bench.server import end_with_standard_input
+from controlplane.settings import Settings
+from controlplane.transport.channel_options import agent_listener
+from controlplane.trust.layout import load
+
+HOST = "127.0.0.1"
+
+
+class Echo(pb2_grpc.AgentServiceServicer):
+    """Answers a Hello with a Welcome and every beat with its acknowledgement."""
+
+    async def Heartbeat(self, _requests: Any, context: Any) -> None:  # noqa: N802 - the contract's name
+        """Serve one stream until its end."""
+        hello = await context.read()
+        if hello is grpc.aio.EOF:
+            return
+        welcome = pb2.Welcome(session_epoch=1, next_nonce=bytes(16), heartbeat_interval=Duration(seconds=10))
+        await context.write(pb2.HeartbeatResponse(welcome=welcome))
+        while True:
+            message = await context.read()
+            if message is grpc.aio.EOF or message.HasField("goodbye"):
+                return
+            acknowledged = pb2.BeatAcknowledged(sequence=message.beat.sequence)
+            await context.write(pb2.HeartbeatResponse(beat_acknowledged=acknowledged))
+
+
+async def _serve(folder: Path) -> None:
+    defaults = Settings(data_dir=folder)
+    server = grpc.aio.server(
+        options=agent_listener(
+            handshake_timeout=defaults.handshake_timeout,
+            keepalive=defaults.keepalive_interval,
+            ping_timeout=defaults.ping_timeout,
+            max_connection_age=defaults.max_connection_age,
+            max_connections=20_000,
+        )
+    )
+    pb2_grpc.add_AgentServiceServicer_to_server(Echo(), server)
+    trust = load(folder)
+    credentials = grpc.ssl_server_credentials(
+        [(trust.server_key_pem, trust.agents_chain_pem)], trust.agents.certificate_pem, True
+    )
+    port = server.add_secure_port(f"{HOST}:0", credentials)
+    await server.start()
+    print(json.dumps({"agents": port}), flush=True)
+    await server.wait_for_termination()
+
+
+def main() -> None:
+    """Serve until the standard input ends."""
+    allow_connections(0)
+    threading.Thread(target=end_with_standard_input, daemon=True).start()
+    uvloop.run(_serve(Path(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
