@@ -168,8 +168,8 @@ def _dispatch(stage: Stage, bare: Side, product: Side, found: Found) -> None:
                 pair = Window(percentile(echoes, percent), percentile(dispatched["milliseconds"], percent))
                 found.windows[f"dispatch-p{percent}"].append(pair)
     found.notes["dispatch-p50"] = found.notes["dispatch-p99"] = (
-        f"{rate:g} tasks a second, the server at {share:.0%} of a core; create_time is read before the commit,"
-        " so the commit is in it"
+        f"{rate:g} tasks a second, the server at {share:.0%} of a core; create_time is read before the "
+        "commit, so the commit is in it"
     )
 
 

@@ -1,4 +1,4 @@
-"""What one small SQLite read costs through our driver, beside the same through plain aiosqlite.
+"""What one small SQLite read costs through our engine, beside the same through plain aiosqlite.
 
 Times are CPU of the whole process, threads included, in microseconds a statement.
 """
@@ -13,10 +13,8 @@ import uvloop
 from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from controlplane.observability.metrics import Metrics
 from bench.figures import Window
-from controlplane.storage import driver
-from controlplane.storage.statements import Statements
+from controlplane.storage.database import Database
 
 _READ = text("SELECT value FROM numbers WHERE id = :id")
 
@@ -34,14 +32,14 @@ async def _cost(engine: AsyncEngine, statements: int) -> float:
 async def _measure(path: Path, statements: int) -> Window:
     url = URL.create("sqlite+aiosqlite", database=str(path))
     plain = create_async_engine(url)
-    ours = create_async_engine(url, async_creator=lambda: driver.connect(path))
     async with plain.begin() as connection:
         await connection.execute(text("CREATE TABLE numbers (id INTEGER PRIMARY KEY, value INTEGER)"))
         rows = [{"id": id_, "value": id_} for id_ in range(1000)]
         await connection.execute(text("INSERT INTO numbers VALUES (:id, :value)"), rows)
-    window = Window(await _cost(plain, statements), await _cost(ours, statements))
+    ours = Database(path)
+    window = Window(await _cost(plain, statements), await _cost(ours.read_engine, statements))
     await plain.dispose()
-    await ours.dispose()
+    await ours.close()
     return window
 
 

@@ -7,11 +7,9 @@ that the same clients drive both, and what differs is the product alone. Started
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import threading
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
