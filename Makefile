@@ -8,11 +8,11 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick generate wheel lock upgrade lint format clean runtime-env dev-env
+.PHONY: help demo test test-quick generate release-contract wheel lock upgrade lint format clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: runtime-env ## the main job, end to end, on this machine (ARGS=... for its options)
 	$(BIN)/python -m demo $(ARGS)
@@ -25,6 +25,9 @@ test-quick: dev-env ## the tests that take no more than a few seconds each
 
 generate: dev-env ## the Python stubs of the contracts, again
 	PYTHON=$(BIN)/python scripts/generate
+
+release-contract: dev-env ## the contract of this version, as what later ones must keep (proto/released)
+	$(BIN)/python scripts/contract.py release
 
 wheel: runtime-env ## the wheels of the client library and of the control plane, in dist/
 	PYTHON=$(BIN)/python scripts/wheels
@@ -42,6 +45,7 @@ lint: dev-env ## formatting, lint, types, import contracts and the contracts' li
 	$(BIN)/lint-imports --config .importlinter --cache-dir .cache/import-linter
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/python scripts/contract.py check
 
 format: dev-env ## formats Python and the contracts, and mends what the linter can
 	$(BIN)/ruff format .
