@@ -40,7 +40,6 @@ from controlplane.storage.database import Database
 from controlplane.storage.writer import Writer
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.handler import TaskHandler
-from controlplane.tasks.rules import TaskState
 from controlplane.tasks.service import TasksService
 from controlplane.tasks.sweeping import Sweep
 from controlplane.telemetry import operations as telemetry_operations
@@ -68,11 +67,12 @@ class Server:
         self._settings = settings
         self._clock = clock or SystemClock()
         self.metrics = Metrics()
-        self._database = Database(settings.data_dir / DATABASE)
+        self._database = Database(settings.data_dir / DATABASE, self.metrics)
         self._wakeups = WakeUps()
         self._registry = Registry()
         self._policy = _session_policy(settings)
         self._writer = Writer(self._database, self._observe_commit)
+        self.metrics.writer_queue.set_function(lambda: self._writer.queued)
         self._background: list[asyncio.Task[None]] = []
         self.failed = asyncio.Event()
         """Set when a part without which nothing works has ended by itself."""
@@ -170,6 +170,7 @@ class Server:
             await self._identity.load()
             adopted = await self._agents.adopt_after_restart(self._clock.now())
             await self._serve_info()
+            await self._measure()
             ports = await self._listeners.open()
         except BaseException:
             await self._end_background()
@@ -217,11 +218,14 @@ class Server:
 
     async def _check_health(self) -> None:
         await self._upkeep.check_health()
+        await self._measure()
+
+    async def _measure(self) -> None:
         for presence, number in (await self._agents.counts()).items():
             self.metrics.agents.labels(Presence(presence).name).set(number)
-        counts = await self._tasks.state_counts()
-        for state in (TaskState.QUEUED, TaskState.LEASED, TaskState.RUNNING):
-            self.metrics.tasks.labels(state.name).set(counts.get(state, 0))
+        for state, depth in (await self._tasks.depths()).items():
+            self.metrics.tasks.labels(state.name).set(depth.count)
+            self.metrics.task_oldest_seconds.labels(state.name).set(depth.oldest.total_seconds())
 
     async def _prune_telemetry(self) -> int:
         return await self._telemetry.prune(self._clock.now() - self._settings.telemetry_retention)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from pydantic_core import PydanticUndefined
 
 from controlplane.observability.metrics import Metrics
+from controlplane.observability.statements import LABELS, StatementMetrics
 from controlplane.settings import Settings
 from controlplane.transport.methods import METHODS, Method
 
@@ -92,19 +93,22 @@ def settings() -> str:
 
 def metrics() -> str:
     """Return one row for each metric of our own."""
-    made = [item for item in vars(Metrics()).values() if hasattr(item, "_labelnames")]
     return _rows(
         ("metric", "type", "labels", "meaning"),
-        (
-            (
-                f"`{metric._name}{'_total' if metric._type == 'counter' else ''}`",
-                metric._type,
-                ", ".join(f"`{label}`" for label in metric._labelnames),
-                metric._documentation,
-            )
-            for metric in made
-        ),
+        (row for made in vars(Metrics()).values() for row in _metric(made)),
     )
+
+
+def _metric(made: Any) -> Iterator[tuple[str, str, str, str]]:
+    if isinstance(made, StatementMetrics):
+        found = [(*described, LABELS) for described in made.described]
+    elif hasattr(made, "_labelnames"):
+        found = [(made._name, made._type, made._documentation, made._labelnames)]
+    else:
+        return
+    for name, kind, meaning, labels in found:
+        total = "_total" if kind == "counter" else ""
+        yield f"`{name}{total}`", kind, ", ".join(f"`{label}`" for label in labels), meaning
 
 
 def methods() -> str:

@@ -20,6 +20,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from controlplane.observability.statements import StatementMetrics
+
 _CALL = ("grpc_type", "grpc_service", "grpc_method")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -57,8 +59,18 @@ class Metrics:
     """Agents known, by presence."""
     tasks: Gauge = field(init=False)
     """Tasks that are not final, by state."""
+    task_oldest_seconds: Gauge = field(init=False)
+    """Age of the oldest task, since its creation, by state; 0 where there is none."""
+    writer_queue: Gauge = field(init=False)
+    """Operations that wait for a group commit."""
     group_commit_size: Histogram = field(init=False)
     group_commit_seconds: Histogram = field(init=False)
+    statements: StatementMetrics = field(init=False)
+    """Time, rows and failures of statements, by the function that asked and the engine: write or read."""
+    database_connections: Gauge = field(init=False)
+    """Connections that are open, by engine and state: idle or used."""
+    database_wait_seconds: Histogram = field(init=False)
+    """How long transactions waited for a connection, by engine."""
     schedule_failures: Counter = field(init=False)
     """Runs of periodic work that failed, by its name."""
     loop_lag_seconds: Histogram = field(init=False)
@@ -66,7 +78,10 @@ class Metrics:
 
     def __post_init__(self) -> None:
         """Make the metrics in the registry."""
-        for name, metric in {**_calls(self.registry), **_process(self.registry)}.items():
+        made = (
+            _calls(self.registry) | _state(self.registry) | _storage(self.registry) | _process(self.registry)
+        )
+        for name, metric in made.items():
             object.__setattr__(self, name, metric)
 
     def expose(self) -> bytes:
@@ -111,16 +126,49 @@ def _calls(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram
     }
 
 
-def _process(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
+def _state(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
     return {
         "agents": Gauge("fleetwright_agents", "Agents known.", ("presence",), registry=registry),
         "tasks": Gauge("fleetwright_tasks", "Tasks that are not final.", ("state",), registry=registry),
+        "task_oldest_seconds": Gauge(
+            "fleetwright_task_oldest_seconds",
+            "Age of the oldest task that is not final.",
+            ("state",),
+            registry=registry,
+        ),
+    }
+
+
+def _storage(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram | StatementMetrics]:
+    return {
+        "statements": StatementMetrics(registry),
+        "writer_queue": Gauge(
+            "fleetwright_writer_queue", "Operations that wait for a group commit.", registry=registry
+        ),
         "group_commit_size": Histogram(
             "fleetwright_group_commit_size", "Operations of a commit.", buckets=_SIZES, registry=registry
         ),
         "group_commit_seconds": Histogram(
             "fleetwright_group_commit_seconds", "Time of a commit.", buckets=_FAST, registry=registry
         ),
+        "database_connections": Gauge(
+            "fleetwright_database_connections",
+            "Connections to the database.",
+            ("engine", "state"),
+            registry=registry,
+        ),
+        "database_wait_seconds": Histogram(
+            "fleetwright_database_wait_seconds",
+            "Wait for a connection to the database.",
+            ("engine",),
+            buckets=_FAST,
+            registry=registry,
+        ),
+    }
+
+
+def _process(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
+    return {
         "schedule_failures": Counter(
             "fleetwright_schedule_failures_total",
             "Runs of periodic work that failed.",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from sqlalchemy import URL, event
@@ -20,7 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from controlplane.errors import Unavailable
+from controlplane.observability.metrics import Metrics
 from controlplane.storage import driver
+from controlplane.storage.statements import Statements
 from controlplane.storage.unit_of_work import UnitOfWork
 
 READERS = 4
@@ -51,10 +54,10 @@ def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _engine(path: Path, size: int) -> AsyncEngine:
+def _engine(path: Path, size: int, statements: Statements) -> AsyncEngine:
     return create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
-        async_creator=lambda: driver.connect(path),
+        async_creator=lambda: driver.connect(path, statements),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=size,
         max_overflow=0,
@@ -65,13 +68,24 @@ def _engine(path: Path, size: int) -> AsyncEngine:
     )
 
 
-class Database:
-    """The embedded database of one data folder."""
+def _observe_pool(metrics: Metrics, name: str, engine: AsyncEngine) -> Callable[[float], None]:
+    """Let the connections of ``engine`` be counted when somebody looks; returns who takes waits for one."""
+    pool: Any = engine.pool
+    metrics.database_connections.labels(name, "idle").set_function(pool.checkedin)
+    metrics.database_connections.labels(name, "used").set_function(pool.checkedout)
+    return metrics.database_wait_seconds.labels(name).observe
 
-    def __init__(self, path: Path) -> None:
+
+class Database:
+    """The embedded database of one data folder; what it is asked is counted in ``metrics``."""
+
+    def __init__(self, path: Path, metrics: Metrics | None = None) -> None:
         self.path = path
-        self.write_engine = _engine(path, 1)
-        self.read_engine = _engine(path, READERS)
+        metrics = metrics or Metrics()
+        self.write_engine = _engine(path, 1, Statements(metrics, "write"))
+        self.read_engine = _engine(path, READERS, Statements(metrics, "read"))
+        self._waited_to_write = _observe_pool(metrics, "write", self.write_engine)
+        self._waited_to_read = _observe_pool(metrics, "read", self.read_engine)
         _prepare(self.write_engine, _WRITER_PRAGMAS, "BEGIN IMMEDIATE")
         _prepare(self.read_engine, _READER_PRAGMAS, "BEGIN")
 
@@ -81,8 +95,10 @@ class Database:
 
         Raises ``Unavailable`` where the database cannot be written (full or failing disk).
         """
+        began = perf_counter()
         try:
             async with self.write_engine.connect() as connection:
+                self._waited_to_write(perf_counter() - began)
                 await connection.begin()
                 work = UnitOfWork(connection)
                 try:
@@ -97,7 +113,9 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Open a read-only snapshot."""
+        began = perf_counter()
         async with self.read_engine.connect() as connection:
+            self._waited_to_read(perf_counter() - began)
             yield connection
 
     async def close(self) -> None:

@@ -9,11 +9,15 @@ small statement costs (``docs/decisions`` has the measurement).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Self
 
 import aiosqlite
+
+from controlplane.observability.statements import Tally
+from controlplane.storage.statements import Statements
 
 Parameters = Sequence[Any]
 
@@ -21,7 +25,7 @@ Parameters = Sequence[Any]
 class WholeResultCursor:
     """A cursor whose rows are all here once ``execute`` returns; what SQLAlchemy asks of a cursor."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rows: list[Any] = []
         self.description: Any = None
@@ -34,20 +38,34 @@ class WholeResultCursor:
 
     async def execute(self, statement: str, parameters: Parameters = ()) -> Self:
         """Execute, fetch all rows and close, in one hop."""
-        await self._connection._execute(  # type: ignore[no-untyped-call]  # aiosqlite's own, untyped
-            self._run, statement, parameters, many=False
-        )
+        statements = self._connection.statements
+        tally = statements.begin if statement.startswith("BEGIN") else statements.of_caller()
+        try:
+            seconds = await self._connection._execute(  # type: ignore[no-untyped-call]  # aiosqlite's own
+                self._run, statement, parameters, False
+            )
+        except Exception:
+            tally.failures += 1
+            raise
+        tally.done(seconds, len(self._rows) if self.description else self.rowcount)
         return self
 
     async def executemany(self, statement: str, parameters: Sequence[Parameters]) -> Self:
         """Execute once for each of ``parameters``, in one hop."""
-        await self._connection._execute(  # type: ignore[no-untyped-call]
-            self._run, statement, parameters, many=True
-        )
+        tally = self._connection.statements.of_caller()
+        try:
+            seconds = await self._connection._execute(  # type: ignore[no-untyped-call]
+                self._run, statement, parameters, True
+            )
+        except Exception:
+            tally.failures += 1
+            raise
+        tally.done(seconds, self.rowcount)
         return self
 
-    def _run(self, statement: str, parameters: Any, *, many: bool) -> None:
+    def _run(self, statement: str, parameters: Any, many: bool) -> float:
         # In the connection's thread; the loop looks only after the hop back.
+        began = perf_counter()
         cursor = self._connection._conn.cursor()
         try:
             if many:
@@ -60,6 +78,7 @@ class WholeResultCursor:
             self.lastrowid = cursor.lastrowid
         finally:
             cursor.close()
+        return perf_counter() - began
 
     async def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
@@ -82,21 +101,47 @@ class WholeResultCursor:
 
 
 class Connection(aiosqlite.Connection):
-    """A connection whose cursors need one hop."""
+    """A connection whose cursors need one hop, and which counts what it is asked."""
+
+    def __init__(self, open_file: Callable[[], sqlite3.Connection], statements: Statements) -> None:
+        super().__init__(open_file, iter_chunk_size=64)
+        self.statements = statements
 
     def cursor(self) -> Any:
         """Return a cursor; nothing is asked of the thread yet."""
         return WholeResultCursor(self)
 
+    async def commit(self) -> None:
+        """Commit; on the writing connection this is the sync of the disk."""
+        await self._end(self.statements.commit, self._conn.commit)
 
-def connect(path: Path) -> Connection:
+    async def rollback(self) -> None:
+        """Roll back; every snapshot that was read ends so."""
+        await self._end(self.statements.rollback, self._conn.rollback)
+
+    async def _end(self, tally: Tally, end: Callable[[], None]) -> None:
+        try:
+            seconds = await self._execute(_timed, end)  # type: ignore[no-untyped-call]
+        except Exception:
+            tally.failures += 1
+            raise
+        tally.done(seconds, 0)
+
+
+def _timed(function: Callable[[], None]) -> float:
+    began = perf_counter()
+    function()
+    return perf_counter() - began
+
+
+def connect(path: Path, statements: Statements) -> Connection:
     """Return a connection to open by awaiting it. Transactions are begun by whoever uses it."""
 
     def open_file() -> sqlite3.Connection:
         # The driver's own transaction handling breaks savepoints.
         return sqlite3.connect(path, isolation_level=None, cached_statements=256)
 
-    connection = Connection(open_file, iter_chunk_size=64)
+    connection = Connection(open_file, statements)
     # A process that ends by an error must not wait for connections that nobody closed.
     connection._thread.daemon = True
     return connection

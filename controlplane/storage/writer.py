@@ -71,6 +71,11 @@ class Writer:
         self._closed = False
         self._observe = observe or (lambda _size, _seconds: None)
 
+    @property
+    def queued(self) -> int:
+        """How many operations wait for a commit; those of the one under way do not."""
+        return self._queue.qsize()
+
     def register(self, kind: type, applier: Applier) -> None:
         """Say who applies operations of type ``kind``."""
         if kind in self._appliers:

@@ -51,6 +51,7 @@ class TaskState(IntEnum):
 
 
 FINAL = frozenset(state for state in TaskState if state >= TaskState.SUCCEEDED)
+OPEN = tuple(state for state in TaskState if state not in FINAL)
 
 
 class AttemptState(IntEnum):

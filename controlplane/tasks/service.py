@@ -46,6 +46,14 @@ class TaskPage:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many tasks are in a state, and the age of the oldest, since its creation."""
+
+    count: int
+    oldest: timedelta
+
+
 class TasksService:
     """Creation, questions and cancellation of tasks.
 
@@ -239,10 +247,16 @@ class TasksService:
             if len(chunks) < _OUTPUT_PAGE:
                 return
 
-    async def state_counts(self) -> dict[TaskState, int]:
-        """Return how many tasks are in which open state."""
+    async def depths(self) -> dict[TaskState, Depth]:
+        """Return how many tasks are in each open state, and how old the oldest is."""
         async with self._database.reading() as connection:
-            return await reading.state_counts(connection)
+            found = await reading.depths(connection)
+        now = self._now()
+        return {
+            state: Depth(count, timedelta(microseconds=max(0, now - created)))
+            for state in rules.OPEN
+            for count, created in (found.get(state, (0, now)),)
+        }
 
     async def has_work(self, agent_id: str) -> bool:
         """Return whether an agent has something to fetch now."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from controlplane.filtering import page_bytes
 from controlplane.storage.watching import Change
 from controlplane.tasks.records import TaskRecord
 from controlplane.tasks.rules import AttemptState, Outcome, TaskState
+from controlplane.tasks.service import Depth
 from tests.contracts.agents_world import OPERATOR
 from tests.contracts.tasks_world import TasksWorld, new_task, open_tasks_world
 
@@ -408,3 +410,19 @@ async def test_a_watch_sees_the_end_of_every_task_of_a_busy_room(work: TasksWorl
         working = asyncio.create_task(busy())
         seen = {ident for _, ident in await take(changes, 15)}
         assert seen == await working
+
+
+# --- depth
+
+
+async def test_each_open_state_has_a_depth_and_the_age_of_its_oldest_task(work: TasksWorld) -> None:
+    await work.begin()
+    work.advance(60)
+    await work.create()
+    work.advance(5)
+    await work.create()
+    assert await work.tasks.depths() == {
+        TaskState.QUEUED: Depth(2, timedelta(seconds=5)),
+        TaskState.LEASED: Depth(0, timedelta()),
+        TaskState.RUNNING: Depth(1, timedelta(seconds=65)),
+    }

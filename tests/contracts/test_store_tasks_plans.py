@@ -28,7 +28,7 @@ QUESTIONS: dict[str, Question] = {
     "overrun": lambda c: delivery.overrun(c, 5, 10),
     "cancellations": lambda c: delivery.cancellations(c, "a"),
     "assignments": lambda c: delivery.assignments(c, ["a"]),
-    "state counts": reading.state_counts,
+    "depths": reading.depths,
 }
 
 
