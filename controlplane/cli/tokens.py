@@ -15,7 +15,9 @@ from grpc_status import rpc_status
 
 from controlplane.trust.layout import Layout
 
-app = typer.Typer(help="Enrolment tokens: who may let agents in.", no_args_is_help=True)
+app = typer.Typer(
+    help="Enrolment tokens: who may let agents in.", no_args_is_help=True, rich_markup_mode=None
+)
 
 CALL_TIMEOUT = timedelta(seconds=15)
 

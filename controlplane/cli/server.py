@@ -1,0 +1,136 @@
+"""The commands of the server's own machine: ``init``, ``add-host``, ``serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from controlplane import bootstrap
+from controlplane.cli.failures import CommandFailed, Exit
+from controlplane.errors import ServiceError
+from controlplane.observability import logging
+from controlplane.preflight import StartRefused
+from controlplane.settings import Settings, explain, unknown_variables
+from controlplane.storage.migrate import DatabaseUnusableError
+from controlplane.trust import setup
+
+app = typer.Typer(rich_markup_mode=None)
+
+_log = structlog.get_logger(__name__)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder of the database, the roots and the identities. [default: FLEETWRIGHT_DATA_DIR, "
+        "or ./fleetwright-data]",
+        show_default=False,
+    ),
+]
+
+
+def settings_from(**options: Any) -> Settings:
+    """Return the settings of the environment, with the options that were given on the command line."""
+    try:
+        return Settings(**{name: value for name, value in options.items() if value not in (None, ())})
+    except ValidationError as error:
+        raise CommandFailed(explain(error), Exit.USAGE) from None
+
+
+@app.command()
+def init(
+    data_dir: DataDir = None,
+    trust_domain: Annotated[
+        str | None, typer.Option(help="SPIFFE trust domain of every identity. [default: fleetwright.local]")
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name or address by which agents reach this server; repeatable."),
+    ] = None,
+) -> None:
+    """Make a data folder: the two roots, the server's certificates, a first administrator.
+
+    Example: fleetwright init --data-dir /var/lib/fleetwright --host fleet.example.org
+    """
+    settings = settings_from(data_dir=data_dir, trust_domain=trust_domain, hosts=tuple(host or ()))
+    identity = setup.init(settings.data_dir, settings.trust_domain, settings.hosts, datetime.now(UTC))
+    typer.echo(f"data folder:         {settings.data_dir}")
+    typer.echo(f"first administrator: {identity}")
+    typer.echo(f"next:                fleetwright serve --data-dir {settings.data_dir}")
+
+
+@app.command("add-host")
+def add_host(
+    host: Annotated[list[str], typer.Argument(help="A name or address by which agents reach this server.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Add names to the server's certificates; a running server takes them at its next start.
+
+    Example: fleetwright add-host fleet.example.org 192.0.2.10
+    """
+    settings = settings_from(data_dir=data_dir)
+    names = setup.reissue_server(settings.data_dir, host, datetime.now(UTC))
+    typer.echo(f"the server's certificates are for: {', '.join(names)}")
+
+
+@app.command()
+def serve(
+    data_dir: DataDir = None,
+    bind_host: Annotated[str | None, typer.Option(help="Address that agents and people reach.")] = None,
+    agents_port: Annotated[int | None, typer.Option(help="Port for agents. [default: 7443]")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Port for administrators. [default: 7444]")] = None,
+    enrollment_port: Annotated[int | None, typer.Option(help="Port for enrolment. [default: 7445]")] = None,
+    health_port: Annotated[
+        int | None, typer.Option(help="Port for health and metrics, plaintext, loopback. [default: 7446]")
+    ] = None,
+    max_agents: Annotated[
+        int | None, typer.Option(help="Agents that may be connected. [default: 10000]")
+    ] = None,
+) -> None:
+    """Serve agents, administrators and enrolment in one process, until SIGTERM or SIGINT.
+
+    Every other setting is an environment variable, FLEETWRIGHT_ and its name; see docs/operations.md.
+
+    Example: fleetwright serve --data-dir /var/lib/fleetwright
+    """
+    settings = settings_from(
+        data_dir=data_dir,
+        bind_host=bind_host,
+        agents_port=agents_port,
+        admin_port=admin_port,
+        enrollment_port=enrollment_port,
+        health_port=health_port,
+        max_agents=max_agents,
+    )
+    logging.configure(settings.log_level, settings.log_format)
+    for name in unknown_variables():
+        _log.warning("no setting has this name; is it misspelt?", variable=name)
+    try:
+        uvloop.run(_serve(settings))
+    except (StartRefused, DatabaseUnusableError, ServiceError) as error:
+        raise CommandFailed(str(error)) from None
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stopped() -> None:
+        if stop.is_set():
+            _log.warning("second signal: ending without draining")
+            sys.stderr.flush()
+            signal.raise_signal(signal.SIGKILL)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped)
+    await bootstrap.serve(settings, stop)
