@@ -1,0 +1,68 @@
+"""Every command in the README and the documents is run as it stands there.
+
+How blocks are marked stands in ``blocks.py``; one document by hand: ``python -m tests.docs README.md``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.__main__ import CANNOT_RUN_HERE
+from tests.docs.blocks import ROOT, Block, Document, documents, load
+
+DOCUMENTS = [load(path) for path in documents()]
+BLOCKS = [block for document in DOCUMENTS for block in document.commands()]
+
+# Documents that are not yet as they should be, and why. Empty when this issue is done.
+KNOWN = {"README.md": "names tasks/BATCH.first, which is no task"}
+
+# What no test can run. A block more needs a reason that holds, and this number raised.
+NEVER_RUN_AT_MOST = 6
+
+
+def runnable(document: Document) -> bool:
+    return any(block.marks.is_run for block in document.commands())
+
+
+def marked(document: Document) -> object:
+    known = pytest.mark.xfail(reason=KNOWN.get(document.name, ""), strict=True)
+    return pytest.param(document, id=document.name, marks=[known] if document.name in KNOWN else [])
+
+
+def run(document: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.docs", document]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("document", [marked(document) for document in DOCUMENTS if runnable(document)])
+def test_every_command_of_a_document_runs_as_it_stands(document: Document) -> None:
+    ended = run(document.name)
+    if ended.returncode == CANNOT_RUN_HERE:
+        pytest.skip(ended.stdout)
+    assert ended.returncode == 0, f"{ended.stderr}\n\nall of it:\n{ended.stdout[-20_000:]}"
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
+def test_a_block_that_is_not_run_says_why(block: Block) -> None:
+    assert block.marks.is_run or len(block.marks.reason.split()) >= 3
+
+
+def test_few_blocks_are_never_run() -> None:
+    never = [f"{block.place}: {block.marks.reason}" for block in BLOCKS if block.marks.never]
+    assert len(never) <= NEVER_RUN_AT_MOST, never
+
+
+def test_every_block_that_looks_like_commands_names_its_shell() -> None:
+    places = [b.place for d in DOCUMENTS for b in d.blocks if not b.is_command and b.looks_like_commands()]
+    assert places == [], "write ```sh, or <!-- shows --> above what a command says"
+
+
+def test_what_runs_elsewhere_runs_in_a_test() -> None:
+    files = {Path(block.marks.elsewhere) for block in BLOCKS if block.marks.elsewhere}
+    assert [str(path) for path in files if not path.match("tests/**/test_*.py")] == []
