@@ -32,6 +32,9 @@ release-contract: dev-env ## the contract of this version, as what later ones mu
 wheel: runtime-env ## the wheels of the client library and of the control plane, in dist/
 	PYTHON=$(BIN)/python scripts/wheels
 
+tools: ## grpcurl into .cache/tools/bin, built with Go
+	@scripts/tools
+
 lock: dev-env ## requirements/*.txt from requirements/*.in; pins that stand are kept
 	scripts/lock
 
