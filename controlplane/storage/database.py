@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -25,6 +25,8 @@ from controlplane.observability.metrics import Metrics
 from controlplane.storage import driver
 from controlplane.storage.statements import Statements
 from controlplane.storage.unit_of_work import UnitOfWork
+
+T = TypeVar("T")
 
 READERS = 4
 """Reading connections; each is a thread of the driver, and two cores do not feed more."""
@@ -62,7 +64,8 @@ def _engine(path: Path, size: int, statements: Statements) -> AsyncEngine:
         pool_size=size,
         max_overflow=0,
         pool_timeout=30,
-        pool_reset_on_return="rollback",
+        # Whoever takes a connection commits or rolls back, always: a reset would be one hop more.
+        pool_reset_on_return=None,
         # Values of statements are scripts, environments and nonces; errors reach logs.
         hide_parameters=True,
     )
@@ -106,9 +109,32 @@ class Database:
                 except BaseException:
                     await _to_its_end(connection.rollback())
                     raise
-                await _to_its_end(_commit(connection, work))
+                await _to_its_end(_committed(work, _commit(connection)))
         except DBAPIError as error:
             raise cannot_write(error) or error from error
+
+    async def transact(self, body: Callable[[UnitOfWork], Coroutine[Any, Any, T]]) -> T:
+        """Return what ``body`` does in a transaction of its own; all of it takes one hop between threads.
+
+        It runs in the thread of the connection, so it may wait for its unit of work and for nothing
+        else. Raises as ``unit_of_work``.
+        """
+        began = perf_counter()
+        try:
+            async with self.write_engine.connect() as connection:
+                self._waited_to_write(perf_counter() - began)
+                work = UnitOfWork(connection)
+                doing = _thread_of(connection).run(_whole(connection, body(work)))
+                return await _to_its_end(_committed(work, doing))
+        except DBAPIError as error:
+            raise cannot_write(error) or error from error
+
+    async def read(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        """Return the answer of ``question`` on a read-only snapshot, in one hop as ``transact``."""
+        began = perf_counter()
+        async with self.read_engine.connect() as connection:
+            self._waited_to_read(perf_counter() - began)
+            return await _to_its_end(_thread_of(connection).run(_snapshot(connection, question)))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -124,12 +150,47 @@ class Database:
         await self.write_engine.dispose()
 
 
-async def _commit(connection: AsyncConnection, work: UnitOfWork) -> None:
-    await connection.commit()
+def _thread_of(connection: AsyncConnection) -> driver.Connection:
+    proxied: Any = connection.sync_connection
+    thread: driver.Connection = proxied.connection.driver_connection
+    return thread
+
+
+async def _commit(connection: AsyncConnection) -> None:
+    try:
+        await connection.commit()
+    except BaseException:
+        # SQLite keeps a transaction open whose commit failed, and SQLAlchemy takes it for ended.
+        await _thread_of(connection).rollback()
+        raise
+
+
+async def _committed(work: UnitOfWork, committing: Coroutine[Any, Any, T]) -> T:
+    ended = await committing
     work.committed()
+    return ended
 
 
-async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
+async def _whole(connection: AsyncConnection, body: Coroutine[Any, Any, T]) -> T:
+    try:
+        ended = await body
+    except BaseException:
+        await connection.rollback()
+        raise
+    await _commit(connection)
+    return ended
+
+
+async def _snapshot(
+    connection: AsyncConnection, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]
+) -> T:
+    try:
+        return await question(connection)
+    finally:
+        await connection.rollback()
+
+
+async def _to_its_end(ending: Coroutine[Any, Any, T]) -> T:
     """Await ``ending`` to its end even if the caller is cancelled meanwhile, and let that be known after.
 
     A call may be cancelled at any moment, by its deadline or its client. What is
@@ -144,9 +205,10 @@ async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
             cancelled = error
         except Exception:  # noqa: BLE001, S110 # raised below, by result()
             pass
-    task.result()
+    ended = task.result()
     if cancelled is not None:
         raise cancelled
+    return ended
 
 
 def cannot_write(error: DBAPIError) -> Unavailable | None:

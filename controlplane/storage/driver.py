@@ -1,25 +1,32 @@
-"""The asynchronous SQLite connection, with one thread hop for each statement.
+"""The asynchronous SQLite connection, with one thread hop for each statement, or for many.
 
 aiosqlite gives each connection a thread and hops there and back for making a
 cursor, for executing, for fetching and for closing. Results here are small and
 are always fetched whole, so one hop can do all four; a hop is most of what a
 small statement costs (``docs/decisions`` has the measurement).
+
+Where nothing but the database is waited for, ``Connection.run`` takes a whole
+coroutine to the thread: in there each statement is executed where it is asked for.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiosqlite
 
 from controlplane.observability.statements import Tally
 from controlplane.storage.statements import Statements
 
-Parameters = Sequence[Any]
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+T = TypeVar("T")
 
 
 class WholeResultCursor:
@@ -40,32 +47,17 @@ class WholeResultCursor:
         """Execute, fetch all rows and close, in one hop."""
         statements = self._connection.statements
         tally = statements.begin if statement.startswith("BEGIN") else statements.of_caller()
-        try:
-            seconds = await self._connection._execute(  # type: ignore[no-untyped-call]  # aiosqlite's own
-                self._run, statement, parameters, False
-            )
-        except Exception:
-            tally.failures += 1
-            raise
-        tally.done(seconds, len(self._rows) if self.description else self.rowcount)
+        await self._connection.count(tally, self._run, statement, parameters, False)
         return self
 
     async def executemany(self, statement: str, parameters: Sequence[Parameters]) -> Self:
         """Execute once for each of ``parameters``, in one hop."""
         tally = self._connection.statements.of_caller()
-        try:
-            seconds = await self._connection._execute(  # type: ignore[no-untyped-call]
-                self._run, statement, parameters, True
-            )
-        except Exception:
-            tally.failures += 1
-            raise
-        tally.done(seconds, self.rowcount)
+        await self._connection.count(tally, self._run, statement, parameters, True)
         return self
 
-    def _run(self, statement: str, parameters: Any, many: bool) -> float:
+    def _run(self, statement: str, parameters: Any, many: bool) -> int:
         # In the connection's thread; the loop looks only after the hop back.
-        began = perf_counter()
         cursor = self._connection._conn.cursor()
         try:
             if many:
@@ -78,7 +70,7 @@ class WholeResultCursor:
             self.lastrowid = cursor.lastrowid
         finally:
             cursor.close()
-        return perf_counter() - began
+        return len(self._rows) if self.description else self.rowcount
 
     async def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
@@ -100,38 +92,97 @@ class WholeResultCursor:
         self._rows = []
 
 
+@dataclass(slots=True)
+class _Counted:
+    """One statement that a tally is to be told of."""
+
+    tally: Tally
+    seconds: float = 0.0
+    rows: int = 0
+    failed: bool = False
+
+    def add(self) -> None:
+        """Tell it; in the event loop's thread."""
+        if self.failed:
+            self.tally.failures += 1
+        else:
+            self.tally.done(self.seconds, self.rows)
+
+
 class Connection(aiosqlite.Connection):
-    """A connection whose cursors need one hop, and which counts what it is asked."""
+    """A connection whose cursors need one hop, none inside of ``run``, and which counts what it is asked."""
 
     def __init__(self, open_file: Callable[[], sqlite3.Connection], statements: Statements) -> None:
         super().__init__(open_file, iter_chunk_size=64)
         self.statements = statements
+        # What was counted inside of ``run``: tallies belong to the event loop's thread.
+        self._counted: list[_Counted] = []
 
     def cursor(self) -> Any:
         """Return a cursor; nothing is asked of the thread yet."""
         return WholeResultCursor(self)
 
+    async def run(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Run ``asking`` to its end in the connection's thread and return what it does.
+
+        It may wait for this connection and for nothing else, or a ``RuntimeError`` ends it; it must not
+        touch what belongs to the event loop.
+        """
+        try:
+            ended: T = await self._execute(_to_the_end, asking)  # type: ignore[no-untyped-call]
+        finally:
+            counted, self._counted = self._counted, []
+            for one in counted:
+                one.add()
+        return ended
+
     async def commit(self) -> None:
         """Commit; on the writing connection this is the sync of the disk."""
-        await self._end(self.statements.commit, self._conn.commit)
+        await self.count(self.statements.commit, _no_rows, self._conn.commit)
 
     async def rollback(self) -> None:
         """Roll back; every snapshot that was read ends so."""
-        await self._end(self.statements.rollback, self._conn.rollback)
+        await self.count(self.statements.rollback, _no_rows, self._conn.rollback)
 
-    async def _end(self, tally: Tally, end: Callable[[], None]) -> None:
+    async def count(self, tally: Tally, function: Callable[..., int], *arguments: Any) -> None:
+        """Let the thread call ``function``, which returns a number of rows, and count it in ``tally``."""
+        inside = get_ident() == self._thread.ident
         try:
-            seconds = await self._execute(_timed, end)  # type: ignore[no-untyped-call]
+            if inside:
+                seconds, rows = _timed(function, arguments)
+            else:
+                seconds, rows = await self._execute(_timed, function, arguments)  # type: ignore[no-untyped-call]
         except Exception:
-            tally.failures += 1
+            self._note(_Counted(tally, failed=True), inside)
             raise
-        tally.done(seconds, 0)
+        self._note(_Counted(tally, seconds, rows), inside)
+
+    def _note(self, counted: _Counted, inside: bool) -> None:
+        if inside:
+            self._counted.append(counted)
+        else:
+            counted.add()
 
 
-def _timed(function: Callable[[], None]) -> float:
+def _timed(function: Callable[..., int], arguments: Sequence[Any]) -> tuple[float, int]:
     began = perf_counter()
-    function()
-    return perf_counter() - began
+    rows = function(*arguments)
+    return perf_counter() - began, rows
+
+
+def _no_rows(end: Callable[[], None]) -> int:
+    end()
+    return 0
+
+
+def _to_the_end(asking: Coroutine[Any, Any, T]) -> T:
+    try:
+        asking.send(None)
+    except StopIteration as ended:
+        value: T = ended.value
+        return value
+    asking.close()
+    raise RuntimeError("in the thread of a connection, something else than the connection was waited for")
 
 
 def connect(path: Path, statements: Statements) -> Connection:

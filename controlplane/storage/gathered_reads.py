@@ -10,9 +10,9 @@ its question.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,7 +31,7 @@ class GatheredReads(Generic[K, V]):
     def __init__(
         self,
         database: Database,
-        read: Callable[[AsyncConnection, Sequence[K]], Awaitable[Mapping[K, V]]],
+        read: Callable[[AsyncConnection, Sequence[K]], Coroutine[Any, Any, Mapping[K, V]]],
     ) -> None:
         self._database = database
         self._read_many = read
@@ -58,8 +58,7 @@ class GatheredReads(Generic[K, V]):
 
     async def _answer(self, answers: Mapping[K, asyncio.Future[V | None]]) -> None:
         try:
-            async with self._database.reading() as connection:
-                found = await self._read_many(connection, list(answers))
+            found = await self._database.read(lambda connection: self._read_many(connection, list(answers)))
         except Exception as error:  # noqa: BLE001 # it belongs to those who asked; others go on asking
             for answer in answers.values():
                 answer.set_exception(error)

@@ -9,9 +9,13 @@ submitted. Inside a transaction they are laid into waves, the n-th operation of 
 key into wave n; within a wave all operations of one type go to their applier as
 one list, which answers with one outcome each and may use set-based statements.
 
-Isolation: each list runs in a savepoint. When an applier raises, the list is
-rolled back and its operations are tried one by one, so that a poisonous one
-fails alone.
+Isolation: when an applier raises, the group is rolled back and done again with each
+list in a savepoint, in which the operations of a list that fails are tried one by
+one, so that a poisonous one fails alone.
+
+A group is applied in the thread of the writing connection, in one hop: appliers wait
+for their unit of work and for nothing else, and leave what belongs to the event loop
+to ``UnitOfWork.after_commit``.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import asyncio
 from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -53,6 +58,13 @@ class Operation(Protocol[R_co]):
 Applier = Callable[[UnitOfWork, Sequence[Any]], Awaitable[Sequence[Any]]]
 """Applies operations of one type. Returns one outcome each, in order: a value, or a
 ``ServiceError`` for one that is refused and changed nothing."""
+
+
+_Apply = Callable[[UnitOfWork, type, list[Any]], Awaitable[Sequence[Any]]]
+
+
+class _GroupFailedError(Exception):
+    """An applier raised; nothing of the group stands."""
 
 
 @dataclass(slots=True)
@@ -124,14 +136,11 @@ class Writer:
         await self._queue.join()
 
     async def _commit(self, batch: list[_Pending[Any]]) -> None:
-        outcomes: list[Any] = [None] * len(batch)
         try:
-            async with self._database.unit_of_work() as work:
-                for kind, places in _waves(batch):
-                    operations = [batch[place].operation for place in places]
-                    for place, outcome in zip(places, await self._apply(work, kind, operations), strict=True):
-                        outcomes[place] = outcome
-                failpoints.hit("writer.before_commit")
+            try:
+                outcomes = await self._database.transact(partial(self._together, batch))
+            except _GroupFailedError:
+                outcomes = await self._database.transact(partial(self._isolated, batch))
             failpoints.hit("writer.after_commit")
         except Exception as error:  # noqa: BLE001 - the loop must outlive any failed transaction
             if not isinstance(error, ServiceError):
@@ -141,14 +150,34 @@ class Writer:
         for pending, outcome in zip(batch, outcomes, strict=True):
             _settle(pending.done, outcome)
 
+    async def _together(self, batch: list[_Pending[Any]], work: UnitOfWork) -> list[Any]:
+        try:
+            return await self._in_waves(batch, work, self._applied)
+        except Exception as error:
+            raise _GroupFailedError from error
+
+    async def _isolated(self, batch: list[_Pending[Any]], work: UnitOfWork) -> list[Any]:
+        return await self._in_waves(batch, work, self._apply)
+
+    async def _in_waves(self, batch: list[_Pending[Any]], work: UnitOfWork, apply: _Apply) -> list[Any]:
+        outcomes: list[Any] = [None] * len(batch)
+        for kind, places in _waves(batch):
+            operations = [batch[place].operation for place in places]
+            for place, outcome in zip(places, await apply(work, kind, operations), strict=True):
+                outcomes[place] = outcome
+        failpoints.hit("writer.before_commit")
+        return outcomes
+
+    async def _applied(self, work: UnitOfWork, kind: type, operations: list[Any]) -> Sequence[Any]:
+        outcomes = await self._appliers[kind](work, operations)
+        if len(outcomes) != len(operations):
+            raise RuntimeError(f"{len(outcomes)} outcomes for {len(operations)} operations")
+        return outcomes
+
     async def _apply(self, work: UnitOfWork, kind: type, operations: list[Any]) -> Sequence[Any]:
-        applier = self._appliers[kind]
         try:
             async with work.savepoint():
-                outcomes = await applier(work, operations)
-                if len(outcomes) != len(operations):
-                    raise RuntimeError(f"{len(outcomes)} outcomes for {len(operations)} operations")
-                return outcomes
+                return await self._applied(work, kind, operations)
         except TransactionLostError as lost:
             cause = lost.__cause__
             raise (cannot_write(cause) if isinstance(cause, DBAPIError) else None) or lost from cause
