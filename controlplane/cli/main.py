@@ -35,6 +35,8 @@ VERBS = MappingProxyType(
         "init": Place("server", "Make a data folder for a server on this machine."),
         "add-host": Place("server", "Add names to the server's certificates."),
         "serve": Place("server", "Serve agents, administrators and enrolment."),
+        "backup": Place("backup", "Copy a server's data folder into one file, while it runs."),
+        "restore": Place("backup", "Put such a file back into a data folder."),
     }
 )
 """Commands that stand alone; ``app`` of ``controlplane.cli.<module>`` has them by their name."""

@@ -66,7 +66,7 @@ def check(path: Path, *, thoroughly: bool) -> str:
             connection.execute("PRAGMA trusted_schema=OFF")
             found = str(connection.execute(f"PRAGMA {pragma}(1)").fetchone()[0])
             if found != "ok":
-                raise UnsoundDatabase(f"is damaged ({found})")
+                raise UnsoundDatabase(f"is damaged ({' '.join(found.split())})")
             return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
     except (sqlite3.Error, TypeError) as error:
         raise UnsoundDatabase(f"cannot be read ({error})") from error

@@ -100,7 +100,7 @@ def read(path: Path, text: bytes) -> Manifest:
         newer = _whole(content["format"]) > FORMAT
         if not newer:
             return _manifest(content)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedBackup(path, f"its {NAME} cannot be read ({type(error).__name__}: {error})") from error
     raise BackupError(
         f"{path}: this backup has format {content['format']}, this program knows up to {FORMAT}: "
