@@ -13,7 +13,7 @@ own.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -21,12 +21,13 @@ from typing import Annotated, Any, get_type_hints
 import grpc
 import typer
 from fleetwright.errors import Failure
+from rich.cells import cell_len
 
 from controlplane.cli import completion
 from controlplane.cli.connection import CALL_TIMEOUT, Client, Options, target_of
 from controlplane.cli.diagnosis import diagnose
 from controlplane.cli.failures import CommandFailed, Exit
-from controlplane.cli.output import Format, Output
+from controlplane.cli.output import Format, Output, clean
 from controlplane.cli.values import duration
 from controlplane.settings import ClientSettings
 
@@ -89,6 +90,7 @@ _CODES = {
     grpc.StatusCode.UNAVAILABLE: Exit.UNREACHABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNREACHABLE,
 }
+_BEFORE_CARET = 60
 _UNANSWERED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
@@ -117,7 +119,10 @@ def calling(command: Callable[..., None]) -> Callable[..., None]:
             try:
                 command(**given, **{clients[0]: client})
             except grpc.RpcError as error:
-                raise explain(Failure.of(error), client) from None
+                failed = explain(Failure.of(error), client)
+                raise pointed(
+                    failed, {name.removesuffix("_text"): text for name, text in given.items()}
+                ) from None
 
     own = [
         parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
@@ -152,6 +157,22 @@ def explain(failure: Failure, client: Client) -> CommandFailed:
         failure.retry_after,
         dict(failure.metadata),
     )
+
+
+def pointed(failed: CommandFailed, given: Mapping[str, Any]) -> CommandFailed:
+    """Add to a refused filter where in it the mistake is, if the server says so.
+
+    ``given`` are the texts by the field of the request that the server names.
+    """
+    position = failed.metadata.get("position", "")
+    text = given.get(failed.violations[0][0]) if failed.violations else None
+    if not position.isdecimal() or not isinstance(text, str) or int(position) > len(text):
+        return failed
+    begin = max(0, int(position) - _BEFORE_CARET)
+    shown = clean(text[begin : begin + 2 * _BEFORE_CARET])
+    caret = " " * cell_len(clean(text[begin : int(position)]))
+    failed.hint = f"  {shown}\n  {caret}^"
+    return failed
 
 
 def _timeout(text: str) -> timedelta:

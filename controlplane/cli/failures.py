@@ -52,6 +52,8 @@ class CommandFailed(Exception):
     violations: Sequence[tuple[str, str]] = ()
     retry_after: timedelta | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    hint: str = ""
+    """More for people, under the message."""
 
     def __str__(self) -> str:
         return self.message
@@ -83,7 +85,7 @@ def tell(failure: CommandFailed, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"error": failure.as_json()}), err=True)
     else:
-        typer.echo(f"error: {failure.message}", err=True)
+        typer.echo("\n".join(filter(None, (f"error: {failure.message}", failure.hint))), err=True)
 
 
 def understand(error: Exception) -> CommandFailed | None:

@@ -23,6 +23,7 @@ class Place(NamedTuple):
 
 NOUNS = MappingProxyType(
     {
+        "agents": Place("agents", "Who exists, and how they are: list, show, label, delete, watch."),
         "tokens": Place("tokens", "Enrolment tokens, which let agents in: create, list, revoke."),
         "identities": Place("identities", "Operators and integrators: issue, list, revoke."),
         "contexts": Place("contexts", "The servers that you know: add, list, use, show, remove."),
@@ -37,6 +38,7 @@ VERBS = MappingProxyType(
         "serve": Place("server", "Serve agents, administrators and enrolment."),
         "backup": Place("backup", "Copy a server's data folder into one file, while it runs."),
         "restore": Place("backup", "Put such a file back into a data folder."),
+        "doctor": Place("doctor.command", "Look at a server and its machine, and say what to do."),
     }
 )
 """Commands that stand alone; ``app`` of ``controlplane.cli.<module>`` has them by their name."""

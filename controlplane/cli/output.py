@@ -91,6 +91,11 @@ class Output:
         return self.format in {Format.TABLE, Format.WIDE}
 
     @property
+    def for_documents(self) -> bool:
+        """Whether whole messages are asked for."""
+        return self.format in {Format.JSON, Format.YAML}
+
+    @property
     def live(self) -> bool:
         """Whether a table is asked for, on a terminal, where it can be drawn again and again."""
         return self.for_people and self.console.is_terminal
@@ -104,7 +109,7 @@ class Output:
         """
         found = getattr(response, field_name)
         if not self.for_people:
-            self._document(response, found)
+            self.document(response, found)
         elif found:
             self.lines(table(self.chosen(columns), found))
         elif self.errors.is_terminal:
@@ -113,7 +118,7 @@ class Output:
     def one(self, item: Document, columns: Sequence[Column[Any]]) -> None:
         """Print one object: a line for each column, or the object itself for programs."""
         if not self.for_people:
-            self._document(item, [item])
+            self.document(item, [item])
             return
         chosen = [(column, clean(column.value(item))) for column in columns]
         width = max(cell_len(column.title) for column, _ in chosen) + 1
@@ -122,8 +127,8 @@ class Output:
                 head = Text(f"{column.title}:".ljust(width + 1), "bold")
                 self.lines([head + Text(value, column.style(value))])
 
-    def change(self, message: Message, item: Any, line: Callable[[], Text]) -> None:
-        """Print one message of a watch about ``item``; ``line`` is what people see of it."""
+    def change(self, message: Message, item: Any, lines: Callable[[], Iterable[Text]]) -> None:
+        """Print one message of a watch about ``item``; ``lines`` are what people see of it."""
         if self.format is Format.JSON:
             self.text(json.dumps(as_dict(message)))
         elif self.format is Format.YAML:
@@ -131,7 +136,7 @@ class Output:
         elif self.format is Format.NAME:
             self.text(item.name)
         else:
-            self.lines([line()])
+            self.lines(lines())
         sys.stdout.flush()
 
     def text(self, text: str) -> None:
@@ -168,7 +173,8 @@ class Output:
         """Return the columns that the format asks for."""
         return [column for column in columns if not column.wide or self.format is Format.WIDE]
 
-    def _document(self, message: Document, items: Sequence[Any]) -> None:
+    def document(self, message: Document, items: Sequence[Any]) -> None:
+        """Print a message for programs; ``items`` are what ``-o name`` names."""
         if self.format is Format.NAME:
             for item in items:
                 self.text(item.name)
@@ -193,9 +199,9 @@ def table(columns: Sequence[Column[Item]], items: Iterable[Item]) -> list[Text]:
         max([cell_len(column.title), *(cell_len(row[place]) for row in rows)])
         for place, column in enumerate(columns)
     ]
-    head = _row([column.title for column in columns], widths, ["bold"] * len(columns))
+    head = aligned([column.title for column in columns], widths, ["bold"] * len(columns))
     return [head] + [
-        _row(row, widths, [column.style(value) for column, value in zip(columns, row, strict=True)])
+        aligned(row, widths, [column.style(value) for column, value in zip(columns, row, strict=True)])
         for row in rows
     ]
 
@@ -205,7 +211,8 @@ def clean(value: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in value)
 
 
-def _row(values: Sequence[str], widths: Sequence[int], styles: Sequence[str]) -> Text:
+def aligned(values: Sequence[str], widths: Sequence[int], styles: Sequence[str]) -> Text:
+    """Return one line of a table."""
     line = Text(no_wrap=True)
     last = len(values) - 1
     for place, (value, width, style) in enumerate(zip(values, widths, styles, strict=True)):

@@ -1,0 +1,49 @@
+"""Reading every page of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from controlplane.cli.output import Output
+
+LARGEST_PAGE: Final = 1000
+"""The most that a server gives at once (ListAgentsRequest.page_size)."""
+
+ResponseT = TypeVar("ResponseT", bound=Any)
+
+
+def read_all(
+    call: Callable[[Any], ResponseT], request: Any, field: str, limit: int, output: Output
+) -> ResponseT:
+    """Return the first page with the items of all the others in it; with a ``limit``, at most so many.
+
+    ``next_page_token`` stays where there is more; ``total_size`` is that of the whole list.
+    """
+    request.page_size = _size(limit, 0)
+    whole = call(request)
+    found = getattr(whole, field)
+    with output.progress(f"reading {field}") as progress:
+        while whole.next_page_token and (not limit or len(found) < limit):
+            total = getattr(whole, "total_size", 0)
+            progress(f"{len(found):,} {f'of {total:,} ' if total else ''}{field} read")
+            request.page_token = whole.next_page_token
+            request.page_size = _size(limit, len(found))
+            page = call(request)
+            found.extend(getattr(page, field))
+            whole.next_page_token = page.next_page_token
+    return whole
+
+
+def summarize(output: Output, response: Any, field: str) -> None:
+    """Tell a person at a terminal how much of the list was printed."""
+    shown = len(getattr(response, field))
+    total = max(getattr(response, "total_size", 0), shown)
+    if response.next_page_token and total == shown:
+        output.summary(f"showing {shown:,} {field}; there are more")
+    else:
+        output.summary(f"showing {shown:,} of {total:,}")
+
+
+def _size(limit: int, read: int) -> int:
+    return min(LARGEST_PAGE, limit - read) if limit else LARGEST_PAGE
