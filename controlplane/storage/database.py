@@ -124,7 +124,7 @@ class Database:
             async with self.write_engine.connect() as connection:
                 self._waited_to_write(perf_counter() - began)
                 work = UnitOfWork(connection)
-                doing = _thread_of(connection).run(_whole(connection, body(work)))
+                doing = driver.of(connection).run(_whole(connection, body(work)))
                 return await _to_its_end(_committed(work, doing))
         except DBAPIError as error:
             raise cannot_write(error) or error from error
@@ -134,7 +134,7 @@ class Database:
         began = perf_counter()
         async with self.read_engine.connect() as connection:
             self._waited_to_read(perf_counter() - began)
-            return await _to_its_end(_thread_of(connection).run(_snapshot(connection, question)))
+            return await _to_its_end(driver.of(connection).run(_snapshot(connection, question)))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -150,18 +150,12 @@ class Database:
         await self.write_engine.dispose()
 
 
-def _thread_of(connection: AsyncConnection) -> driver.Connection:
-    proxied: Any = connection.sync_connection
-    thread: driver.Connection = proxied.connection.driver_connection
-    return thread
-
-
 async def _commit(connection: AsyncConnection) -> None:
     try:
         await connection.commit()
     except BaseException:
         # SQLite keeps a transaction open whose commit failed, and SQLAlchemy takes it for ended.
-        await _thread_of(connection).rollback()
+        await driver.of(connection).rollback()
         raise
 
 

@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import Any, Self, TypeVar
 
 import aiosqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.observability.statements import Tally
 from controlplane.storage.statements import Statements
@@ -27,6 +28,9 @@ from controlplane.storage.statements import Statements
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 T = TypeVar("T")
+
+Error = sqlite3.Error
+"""What the database raises, as it comes from the driver."""
 
 
 class WholeResultCursor:
@@ -183,6 +187,13 @@ def _to_the_end(asking: Coroutine[Any, Any, T]) -> T:
         return value
     asking.close()
     raise RuntimeError("in the thread of a connection, something else than the connection was waited for")
+
+
+def of(connection: AsyncConnection) -> Connection:
+    """Return the driver's connection below SQLAlchemy's."""
+    proxied: Any = connection.sync_connection
+    own: Connection = proxied.connection.driver_connection
+    return own
 
 
 def connect(path: Path, statements: Statements) -> Connection:

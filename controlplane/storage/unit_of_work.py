@@ -8,7 +8,12 @@ from contextlib import asynccontextmanager
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controlplane.storage.prepared import Prepared
 from controlplane.storage.schema import commit_counter
+
+_COUNT = Prepared(
+    update(commit_counter).values(value=commit_counter.c.value + 1).returning(commit_counter.c.value)
+)
 
 
 class TransactionLostError(Exception):
@@ -35,12 +40,7 @@ class UnitOfWork:
         because one transaction writes at a time.
         """
         if self._revision is None:
-            statement = (
-                update(commit_counter)
-                .values(value=commit_counter.c.value + 1)
-                .returning(commit_counter.c.value)
-            )
-            self._revision = int((await self.connection.execute(statement)).scalar_one())
+            self._revision = int((await _COUNT.rows(self.connection, {}))[0].value)
         return self._revision
 
     def after_commit(self, action: Callable[[], None]) -> None:

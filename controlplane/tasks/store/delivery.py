@@ -6,14 +6,15 @@ fixed number of statements, however large the group.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Row, Table, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import FromClause
 
+from controlplane.storage.prepared import Prepared, each, listed, updating
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.records import Assigned
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
@@ -105,48 +106,34 @@ def _attempt(row: AnyRow) -> AttemptWithTask:
     )
 
 
+_ATTEMPTS_BY_ID = Prepared(_ATTEMPTS.where(task_attempts.c.attempt_id.in_(each("attempt_ids"))))
+_LIVE = Prepared(
+    _ATTEMPTS.where(task_attempts.c.agent_id.in_(each("agent_ids")), IS_LIVE).order_by(
+        task_attempts.c.lease_time, task_attempts.c.attempt_id
+    )
+)
+_LIVE_OF_TASKS = Prepared(_ATTEMPTS.where(task_attempts.c.task_id.in_(each("task_ids")), IS_LIVE))
+
+
 async def attempts(connection: AsyncConnection, attempt_ids: Iterable[str]) -> dict[str, AttemptWithTask]:
     """Return the attempts that exist, by id."""
-    found: dict[str, AttemptWithTask] = {}
-    for some in _portions(attempt_ids):
-        rows = await connection.execute(_ATTEMPTS.where(task_attempts.c.attempt_id.in_(some)))
-        found |= {row.attempt_id: _attempt(row) for row in rows}
-    return found
-
-
-def _portions(ids: Iterable[str]) -> Iterator[list[str]]:
-    # A group may hold a thousand journals of thousands of attempts each.
-    listed = list(ids)
-    for start in range(0, len(listed), IN_ONE_STATEMENT):
-        yield listed[start : start + IN_ONE_STATEMENT]
+    rows = await _ATTEMPTS_BY_ID.rows(connection, {"attempt_ids": listed(attempt_ids)})
+    return {row.attempt_id: _attempt(row) for row in rows}
 
 
 async def live_attempts(connection: AsyncConnection, agent_ids: Iterable[str]) -> list[AttemptWithTask]:
     """Return the leased and running attempts of some agents."""
-    rows = await connection.execute(
-        _ATTEMPTS.where(
-            task_attempts.c.agent_id.in_(set(agent_ids)),
-            IS_LIVE,
-        ).order_by(task_attempts.c.lease_time, task_attempts.c.attempt_id)
-    )
+    rows = await _LIVE.rows(connection, {"agent_ids": listed(set(agent_ids))})
     return [_attempt(row) for row in rows]
 
 
 async def live_attempts_of(connection: AsyncConnection, task_ids: Iterable[str]) -> list[AttemptWithTask]:
     """Return the leased and running attempts of some tasks."""
-    return [
-        _attempt(row)
-        for some in _portions(task_ids)
-        for row in await connection.execute(_ATTEMPTS.where(task_attempts.c.task_id.in_(some), IS_LIVE))
-    ]
+    rows = await _LIVE_OF_TASKS.rows(connection, {"task_ids": listed(task_ids)})
+    return [_attempt(row) for row in rows]
 
 
-async def queued(connection: AsyncConnection, limits: Mapping[str, int], now: int) -> dict[str, list[AnyRow]]:
-    """Return, for each agent id of ``limits``, at most so many tasks to hand out next, in their order.
-
-    Order for one agent: priority, then creation (then id, so that ties are the
-    same on every backend).
-    """
+def _queued() -> Prepared:
     place = (
         func.row_number()
         .over(
@@ -158,144 +145,168 @@ async def queued(connection: AsyncConnection, limits: Mapping[str, int], now: in
     ranked = (
         select(tasks.c.task_id, place)
         .where(
-            tasks.c.agent_id.in_(list(limits)),
+            tasks.c.agent_id.in_(each("agent_ids")),
             IS_OPEN,
             tasks.c.state == QUEUED,
-            tasks.c.not_before <= now,
-            tasks.c.expire_time > now,
+            tasks.c.not_before <= bindparam("now"),
+            tasks.c.expire_time > bindparam("now"),
         )
         .subquery()
     )
-    rows = await connection.execute(
+    return Prepared(
         select(tasks.c.task_id, tasks.c.agent_id, SPEC, tasks.c.run_limit, *VIEW, ranked.c.place)
         .select_from(tasks)
         .join(ranked, ranked.c.task_id == tasks.c.task_id)
         .outerjoin(task_batches, OF_BATCH)
-        .where(ranked.c.place <= max(limits.values()))
+        .where(ranked.c.place <= bindparam("most"))
         .order_by(tasks.c.agent_id, ranked.c.place)
     )
-    found: dict[str, list[AnyRow]] = {agent_id: [] for agent_id in limits}
-    for row in rows:
+
+
+_QUEUED = _queued()
+
+
+async def queued(connection: AsyncConnection, limits: Mapping[str, int], now: int) -> dict[str, list[Any]]:
+    """Return, for each agent id of ``limits``, at most so many tasks to hand out next, in their order.
+
+    Order for one agent: priority, then creation (then id, so that ties are the
+    same on every backend).
+    """
+    asked = {"agent_ids": listed(limits), "now": now, "most": max(limits.values())}
+    found: dict[str, list[Any]] = {agent_id: [] for agent_id in limits}
+    for row in await _QUEUED.rows(connection, asked):
         if row.place <= limits[row.agent_id]:
             found[row.agent_id].append(row)
     return found
 
 
+_INSERT_ATTEMPT = Prepared(
+    insert(task_attempts),
+    (
+        "attempt_id",
+        "task_id",
+        "agent_id",
+        "number",
+        "state",
+        "session_epoch",
+        "lease_time",
+        "lease_expire_time",
+    ),
+)
+_INSERT_OUTPUT = Prepared(insert(task_output), ("attempt_id", "stream", "offset", "data"))
+_LAPSE = Prepared(
+    update(task_attempts)
+    .where(
+        task_attempts.c.task_id == bindparam("of_task"),
+        IS_LIVE,
+        task_attempts.c.state == int(AttemptState.LEASED),
+    )
+    .values(state=int(AttemptState.LAPSED), end_time=bindparam("at"))
+)
+
+
 async def insert_attempts(work: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert leased attempts; each row has every column that is not filled later."""
     if rows:
-        await work.connection.execute(insert(task_attempts), rows)
+        await _INSERT_ATTEMPT.run_each(work.connection, rows)
 
 
 async def update_tasks(work: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> None:
     """Update tasks by ``task_id``; all rows have the same columns. Sets ``revision``."""
-    await _update_many(work, tasks, "task_id", rows, {"revision": await work.revision()} if rows else {})
+    if rows:
+        revision = await work.revision()
+        await _update_each(work, tasks, "task_id", [{**row, "revision": revision} for row in rows])
 
 
 async def update_attempts(work: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> None:
     """Update attempts by ``attempt_id``; all rows have the same columns."""
-    await _update_many(work, task_attempts, "attempt_id", rows, {})
+    if rows:
+        await _update_each(work, task_attempts, "attempt_id", rows)
 
 
-async def _update_many(
-    work: UnitOfWork,
-    table: Any,
-    key: str,
-    rows: Sequence[Mapping[str, Any]],
-    extra: Mapping[str, Any],
-) -> None:
-    if not rows:
-        return
-    names = [name for name in rows[0] if name != key]
-    statement = (
-        update(table)
-        .where(table.c[key] == bindparam("key_"))
-        .values({name: bindparam(f"value_{name}") for name in names} | dict(extra))
-    )
-    await work.connection.execute(
-        statement,
-        [{"key_": row[key], **{f"value_{name}": row[name] for name in names}} for row in rows],
-    )
+async def _update_each(work: UnitOfWork, table: Table, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = tuple(name for name in rows[0] if name != key)
+    await updating(table, key, columns).run_each(work.connection, rows)
 
 
 async def insert_output(work: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append chunks of output."""
     if rows:
-        await work.connection.execute(insert(task_output), rows)
+        await _INSERT_OUTPUT.run_each(work.connection, rows)
 
 
 async def lapse_leases(work: UnitOfWork, times: Mapping[str, int]) -> None:
     """End the leases of tasks that go on with another attempt; ``times`` by task id."""
     if times:
-        await work.connection.execute(
-            update(task_attempts)
-            .where(
-                task_attempts.c.task_id == bindparam("of_task"),
-                IS_LIVE,
-                task_attempts.c.state == int(AttemptState.LEASED),
-            )
-            .values(state=int(AttemptState.LAPSED), end_time=bindparam("at")),
-            [{"of_task": task_id, "at": now} for task_id, now in times.items()],
+        await _LAPSE.run_each(
+            work.connection, [{"of_task": task_id, "at": now} for task_id, now in times.items()]
         )
+
+
+_ASSIGNMENTS = Prepared(
+    select(
+        task_attempts.c.attempt_id,
+        task_attempts.c.task_id,
+        task_attempts.c.number,
+        SPEC,
+        tasks.c.run_limit,
+        tasks.c.idempotent,
+    )
+    .select_from(task_attempts)
+    .join(tasks, tasks.c.task_id == task_attempts.c.task_id)
+    .outerjoin(task_batches, OF_BATCH)
+    .where(task_attempts.c.attempt_id.in_(each("attempt_ids")))
+    .order_by(task_attempts.c.lease_time, task_attempts.c.attempt_id)
+)
+_CANCELLATIONS = Prepared(
+    select(task_attempts.c.attempt_id)
+    .join(tasks, tasks.c.task_id == task_attempts.c.task_id)
+    .where(
+        task_attempts.c.agent_id == bindparam("agent"),
+        IS_LIVE,
+        tasks.c.current_attempt_id == task_attempts.c.attempt_id,
+        tasks.c.cancel_requested,
+    )
+)
+_HAVING_WORK = Prepared(
+    select(tasks.c.agent_id)
+    .where(
+        tasks.c.agent_id.in_(each("agent_ids")),
+        IS_OPEN,
+        or_(
+            and_(
+                tasks.c.state == QUEUED,
+                tasks.c.not_before <= bindparam("now"),
+                tasks.c.expire_time > bindparam("now"),
+            ),
+            tasks.c.state == LEASED,
+            and_(tasks.c.state == RUNNING, tasks.c.cancel_requested),
+        ),
+    )
+    .distinct()
+)
 
 
 async def assignments(connection: AsyncConnection, attempt_ids: Sequence[str]) -> list[Assigned]:
     """Return leased attempts in the form in which they go to their agent."""
-    statement = (
-        select(
-            task_attempts.c.attempt_id,
-            task_attempts.c.task_id,
-            task_attempts.c.number,
-            SPEC,
-            tasks.c.run_limit,
-            tasks.c.idempotent,
-        )
-        .select_from(task_attempts)
-        .join(tasks, tasks.c.task_id == task_attempts.c.task_id)
-        .outerjoin(task_batches, OF_BATCH)
-        .order_by(task_attempts.c.lease_time, task_attempts.c.attempt_id)
-    )
+    if not attempt_ids:
+        return []
+    rows = await _ASSIGNMENTS.rows(connection, {"attempt_ids": listed(attempt_ids)})
     return [
         Assigned(row.attempt_id, row.task_id, row.number, row.spec, row.run_limit, bool(row.idempotent))
-        for some in _portions(attempt_ids)
-        for row in await connection.execute(statement.where(task_attempts.c.attempt_id.in_(some)))
+        for row in rows
     ]
 
 
 async def cancellations(connection: AsyncConnection, agent_id: str) -> list[str]:
     """Return the ids of an agent's live attempts whose task is to be cancelled."""
-    return list(
-        (
-            await connection.execute(
-                select(task_attempts.c.attempt_id)
-                .join(tasks, tasks.c.task_id == task_attempts.c.task_id)
-                .where(
-                    task_attempts.c.agent_id == agent_id,
-                    IS_LIVE,
-                    tasks.c.current_attempt_id == task_attempts.c.attempt_id,
-                    tasks.c.cancel_requested,
-                )
-            )
-        ).scalars()
-    )
+    return [row.attempt_id for row in await _CANCELLATIONS.rows(connection, {"agent": agent_id})]
 
 
 async def having_work(connection: AsyncConnection, agent_ids: Sequence[str], now: int) -> list[str]:
     """Return those agents that have something to fetch: a queued task, a lease not taken, a cancellation."""
-    statement = (
-        select(tasks.c.agent_id)
-        .where(
-            tasks.c.agent_id.in_(agent_ids),
-            IS_OPEN,
-            or_(
-                and_(tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now),
-                tasks.c.state == LEASED,
-                and_(tasks.c.state == RUNNING, tasks.c.cancel_requested),
-            ),
-        )
-        .distinct()
-    )
-    return list((await connection.execute(statement)).scalars())
+    rows = await _HAVING_WORK.rows(connection, {"agent_ids": listed(agent_ids), "now": now})
+    return [row.agent_id for row in rows]
 
 
 async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:
