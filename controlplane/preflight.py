@@ -113,7 +113,7 @@ class FolderLock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
+            holder = _written_by(self._descriptor)
             os.close(self._descriptor)
             raise FolderInUse(data_dir, holder) from error
         os.ftruncate(self._descriptor, 0)
@@ -132,14 +132,42 @@ class FolderLock:
         self.release()
 
 
+def holder_of(data_dir: Path) -> str | None:
+    """Return the process id, as it wrote it, of who has the lock of a data folder; None where no one has."""
+    try:
+        descriptor = os.open(data_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _written_by(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _written_by(descriptor: int) -> str:
+    return os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+
+
 def raise_open_files(max_agents: int) -> int:
     """Raise the soft limit of open files to the hard one and return it.
 
-    Raises ``StartRefused`` where it is too low for ``max_agents`` connections and ``RESERVED_FILES``.
+    Raises ``StartRefused`` as ``check_open_files``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    check_open_files(hard, max_agents)
+    return hard
+
+
+def check_open_files(hard: int, max_agents: int) -> None:
+    """Check that a limit of open files is enough for ``max_agents`` connections and ``RESERVED_FILES``.
+
+    Raises ``StartRefused`` where it is not.
+    """
     needed = max_agents + RESERVED_FILES
     if hard != resource.RLIM_INFINITY and hard < needed:
         fit = max(0, hard - RESERVED_FILES)
@@ -148,7 +176,6 @@ def raise_open_files(max_agents: int) -> int:
             f" which fits {fit} agents; raise it (`ulimit -Hn {needed}`, or LimitNOFILE={needed} in the"
             " service's unit)" + (f", or set FLEETWRIGHT_MAX_AGENTS to {fit} or less" if fit else "")
         )
-    return hard
 
 
 def check(data_dir: Path, max_agents: int) -> FolderLock:

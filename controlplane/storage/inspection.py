@@ -69,6 +69,11 @@ def newest_instant(path: Path) -> int | None:
     return max(newest, default=None)
 
 
+def sqlite_version() -> str:
+    """Return the version of the SQLite that this program uses."""
+    return sqlite3.sqlite_version
+
+
 def log_bytes(path: Path) -> int:
     """Return the size of the write-ahead log of a database, 0 where there is none."""
     try:

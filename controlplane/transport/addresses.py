@@ -15,7 +15,7 @@ def join(host: str, port: int) -> str:
 
 def refused(listener: str, host: str, port: int, error: OSError | None = None) -> StartRefused:
     """Return why the ``listener`` cannot have its port, and what to do about it."""
-    error = error or _bind_error(host, port)
+    error = error or bind_error(host, port)
     variable = f"FLEETWRIGHT_{listener.upper()}_PORT"
     where = f"the {listener} listener cannot have {join(host, port)}"
     number = error.errno if error is not None else None
@@ -30,8 +30,8 @@ def refused(listener: str, host: str, port: int, error: OSError | None = None) -
     return StartRefused(f"{where}: {reason}; check the host to bind and {variable}")
 
 
-def _bind_error(host: str, port: int) -> OSError | None:
-    """Bind once more to learn what gRPC does not say: why it failed."""
+def bind_error(host: str, port: int) -> OSError | None:
+    """Bind for a moment, to learn what gRPC does not say: why it fails. None where it can be bound."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

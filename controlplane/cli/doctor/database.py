@@ -1,0 +1,89 @@
+"""The database of a data folder: sound, of this program's schema, and its log in bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from controlplane.cli.doctor.findings import Finding, fail, ok, skip, warn
+from controlplane.clock import from_micros
+from controlplane.settings import Settings
+from controlplane.storage import inspection, migrate
+from controlplane.storage.inspection import CheckTooLongError, DatabaseUnreadableError
+from controlplane.trust.layout import DATABASE
+
+LONG_LOG = 256 * 1024 * 1024
+"""The log is folded into the database every 16 MiB; it grows only while someone reads for long."""
+
+TOLERANCE = timedelta(minutes=1)
+"""Between two looks at one clock that is being set."""
+
+_REMEDY = "stop the server, and put back a backup with `fleetwright restore`"
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    """Check the file, its schema and its log."""
+    path = settings.data_dir / DATABASE
+    if not path.exists() or path.stat().st_size == 0:
+        yield ok("database", "there is none yet: the server makes it at its first start")
+        return
+    try:
+        yield _schema(inspection.schema_version(path))
+        damage = inspection.find_damage(path)
+    except CheckTooLongError:
+        seconds = inspection.CHECK_LIMIT.total_seconds()
+        yield skip("database", f"too large to be read whole in {seconds:.0f} s: a backup checks all of it")
+    except DatabaseUnreadableError as error:
+        yield fail("database", f"{path}: cannot be read ({error}): {_REMEDY}")
+        return
+    else:
+        size = path.stat().st_size / 1024 / 1024
+        text = f"{path}: damaged ({damage}): {_REMEDY}"
+        yield fail("database", text) if damage else ok("database", f"sound, {size:.1f} MiB")
+    yield _log(inspection.log_bytes(path))
+
+
+def _schema(found: str | None) -> Finding:
+    wanted = migrate.head()
+    if found == wanted:
+        return ok("schema", f"{found}, that of this program")
+    if found is None:
+        return fail("schema", f"the database has no schema of ours: {_REMEDY}")
+    if found in migrate.revisions():
+        return warn(
+            "schema",
+            f"{found}: the next start brings it to {wanted}; take a backup first, it is the only way back",
+        )
+    return fail(
+        "schema",
+        f"{found}: written by a newer program than this one, which knows {wanted}: install that, or "
+        "restore a backup of this one's time",
+    )
+
+
+def _log(size: int) -> Finding:
+    if size > LONG_LOG:
+        return warn(
+            "log",
+            f"the database's log has {size >> 20} MiB: something reads it for very long: end that, "
+            "or restart the server",
+        )
+    return ok("log", f"the database's log has {size / 1024 / 1024:.1f} MiB")
+
+
+def written_before(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Check this machine's clock against the newest time in the database."""
+    path = settings.data_dir / DATABASE
+    try:
+        newest = inspection.newest_instant(path) if path.exists() else None
+    except DatabaseUnreadableError:
+        yield skip("clock", "the database cannot be read, so its newest entry says nothing of the clock")
+        return
+    if newest is not None and from_micros(newest) > now + TOLERANCE:
+        yield fail(
+            "clock",
+            f"it is {now:%Y-%m-%d %H:%M:%SZ} here, and the database has entries of "
+            f"{from_micros(newest):%Y-%m-%d %H:%M:%SZ}: set the clock; certificates and deadlines go by it",
+        )
+    else:
+        yield ok("clock", f"{now:%Y-%m-%d %H:%M:%SZ}, after all that the database has")
