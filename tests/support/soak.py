@@ -10,9 +10,9 @@ from typing import Any
 
 from fleetwright.v1 import agent_registry_service_pb2 as registry
 
+from tests.support.agent_program import running_agent
 from tests.support.folders import make_folder
-from tests.support.process import ServerProcess, running, spawn
-from tests.support.site import HOST
+from tests.support.process import ServerProcess, running
 
 AGENT_ID = "soaked"
 
@@ -52,37 +52,16 @@ class Presences:
 async def soak(folder: Path, *, certificate_life: str, renewals: int | None, seconds: float) -> Presences:
     """Run server and agent in ``folder`` until so many renewals, or for so many seconds."""
     presences = Presences()
-    async with running(
-        make_folder(folder / "data"), agent_certificate_life=certificate_life, drain_window="0"
-    ) as server:
-        agent = await _agent(server, folder / "agent")
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await _watch(server, presences, renewals)
-        finally:
-            if agent.returncode is None:
-                agent.terminate()
-            await agent.communicate()
+    async with (
+        running(
+            make_folder(folder / "data"), agent_certificate_life=certificate_life, drain_window="0"
+        ) as server,
+        running_agent(server, folder / "agent", AGENT_ID),
+    ):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await _watch(server, presences, renewals)
     return presences
-
-
-async def _agent(server: ServerProcess, state: Path) -> asyncio.subprocess.Process:
-    _, token = await server.admin().token()
-    enrolling = await spawn(
-        "fleetwright-agent",
-        "enroll",
-        f"--server={HOST}:{server.ports.enrollment}",
-        f"--agent-address={HOST}:{server.ports.agents}",
-        f"--agent-id={AGENT_ID}",
-        f"--state={state}",
-        variables={"FLEETWRIGHT_JOIN_TOKEN": token},
-    )
-    _, errors = await enrolling.communicate()
-    if enrolling.returncode:
-        raise AssertionError(f"the agent was not enrolled: {errors.decode()}")
-    agent = await spawn("fleetwright-agent", "run", f"--state={state}", devnull=True)
-    return agent
 
 
 async def _watch(server: ServerProcess, presences: Presences, renewals: int | None) -> None:

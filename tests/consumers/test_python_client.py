@@ -1,0 +1,185 @@
+"""The client library's wheel, alone in an environment: its examples, its types, what may be beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from tests.consumers import examples, installed
+from tests.consumers.conftest import Target
+from tests.consumers.installed import REPOSITORY, Environment
+
+EXAMPLES = REPOSITORY / "clients" / "python"
+RULES = REPOSITORY / "third_party" / "proto" / "buf" / "validate" / "validate.proto"
+
+READS_A_RULE = """
+field = task_service_pb2.DESCRIPTOR.message_types_by_name["CreateTaskRequest"].fields_by_name["request_id"]
+assert field.GetOptions().Extensions[validate_pb2.field].string.max_len == 64
+"""
+CHECKS_A_MESSAGE = """
+try:
+    protovalidate.validate(task_service_pb2.CreateTaskRequest(agent="a agent"))
+except protovalidate.ValidationError as error:
+    assert {v.proto.rule_id for v in error.violations} == {"string.pattern", "required"}, error.violations
+else:
+    raise AssertionError("a message that breaks two rules is taken")
+"""
+
+
+@pytest.fixture
+def copy(environment: Environment, tmp_path: Path) -> Environment:
+    """Return the environment to put something beside the wheel."""
+    return Environment(Path(shutil.copytree(environment.folder, tmp_path / "venv", symlinks=True)))
+
+
+@pytest.mark.parametrize("example", ["sync_example.py", "asyncio_example.py"])
+async def test_an_example_does_its_job_with_nothing_but_the_wheel(
+    environment: Environment, target: Target, tmp_path: Path, example: str
+) -> None:
+    program = shutil.copy(EXAMPLES / example, tmp_path)
+    lines = await examples.said(
+        environment.python, "-W", "error", program, *target, cwd=tmp_path, variables=environment.variables
+    )
+    examples.check(lines)
+
+
+def test_every_module_of_the_wheel_is_imported_without_a_warning_or_the_validation_rules(
+    environment: Environment, wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheels["fleetwright"]) as wheel:
+        names = [name for name in wheel.namelist() if name.endswith(".py")]
+    modules = sorted(name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in names)
+    assert "fleetwright.v1.task_service_pb2_grpc" in modules
+    code = f"import sys, {', '.join(modules)}\nprint('buf' in sys.modules)"
+    done = environment.run("-W", "error", "-c", code, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+@pytest.mark.parametrize("order", ["validate first", "fleetwright first"])
+def test_the_stubs_work_beside_another_version_of_the_validation_rules(
+    copy: Environment, tmp_path: Path, order: str
+) -> None:
+    other = tmp_path / "other" / "buf" / "validate" / "validate.proto"
+    other.parent.mkdir(parents=True)
+    other.write_text(RULES.read_text("utf-8") + "\nmessage OfAnotherVersion {}\n", encoding="utf-8")
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{tmp_path / 'other'}"]
+    subprocess.run([*protoc, f"--python_out={copy.packages}", "buf/validate/validate.proto"], check=True)
+    imports = ["from buf.validate import validate_pb2", "from fleetwright.v1 import task_service_pb2"]
+    code = "\n".join([*(imports if order == "validate first" else reversed(imports)), READS_A_RULE])
+    done = copy.run("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("order", ["protovalidate first", "fleetwright first"])
+def test_protovalidate_in_the_same_process_checks_messages_of_the_wheel(
+    copy: Environment, tmp_path: Path, order: str
+) -> None:
+    installed.add(copy, "protovalidate")
+    imports = ["import protovalidate", "from fleetwright.v1 import task_service_pb2"]
+    code = "\n".join([*(imports if order == "protovalidate first" else reversed(imports)), CHECKS_A_MESSAGE])
+    done = copy.run("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def mypy(environment: Environment, program: Path) -> subprocess.CompletedProcess[str]:
+    """Check a program outside the repository as its owner would."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir=.mypy"]
+    return subprocess.run(
+        [*command, "--python-executable", environment.python, program.name],
+        cwd=program.parent,
+        env=environment.variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_consumer_is_checked_by_mypy_strict(environment: Environment, tmp_path: Path) -> None:
+    program = tmp_path / "consumer.py"
+    readme = (REPOSITORY / "proto" / "python" / "README.md").read_text("utf-8")
+    program.write_text(readme.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    for example in EXAMPLES.glob("*.py"):
+        shutil.copy(example, tmp_path)
+        program.write_text(f"import {example.stem}\n{program.read_text('utf-8')}\nprint({example.stem})\n")
+    done = mypy(environment, program)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    program.write_text(
+        "from fleetwright.client import connect\n"
+        "from fleetwright.v1 import task_service_pb2\n"
+        "task_service_pb2.CreateTaskRequest(agent=1)\n"
+        'connect("localhost:7444", "identity")\n'
+    )
+    done = mypy(environment, program)
+    assert 'Argument "agent" to "CreateTaskRequest" has incompatible type "int"' in done.stdout
+    assert 'Argument 2 to "connect" has incompatible type "str"' in done.stdout
+
+
+def required(wheel: Path) -> tuple[str, list[str]]:
+    """Return a wheel's version and what it requires."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        fields = Parser().parsestr(archive.read(name).decode())
+    return fields["Version"], fields.get_all("Requires-Dist", [])
+
+
+def test_no_file_belongs_to_both_wheels(wheels: dict[str, Path]) -> None:
+    names = {}
+    for distribution, wheel in wheels.items():
+        with zipfile.ZipFile(wheel) as archive:
+            names[distribution] = set(archive.namelist())
+    assert set(names) == {"fleetwright", "fleetwright_controlplane"}
+    assert names["fleetwright"] & names["fleetwright_controlplane"] == set()
+    assert {name.split("/")[0].split("-")[0] for name in names["fleetwright"]} == {"fleetwright"}
+    assert {"fleetwright/py.typed", "fleetwright/contract.binpb"} <= names["fleetwright"]
+    assert "controlplane/cli/main.py" in names["fleetwright_controlplane"]
+
+
+def test_the_control_plane_requires_the_client_library_of_its_own_version(wheels: dict[str, Path]) -> None:
+    version, requires = required(wheels["fleetwright_controlplane"])
+    assert f"fleetwright=={version}" in requires
+    assert required(wheels["fleetwright"])[0] == version
+
+
+def test_the_same_sources_make_the_same_wheels_whatever_the_umask(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    old = os.umask(0o077)
+    try:
+        again = installed.build(tmp_path)
+    finally:
+        os.umask(old)
+    assert {name: path.read_bytes() for name, path in again.items()} == {
+        name: path.read_bytes() for name, path in wheels.items()
+    }
+    later = installed.build(tmp_path / "later", SOURCE_DATE_EPOCH="1893456000")
+    with zipfile.ZipFile(later["fleetwright"]) as archive:
+        assert {info.date_time[0] for info in archive.infolist()} == {2030}
+
+
+@pytest.mark.slow
+async def test_the_lower_bounds_are_true(wheels: dict[str, Path], target: Target, tmp_path: Path) -> None:
+    environment = installed.make(tmp_path / "lowest")
+    _, requires = required(wheels["fleetwright"])
+    lowest = [text.split(",")[0].replace(">=", "==") for text in requires if "extra" not in text]
+    assert len(lowest) == 3
+    done = installed.pip(environment, wheels["fleetwright"], *lowest)
+    if done.returncode and "No matching distribution" in done.stderr and "CI" not in os.environ:
+        pytest.skip("the package index is out of reach")
+    assert done.returncode == 0, done.stderr
+    lines = await examples.said(
+        environment.python,
+        EXAMPLES / "sync_example.py",
+        *target,
+        cwd=tmp_path,
+        variables=environment.variables,
+    )
+    examples.check(lines)
