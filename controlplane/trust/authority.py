@@ -118,7 +118,7 @@ class CertificateAuthority:
 
         ``kind`` is an ``IdentityKind``'s value, and ``name`` must have passed ``callers.is_name``; it is not
         checked again.
-        Raises ``Unavailable`` where the root's own time is over.
+        Raises ``Unavailable`` where the root's own time is over, or has not begun.
         """
         spiffe_id = write_spiffe_id(self.trust_domain, IdentityKind(kind), name)
         names = [x509.UniformResourceIdentifier(spiffe_id)]
@@ -182,6 +182,12 @@ class CertificateAuthority:
         # A leaf that outlives its root, or is older, fails verification in some stacks and not in others.
         not_before = max(issued - BACKDATE, root.not_valid_before_utc)
         not_after = min(issued + life, root.not_valid_after_utc)
+        if issued + life <= root.not_valid_before_utc:
+            raise Unavailable(
+                "UNAVAILABLE",
+                f"the root begins at {root.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ} only: an operator must set "
+                "the clock",
+            )
         if not_after <= issued:
             raise Unavailable(
                 "UNAVAILABLE",

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controlplane.callers import is_name
+from controlplane.errors import Unavailable
 from controlplane.trust.authority import CertificateAuthority, new_key, private_pem
 from controlplane.trust.files import make_folder, move_folder, write_file
 from controlplane.trust.layout import (
@@ -236,6 +237,8 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         make_folder(folder)
         yield
+    except Unavailable as error:
+        raise DataFolderError(f"{folder}: {error.message}") from error
     except OSError as error:
         raise DataFolderError(
             f"{error.filename or folder}: {error.strerror}: choose a data folder that this user can "

@@ -117,6 +117,12 @@ def test_a_leaf_is_neither_older_nor_younger_than_its_root(root: CertificateAuth
     assert leaf.not_after == certificate.not_valid_after_utc
 
 
+def test_a_root_that_has_not_begun_signs_nothing(root: CertificateAuthority) -> None:
+    before = NOW - timedelta(days=2)
+    with pytest.raises(Unavailable, match="an operator must set the clock"):
+        root.sign_client(new_key().public_key(), "agent", "node-1", timedelta(hours=1), before)
+
+
 def test_a_root_that_ended_signs_nothing(root: CertificateAuthority) -> None:
     late = NOW + timedelta(days=3650)
     key = new_key().public_key()
