@@ -185,8 +185,8 @@ class CertificateAuthority:
         if issued + life <= root.not_valid_before_utc:
             raise Unavailable(
                 "UNAVAILABLE",
-                f"the root begins at {root.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ} only: an operator must set "
-                "the clock",
+                f"the root begins at {root.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ} only: an operator must "
+                "set the clock",
             )
         if not_after <= issued:
             raise Unavailable(
