@@ -2,7 +2,8 @@
 
 Events are named in the past tense ("agent deleted"); what they are about goes in
 keys. Context (request_id, agent, session, task) is bound with structlog's
-contextvars. A processor blanks whatever has the name of a secret.
+contextvars. A processor blanks whatever has the name of a secret, and what looks like
+one inside of texts, tracebacks included.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-REDACTED = "[redacted]"
+from controlplane.redaction import REDACTED, text
 
 _SECRET_NAMES = frozenset(
     {
@@ -49,11 +50,13 @@ def _redacted(value: Any, depth: int) -> Any:
         return {k: REDACTED if _is_secret(k) else _redacted(v, depth - 1) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return REDACTED if depth == 0 else [_redacted(item, depth - 1) for item in value]
-    return value
+    if isinstance(value, BaseException):
+        value = repr(value)
+    return text(value) if isinstance(value, str) else value
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Blank every value whose name, or a part of it, is that of a secret, at any depth."""
+    """Blank values whose name, or a part of it, is that of a secret, at any depth, and secrets in texts."""
     return {
         name: REDACTED if name != "event" and _is_secret(name) else _redacted(value, _DEPTH)
         for name, value in event.items()
@@ -66,6 +69,8 @@ def _shared() -> list[Processor]:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        # Last, so that it sees tracebacks as the text that they become.
         redact,
     ]
 
@@ -73,7 +78,7 @@ def _shared() -> list[Processor]:
 def _rendering(pretty: bool) -> list[Processor]:
     if pretty:
         return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.processors.JSONRenderer()]
 
 
 def configure(level: str = "info", log_format: str = "auto", stream: TextIO | None = None) -> None:

@@ -14,6 +14,7 @@ from fleetwright.v1 import task_service_pb2_grpc as pb2_grpc
 from fleetwright.v1 import work_pb2
 from google.protobuf.duration_pb2 import Duration
 
+from controlplane import redaction
 from controlplane.clock import duration_micros
 from controlplane.storage.watching import Change
 from controlplane.tasks import rules
@@ -59,8 +60,23 @@ def _options(options: Options) -> pb2.TaskOptions:
     )
 
 
+def _spec(wire: bytes) -> work_pb2.TaskSpec:
+    """Return a spec as administrators read it: its secrets are for the agent alone."""
+    spec = work_pb2.TaskSpec.FromString(wire)
+    if spec.HasField("script"):
+        script = spec.script
+        script.arguments[:] = redaction.arguments(script.arguments)
+        for name in script.environment:
+            script.environment[name] = redaction.REDACTED
+    return spec
+
+
 def _result(wire: bytes | None) -> work_pb2.AttemptResult | None:
-    return None if wire is None else work_pb2.AttemptResult.FromString(wire)
+    if wire is None:
+        return None
+    result = work_pb2.AttemptResult.FromString(wire)
+    result.reason = redaction.text(result.reason)
+    return result
 
 
 def task_message(task: TaskRecord) -> pb2.Task:
@@ -70,15 +86,15 @@ def task_message(task: TaskRecord) -> pb2.Task:
         agent=f"agents/{task.agent_id}",
         batch=f"taskBatches/{task.batch_id}" if task.batch_id else "",
         kind=task.kind,
-        spec=work_pb2.TaskSpec.FromString(task.spec),
+        spec=_spec(task.spec),
         options=_options(task.options),
         state=pb2.TaskState.ValueType(int(task.state)),
         state_time=timestamp(task.state_time),
-        state_reason=task.state_reason,
+        state_reason=redaction.text(task.state_reason),
         cancel_requested=task.cancel_requested,
         attempt_count=task.attempt_count,
         progress_percent=task.progress_percent,
-        progress_message=task.progress_message,
+        progress_message=redaction.text(task.progress_message),
         result=_result(task.result),
         creator=task.creator,
         create_time=timestamp(task.create_time),
@@ -107,7 +123,7 @@ def _batch_message(batch: BatchRecord) -> pb2.TaskBatch:
         name=f"taskBatches/{batch.batch_id}",
         selector=batch.selector,
         kind=batch.new_task.kind,
-        spec=work_pb2.TaskSpec.FromString(batch.new_task.spec),
+        spec=_spec(batch.new_task.spec),
         options=_options(batch.new_task.options),
         task_count=batch.task_count,
         creator=batch.creator,

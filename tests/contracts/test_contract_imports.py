@@ -40,7 +40,7 @@ def module_name(path: Path) -> str:
 
 
 def is_rules(path: Path) -> bool:
-    return path.stem == "rules" or "rules" in path.parts
+    return path.stem in ("rules", "redaction") or "rules" in path.parts
 
 
 def parse(path: Path) -> ast.Module:
@@ -59,7 +59,7 @@ def imported_by(tree: ast.Module, module: str) -> Iterator[str]:
 
 def foreign_to_rules(tree: ast.Module, module: str) -> list[str]:
     """List what a rules module imports beside the standard library and its own package."""
-    own = module[: module.index("rules") + len("rules")]
+    own = module[: module.index("rules") + len("rules")] if "rules" in module else module
     return [
         name
         for name in imported_by(tree, module)

@@ -47,3 +47,27 @@ def test_an_assignment_is_logged_without_what_it_holds(stream: io.StringIO) -> N
     )
     assert "a1" in stream.getvalue()
     assert "secret" not in stream.getvalue()
+
+
+def test_a_traceback_on_a_terminal_shows_no_local_variables() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def run(environment: dict[str, str]) -> None:
+        raise RuntimeError(f"{len(environment)} variables")
+
+    terminal = Terminal()
+    before, level = logging.getLogger().handlers[:], logging.getLogger().level
+    configure_logging("info", terminal)
+    try:
+        run({"A": "-".join(("value", "secret"))})
+    except RuntimeError:
+        logging.getLogger("x").exception("the host failed")
+        structlog.get_logger("y").exception("the host failed")
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers[:] = before
+        logging.getLogger().setLevel(level)
+    assert terminal.getvalue().count("1 variables") == 2
+    assert "value-secret" not in terminal.getvalue()

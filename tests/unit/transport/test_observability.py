@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import structlog
 
-from controlplane.observability.logging import REDACTED, configure, redact
+from controlplane.observability.logging import configure, redact
 from controlplane.observability.loop_lag import measure_loop_lag
 from controlplane.observability.metrics import Metrics
+from controlplane.redaction import REDACTED
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,20 @@ def test_traceback_stands_in_the_line() -> None:
     configure("info", "json", stream)
     structlog.get_logger().error("call failed", exc_info=ValueError("what went wrong"))
     assert "what went wrong" in json.loads(stream.getvalue())["exception"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "pretty"])
+def test_secrets_are_blanked_in_texts_and_in_tracebacks(log_format: str) -> None:
+    stream = io.StringIO()
+    configure("info", log_format, stream)
+    address = "postgresql://ada:hunter2@db/fleet"
+    try:
+        raise RuntimeError(f"cannot reach {address}")
+    except RuntimeError as error:
+        structlog.get_logger().exception("call failed", tried=[address], error=error)
+        logging.getLogger("library").exception("gave up on %s", address)
+    assert "cannot reach" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
 
 
 def test_warnings_of_libraries_come_in_the_same_form() -> None:

@@ -171,7 +171,7 @@ class Task(_message.Message):
     """etag of this version."""
     @_builtins.property
     def spec(self) -> _work_pb2.TaskSpec:
-        """spec of the work."""
+        """spec of the work. Secrets of a script are shown as "[redacted]"; see ScriptSpec."""
 
     @_builtins.property
     def options(self) -> Global___TaskOptions:
@@ -432,7 +432,7 @@ class TaskBatch(_message.Message):
     """creator: SPIFFE id of who created it."""
     @_builtins.property
     def spec(self) -> _work_pb2.TaskSpec:
-        """spec of the work."""
+        """spec of the work. Secrets of a script are shown as "[redacted]"; see ScriptSpec."""
 
     @_builtins.property
     def options(self) -> Global___TaskOptions:

@@ -205,11 +205,17 @@ class ScriptSpec(_message.Message):
     """
     @_builtins.property
     def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """arguments after the script's path, at most 64 of 4,096 bytes."""
+        """arguments after the script's path, at most 64 of 4,096 bytes. Only the agent gets them as they were
+        given: every answer to an administrator shows "[redacted]" in the place of what looks like a secret,
+        which is what follows the name of one ("--password=x", "--token x", "API_KEY=x", "Authorization: x"),
+        the password in a URL, and a private key. What has no such sign is shown; use environment for secrets.
+        """
 
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """environment added to the agent's minimal one, at most 64 variables."""
+        """environment added to the agent's minimal one, at most 64 variables. Only the agent gets the values: every
+        answer to an administrator shows "[redacted]" in their place.
+        """
 
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
