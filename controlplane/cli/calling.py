@@ -24,7 +24,7 @@ from fleetwright.errors import Failure
 from rich.cells import cell_len
 
 from controlplane.cli import completion
-from controlplane.cli.connection import CALL_TIMEOUT, Client, Options, target_of
+from controlplane.cli.connection import CALL_TIMEOUT, Client, Options
 from controlplane.cli.diagnosis import diagnose
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Format, Output, clean
@@ -115,7 +115,7 @@ def calling(command: Callable[..., None]) -> Callable[..., None]:
             command(**given)
             return
         chosen["timeout"] = _timeout(chosen["timeout"])
-        with Client(target_of(Options(**chosen), ClientSettings()), chosen["timeout"]) as client:
+        with Client.of(Options(**chosen), ClientSettings()) as client:
             try:
                 command(**given, **{clients[0]: client})
             except grpc.RpcError as error:
@@ -176,7 +176,7 @@ def pointed(failed: CommandFailed, given: Mapping[str, Any]) -> CommandFailed:
 
 
 def _timeout(text: str) -> timedelta:
-    found = duration(text)
+    found = duration(text, "--timeout")
     if not found:
-        raise typer.BadParameter(f"--timeout {text!r}: give a call some time, such as 15s")
+        raise typer.BadParameter(f"{text!r}: give a call some time, such as 15s", param_hint="--timeout")
     return found

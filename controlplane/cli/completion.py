@@ -56,9 +56,9 @@ def agents(params: dict[str, Any], incomplete: str) -> list[str]:
 
 def client_of(params: dict[str, Any]) -> Any:
     """Return a client of the server that the options before the cursor name, with little patience."""
-    from controlplane.cli.connection import Client, Options, target_of
+    from controlplane.cli.connection import Client, Options
 
     options = Options(
         params.get("server"), params.get("identity"), params.get("context"), params.get("data_dir"), PATIENCE
     )
-    return Client(target_of(options, ClientSettings()), PATIENCE)
+    return Client.of(options, ClientSettings())

@@ -51,6 +51,10 @@ class Target:
     identity: Path
 
 
+class NoServerNamed(CommandFailed):
+    """Nothing says which server to call as whom."""
+
+
 def target_of(options: Options, settings: ClientSettings) -> Target:
     """Decide which server to call as whom.
 
@@ -84,7 +88,7 @@ def _fall_back(server: str | None, identity: Path | None, settings: ClientSettin
         return server or context.server, identity or context.folder
     local = _first_operator(settings.data_dir)
     if identity is None and not local.is_dir():
-        raise CommandFailed(
+        raise NoServerNamed(
             f"no identity is named, and {local} is not there: give --identity FOLDER, or --data-dir, or "
             "make a context with `fleetwright contexts add`",
             Exit.USAGE,
@@ -99,10 +103,22 @@ def _first_operator(data_dir: Path) -> Path:
 class Client:
     """The services of one server. It connects with the first call; use it as a context manager."""
 
-    def __init__(self, target: Target, timeout: timedelta = CALL_TIMEOUT) -> None:
-        self.target = target
+    def __init__(
+        self,
+        target: Target | Callable[[], Target],
+        timeout: timedelta = CALL_TIMEOUT,
+        data_dir: Path | None = None,
+    ) -> None:
+        """Take the target, or what decides it when it is needed; ``data_dir`` is what the option says."""
+        self._decide = target
         self._timeout = timeout
+        self.data_dir = data_dir
         self._opened: grpc.Channel | None = None
+
+    @classmethod
+    def of(cls, options: Options, settings: ClientSettings) -> Self:
+        """Return the client that options and the environment ask for."""
+        return cls(lambda: target_of(options, settings), options.timeout, options.data_dir)
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +128,11 @@ class Client:
     ) -> None:
         if self._opened is not None:
             self._opened.close()
+
+    @cached_property
+    def target(self) -> Target:
+        """The server, and who calls it; raises ``CommandFailed`` as ``target_of`` does."""
+        return self._decide if isinstance(self._decide, Target) else self._decide()
 
     @cached_property
     def channel(self) -> grpc.Channel:

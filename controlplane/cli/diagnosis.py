@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import grpc
 from fleetwright.client import CERTIFICATE_FILE, KEY_FILE, ROOT_FILE
 from fleetwright.errors import Failure
 
@@ -46,6 +47,12 @@ def diagnose(server: str, folder: Path, failure: Failure, now: datetime) -> Comm
         found.message = f"{name}: {found.message}"
         found.code = failure.code.name
         return found
+    if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return CommandFailed(
+            f"{name}: no answer in time, although it can be reached: give it longer with --timeout",
+            Exit.UNREACHABLE,
+            failure.code.name,
+        )
     return CommandFailed(
         f"{name}: {failure.code.name}: {failure.message or 'no answer'}: it can be reached, so try again",
         Exit.UNREACHABLE,
@@ -61,21 +68,27 @@ def _handshake(plain: socket.socket, host: str, folder: Path) -> CommandFailed |
         with context.wrap_socket(plain, server_hostname=host) as secured:
             # In TLS 1.3 a server judges the client's certificate after the handshake; one that accepts it
             # begins with its HTTP/2 settings.
-            secured.recv(1)
+            accepted = bool(secured.recv(1))
     except ssl.SSLCertVerificationError as error:
         return _not_the_server(error, host, folder)
     except ssl.SSLError as error:
         if "alert" in str(error).lower():
-            return CommandFailed(
-                f"it does not accept identity {folder} ({_words(error)}): another installation issued it, "
-                "or it is an agent's: name another one with --identity",
-                Exit.NOT_ALLOWED,
-            )
+            return _refused(folder)
         return CommandFailed(
             f"no TLS is spoken there ({_words(error)}): is this its port for administrators (7444)?",
             Exit.UNREACHABLE,
         )
-    return None
+    except ConnectionResetError:
+        accepted = False
+    return None if accepted else _refused(folder)
+
+
+def _refused(folder: Path) -> CommandFailed:
+    return CommandFailed(
+        f"it does not accept identity {folder}: another installation issued it, or it is an agent's: name "
+        "another one with --identity",
+        Exit.NOT_ALLOWED,
+    )
 
 
 def _not_the_server(error: ssl.SSLCertVerificationError, host: str, folder: Path) -> CommandFailed:
@@ -124,4 +137,4 @@ def _why(error: OSError) -> str:
 
 
 def _words(error: ssl.SSLError) -> str:
-    return str(error.reason or error).lower().replace("_", " ")
+    return (error.reason or "it closes the connection").lower().replace("_", " ")

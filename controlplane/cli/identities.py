@@ -2,34 +2,181 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from fleetwright.v1.identity_service_pb2 import (
+    ADMIN_ROLE_INTEGRATOR,
+    ADMIN_ROLE_OPERATOR,
+    AdminRole,
+    Identity,
+    IdentityState,
+    IssueIdentityRequest,
+    IssueIdentityResponse,
+    ListIdentitiesRequest,
+    RevokeIdentityRequest,
+)
 
-from controlplane.cli.calling import noun
+from controlplane.callers import is_name
+from controlplane.cli.calling import calling, noun
+from controlplane.cli.connection import Client
+from controlplane.cli.failures import CommandFailed, Exit
+from controlplane.cli.output import Column, Output
+from controlplane.cli.paging import read_all, summarize
+from controlplane.cli.values import DURATION_HELP, age, duration, duration_message, enum_name, shown_time
+from controlplane.settings import ClientSettings
 from controlplane.trust import setup
+from controlplane.trust.handover import UnsignedIdentity
 
-app = noun("Operators and integrators: issue, list, revoke.")
+app = noun(
+    "Operators and integrators: issue, list, revoke.\n\n"
+    "Operators may do everything; integrators read, and create and cancel tasks. An identity is a folder "
+    "with key.pem, cert.pem and ca.pem; `fleetwright contexts add` takes it.\n\n"
+    "\b\nExamples:\n"
+    "  fleetwright identities issue operator ada\n"
+    "  fleetwright identities list\n"
+    "  fleetwright identities revoke 3f9c0a"
+)
 
 
-@app.callback()
-def _identities() -> None:
-    """Keep ``issue`` a verb of its own although it is the only one."""
+class Kind(StrEnum):
+    """What an identity is for."""
+
+    OPERATOR = "operator"
+    INTEGRATOR = "integrator"
+
+
+_ROLES = {Kind.OPERATOR: ADMIN_ROLE_OPERATOR, Kind.INTEGRATOR: ADMIN_ROLE_INTEGRATOR}
+_COLORS = {"ACTIVE": "green", "EXPIRED": "yellow", "REVOKED": "red"}
+
+
+def _columns(now: datetime) -> Sequence[Column[Identity]]:
+    return (
+        Column("SERIAL", lambda identity: identity.name.removeprefix("identities/")),
+        Column("NAME", lambda identity: identity.display_name),
+        Column("ROLE", lambda identity: enum_name(AdminRole.DESCRIPTOR, identity.role).lower()),
+        Column("STATE", _state, style=lambda value: _COLORS.get(value, "")),
+        Column("AGE", lambda identity: age(identity, "create_time", now)),
+        Column("ENDS", lambda identity: shown_time(identity, "expire_time")),
+        Column("SPIFFE ID", lambda identity: identity.spiffe_id, wide=True),
+        Column("ISSUED BY", lambda identity: identity.creator, wide=True),
+        Column("REVOKED", lambda identity: shown_time(identity, "revoke_time"), wide=True),
+    )
 
 
 @app.command("issue")
+@calling
 def issue(
-    kind: Annotated[str, typer.Argument(help="operator (everything) or integrator (reads, and tasks).")],
-    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens, at most 63.")],
-    data_dir: Annotated[
-        Path, typer.Option(envvar="FLEETWRIGHT_DATA_DIR", help="Data folder of the server.")
-    ] = Path("fleetwright-data"),
+    client: Client,
+    output: Output,
+    kind: Annotated[Kind, typer.Argument(help="operator: everything; integrator: reads, and tasks.")],
+    name: Annotated[str, typer.Argument(help="1 to 63 lower-case letters, digits and hyphens.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to make. [default: ./KIND-NAME]")
+    ] = None,
+    ttl: Annotated[
+        str, typer.Option(metavar="DURATION", help=f"How long it holds. {DURATION_HELP}")
+    ] = "365d",
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            help="On the server's machine, without the server: signs with the root in --data-dir, for 365 "
+            "days, and puts the folder into its identities.",
+        ),
+    ] = False,
 ) -> None:
-    """Make a key and a certificate for a person or a program.
+    """Let a person or a program in: make a key here, have it signed, and write both to a folder.
 
-    Example: fleetwright identities issue integrator ticketing
+    The key is made on this machine and never sent; the folder is open to its owner alone, and none is
+    overwritten. Carry it to whom it is for over a safe channel.
+
+    \b
+    Examples:
+      fleetwright identities issue operator ada
+      fleetwright identities issue integrator ticketing --out ./ticketing --ttl 30d
+      fleetwright identities issue operator rescue --offline --data-dir /var/lib/fleetwright
     """
+    if offline:
+        _issue_offline(client, kind, name, out)
+        return
+    if not is_name(name):  # it becomes a folder's name before the server sees it
+        raise typer.BadParameter(
+            f"{name!r}: use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit first and last",
+            param_hint="name",
+        )
+    length = duration_message(duration(ttl, "--ttl"))
+    with UnsignedIdentity(out or Path(f"{kind}-{name}"), name) as unsigned:
+        response: IssueIdentityResponse = client.identities.IssueIdentity(
+            IssueIdentityRequest(
+                role=_ROLES[kind],
+                display_name=name,
+                certificate_signing_request=unsigned.request,
+                ttl=length,
+            )
+        )
+        folder = unsigned.finish(response.certificate, response.root)
+    if output.for_people:
+        output.text(f"{folder}: {kind} {name}, until {shown_time(response.identity, 'expire_time')}")
+        output.text("Carry this folder to its owner over a safe channel; key.pem is a secret.")
+    else:
+        output.document(response.identity, [response.identity])
+
+
+@app.command("list")
+@calling
+def list_(
+    client: Client,
+    output: Output,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 0,
+) -> None:
+    """List the identities that were issued, newest first.
+
+    Those that were made on the server's machine without the server (by `fleetwright init` or with --offline)
+    are listed from their first call on.
+
+    \b
+    Examples:
+      fleetwright identities list
+      fleetwright identities list -o wide
+    """
+    response = read_all(
+        client.identities.ListIdentities, ListIdentitiesRequest(), "identities", limit, output
+    )
+    output.items(response, "identities", _columns(output.now), "no identities yet")
+    summarize(output, response, "identities")
+
+
+@app.command("revoke")
+@calling
+def revoke(
+    client: Client,
+    output: Output,
+    serial: Annotated[str, typer.Argument(help="Serial of the certificate, from `identities list`.")],
+) -> None:
+    """End an identity at once: every call with its certificate is refused from then on.
+
+    Example: fleetwright identities revoke 3f9c0a
+    """
+    name = serial if serial.startswith("identities/") else f"identities/{serial}"
+    response = client.identities.RevokeIdentity(RevokeIdentityRequest(name=name))
+    if output.for_people:
+        output.text(f"{response.identity.spiffe_id} ({name}) is revoked")
+    else:
+        output.document(response.identity, [response.identity])
+
+
+def _state(identity: Identity) -> str:
+    return enum_name(IdentityState.DESCRIPTOR, identity.state)
+
+
+def _issue_offline(client: Client, kind: Kind, name: str, out: Path | None) -> None:
+    if out is not None:
+        raise CommandFailed("--out: --offline puts the folder into the data folder; leave it out", Exit.USAGE)
+    data_dir = client.data_dir or ClientSettings().data_dir
     folder = setup.issue_identity(data_dir, kind, name, datetime.now(UTC))
     typer.echo(f"{folder}: carry this folder to its owner over a safe channel; key.pem is a secret")

@@ -24,6 +24,8 @@ class Place(NamedTuple):
 NOUNS = MappingProxyType(
     {
         "agents": Place("agents", "Who exists, and how they are: list, show, label, delete, watch."),
+        "tasks": Place("tasks", "Work for agents: create, list, show, output, wait, cancel, watch."),
+        "telemetry": Place("telemetry", "What agents measured: query, watch."),
         "tokens": Place("tokens", "Enrolment tokens, which let agents in: create, list, revoke."),
         "identities": Place("identities", "Operators and integrators: issue, list, revoke."),
         "contexts": Place("contexts", "The servers that you know: add, list, use, show, remove."),
@@ -39,6 +41,7 @@ VERBS = MappingProxyType(
         "backup": Place("backup", "Copy a server's data folder into one file, while it runs."),
         "restore": Place("backup", "Put such a file back into a data folder."),
         "doctor": Place("doctor.command", "Look at a server and its machine, and say what to do."),
+        "version": Place("version", "Print the version of this command and of the server."),
     }
 )
 """Commands that stand alone; ``app`` of ``controlplane.cli.<module>`` has them by their name."""

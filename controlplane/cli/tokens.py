@@ -1,92 +1,145 @@
-"""``fleetwright tokens``: a client of EnrollmentTokenService."""
+"""``fleetwright tokens``: who may let agents in."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
-import grpc
 import typer
-from fleetwright.v1 import enrollment_token_service_pb2 as pb2
-from fleetwright.v1 import enrollment_token_service_pb2_grpc as pb2_grpc
-from google.protobuf.duration_pb2 import Duration
-from grpc_status import rpc_status
-
-from controlplane.trust.layout import Layout
-
-app = typer.Typer(
-    help="Enrolment tokens: who may let agents in.", no_args_is_help=True, rich_markup_mode=None
+from fleetwright.v1.enrollment_token_service_pb2 import (
+    CreateEnrollmentTokenRequest,
+    EnrollmentToken,
+    EnrollmentTokenState,
+    ListEnrollmentTokensRequest,
+    RevokeEnrollmentTokenRequest,
 )
 
-CALL_TIMEOUT = timedelta(seconds=15)
+from controlplane.cli.calling import calling, noun
+from controlplane.cli.connection import Client
+from controlplane.cli.output import Column, Output
+from controlplane.cli.paging import read_all, summarize
+from controlplane.cli.values import (
+    DURATION_HELP,
+    age,
+    duration,
+    duration_message,
+    enum_name,
+    labels,
+    shown_labels,
+    shown_time,
+)
+
+app = noun(
+    "Enrolment tokens, which let agents in: create, list, revoke.\n\n"
+    "\b\nExamples:\n"
+    "  (umask 077; fleetwright tokens create > join-token)\n"
+    "  fleetwright tokens list\n"
+    "  fleetwright tokens revoke 4k2m9x"
+)
+
+_COLORS = {"ACTIVE": "green", "EXPIRED": "yellow", "EXHAUSTED": "yellow", "REVOKED": "red"}
 
 
-@app.callback()
-def _tokens() -> None:
-    """Keep ``create`` a verb of its own although it is the only one."""
+def _columns(now: datetime) -> Sequence[Column[EnrollmentToken]]:
+    return (
+        Column("ID", lambda token: token.name.removeprefix("enrollmentTokens/")),
+        Column("STATE", _state, style=lambda value: _COLORS.get(value, "")),
+        Column("USED", lambda token: f"{token.use_count} of {token.max_uses}"),
+        Column("AGE", lambda token: age(token, "create_time", now)),
+        Column("ENDS", lambda token: shown_time(token, "expire_time")),
+        Column("LABELS", lambda token: shown_labels(token.labels)),
+        Column("DESCRIPTION", lambda token: token.description),
+        Column("REPLACES AGENTS", lambda token: "yes" if token.allow_reenrollment else "no", wide=True),
+        Column("MADE BY", lambda token: token.creator, wide=True),
+        Column("REVOKED", lambda token: shown_time(token, "revoke_time"), wide=True),
+    )
 
 
 @app.command("create")
+@calling
 def create(
-    data_dir: Annotated[
-        Path, typer.Option(envvar="FLEETWRIGHT_DATA_DIR", help="Data folder that holds the identity.")
-    ] = Path("fleetwright-data"),
-    identity: Annotated[
-        Path | None,
-        typer.Option(help="Folder with key.pem, cert.pem and ca.pem. [default: the first administrator's]"),
-    ] = None,
-    server: Annotated[str, typer.Option(help="host:port of the admin listener.")] = "localhost:7444",
-    ttl: Annotated[int, typer.Option(help="Seconds for which it lets agents in.", min=1)] = 3600,
+    client: Client,
+    output: Output,
+    ttl: Annotated[
+        str, typer.Option(metavar="DURATION", help=f"How long it lets agents in. {DURATION_HELP}")
+    ] = "1h",
     max_uses: Annotated[int, typer.Option(help="How many agents it may enrol.", min=1)] = 1,
     label: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE that each agent gets; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Label that each agent gets; repeatable."),
     ] = None,
+    description: Annotated[str, typer.Option(help="For people.")] = "",
     allow_reenrollment: Annotated[
         bool, typer.Option("--allow-reenrollment", help="May replace agents that are enrolled.")
     ] = False,
 ) -> None:
-    """Make a join token and print it, alone, on standard output. It is a secret.
+    """Make a join token and print it, alone, on standard output.
 
-    Example: fleetwright tokens create --max-uses 10 --label env=test > join-token
+    It is a secret, and is shown this once: whoever has it can enrol agents. With -o json or yaml its record
+    is printed too.
+
+    \b
+    Examples:
+      (umask 077; fleetwright tokens create > join-token)
+      fleetwright tokens create --max-uses 200 --ttl 24h --label env=prod --description "rack 12"
     """
-    folder = identity or Layout(data_dir).identity("operator", "admin")
-    request = pb2.CreateEnrollmentTokenRequest(
-        ttl=Duration(seconds=ttl),
-        max_uses=max_uses,
-        allow_reenrollment=allow_reenrollment,
-        labels=dict(_label(text) for text in label or ()),
-    )
-    try:
-        credentials = grpc.ssl_channel_credentials(
-            (folder / "ca.pem").read_bytes(),
-            (folder / "key.pem").read_bytes(),
-            (folder / "cert.pem").read_bytes(),
+    response = client.tokens.CreateEnrollmentToken(
+        CreateEnrollmentTokenRequest(
+            description=description,
+            ttl=duration_message(duration(ttl, "--ttl")),
+            max_uses=max_uses,
+            allow_reenrollment=allow_reenrollment,
+            labels=labels(label or ()),
         )
-    except OSError as error:
-        typer.echo(f"error: identity {folder}: {error.strerror}; name its folder with --identity", err=True)
-        raise typer.Exit(1) from None
-    try:
-        with grpc.secure_channel(server, credentials) as channel:
-            stub = pb2_grpc.EnrollmentTokenServiceStub(channel)
-            response = stub.CreateEnrollmentToken(request, timeout=CALL_TIMEOUT.total_seconds())
-    except grpc.RpcError as error:
-        typer.echo(f"error: {server}: {_text(error)}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(response.join_token)
+    )
+    if output.for_people:
+        output.text(response.join_token)
+        agents = f"{max_uses} agent{'' if max_uses == 1 else 's'}"
+        output.summary(f"a secret; lets {agents} in until {shown_time(response.token, 'expire_time')}")
+    else:
+        output.document(response, [response.token])
 
 
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise typer.BadParameter(f"--label {text!r}: write KEY=VALUE")
-    return key, value
+@app.command("list")
+@calling
+def list_(
+    client: Client,
+    output: Output,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 0,
+) -> None:
+    """List the tokens, newest first, without their secrets.
+
+    \b
+    Examples:
+      fleetwright tokens list
+      fleetwright tokens list -o json | jq '.tokens[] | select(.state == "ENROLLMENT_TOKEN_STATE_ACTIVE")'
+    """
+    response = read_all(
+        client.tokens.ListEnrollmentTokens, ListEnrollmentTokensRequest(), "tokens", limit, output
+    )
+    output.items(response, "tokens", _columns(output.now), "no tokens yet")
+    summarize(output, response, "tokens")
 
 
-def _text(error: grpc.RpcError) -> str:
-    if not isinstance(error, grpc.Call):
-        return "the call failed"
-    status = rpc_status.from_call(error)
-    if status is not None:
-        return str(status.message)
-    return f"{error.code().name}: {error.details()}; is the server running, and is this its root?"
+@app.command("revoke")
+@calling
+def revoke(
+    client: Client,
+    output: Output,
+    token: Annotated[str, typer.Argument(help="Its id, from `tokens list`, or enrollmentTokens/ID.")],
+) -> None:
+    """End a token at once. Agents that it let in stay.
+
+    Example: fleetwright tokens revoke 4k2m9x
+    """
+    name = token if token.startswith("enrollmentTokens/") else f"enrollmentTokens/{token}"
+    revoked = client.tokens.RevokeEnrollmentToken(RevokeEnrollmentTokenRequest(name=name)).token
+    if output.for_people:
+        output.text(f"{name} is revoked; it let {revoked.use_count} of {revoked.max_uses} in")
+    else:
+        output.document(revoked, [revoked])
+
+
+def _state(token: EnrollmentToken) -> str:
+    return enum_name(EnrollmentTokenState.DESCRIPTOR, token.state)

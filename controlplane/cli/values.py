@@ -19,10 +19,10 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 DURATION_HELP = "A number of seconds, or one with a unit of ms, s, m, h or d: 90, 250ms, 24h."
 
 
-def duration(text: str) -> timedelta:
+def duration(text: str, option: str | None = None) -> timedelta:
     """Read a duration as the settings take it: ``90``, ``250ms``, ``24h``, ``PT1M30S``.
 
-    Raises ``typer.BadParameter`` for anything else, and for less than nothing.
+    Raises ``typer.BadParameter`` that names ``option`` for anything else, and for less than nothing.
     """
     try:
         found = _DURATION.validate_python(text)
@@ -30,12 +30,12 @@ def duration(text: str) -> timedelta:
         found = timedelta(-1)
     if found < timedelta():
         raise typer.BadParameter(
-            f"{text!r}: write a number with a unit of ms, s, m, h or d, such as 90s or 24h"
+            f"{text!r}: write a number with a unit of ms, s, m, h or d, such as 90s or 24h", param_hint=option
         )
     return found
 
 
-def moment(text: str, now: datetime) -> datetime:
+def moment(text: str, now: datetime, option: str | None = None) -> datetime:
     """Read a time: RFC 3339 (``2026-11-23T08:00:00Z``), or how long ago (``15m``).
 
     Raises ``typer.BadParameter``; also for a time without a zone, which would mean another one elsewhere.
@@ -50,7 +50,8 @@ def moment(text: str, now: datetime) -> datetime:
         return now - duration(text)
     except (typer.BadParameter, OverflowError):
         raise typer.BadParameter(
-            f"{text!r}: write a time with its zone, such as 2026-11-23T08:00:00Z, or how long ago: 15m"
+            f"{text!r}: write a time with its zone, such as 2026-11-23T08:00:00Z, or how long ago: 15m",
+            param_hint=option,
         ) from None
 
 

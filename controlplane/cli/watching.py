@@ -126,15 +126,14 @@ class _Lines:
         columns = self._output.chosen(self._watched.columns(datetime.now(UTC)))
         values = [_CHANGE.value(change.change_type), *_values(columns, item, change.change_type)]
         styles = ["", *(column.style(value) for column, value in zip(columns, values[1:], strict=True))]
-        lines = []
-        if not self._widths:
-            titles = [_CHANGE.title, *(column.title for column in columns)]
-            # Widths grow with what comes: a watch cannot know its widest line before.
-            self._widths = [max(cell_len(title), 8) for title in titles]
-            lines.append(aligned(titles, self._widths, ["bold"] * len(titles)))
+        titles = [_CHANGE.title, *(column.title for column in columns)]
+        head = not self._widths
+        # Widths grow with what comes: a watch cannot know its widest line before.
         self._widths = [
-            max(width, cell_len(value)) for width, value in zip(self._widths, values, strict=True)
+            max(width, cell_len(value))
+            for width, value in zip(self._widths or map(cell_len, titles), values, strict=True)
         ]
+        lines = [aligned(titles, self._widths, ["bold"] * len(titles))] if head else []
         return [*lines, aligned(values, self._widths, styles)]
 
 
