@@ -14,13 +14,18 @@ ResponseT = TypeVar("ResponseT", bound=Any)
 
 
 def read_all(
-    call: Callable[[Any], ResponseT], request: Any, field: str, limit: int, output: Output
+    call: Callable[[Any], ResponseT],
+    request: Any,
+    field: str,
+    limit: int,
+    output: Output,
+    largest_page: int = LARGEST_PAGE,
 ) -> ResponseT:
     """Return the first page with the items of all the others in it; with a ``limit``, at most so many.
 
     ``next_page_token`` stays where there is more; ``total_size`` is that of the whole list.
     """
-    request.page_size = _size(limit, 0)
+    request.page_size = _size(limit, 0, largest_page)
     whole = call(request)
     found = getattr(whole, field)
     with output.progress(f"reading {field}") as progress:
@@ -28,7 +33,7 @@ def read_all(
             total = getattr(whole, "total_size", 0)
             progress(f"{len(found):,} {f'of {total:,} ' if total else ''}{field} read")
             request.page_token = whole.next_page_token
-            request.page_size = _size(limit, len(found))
+            request.page_size = _size(limit, len(found), largest_page)
             page = call(request)
             found.extend(getattr(page, field))
             whole.next_page_token = page.next_page_token
@@ -45,5 +50,5 @@ def summarize(output: Output, response: Any, field: str) -> None:
         output.summary(f"showing {shown:,} of {total:,}")
 
 
-def _size(limit: int, read: int) -> int:
-    return min(LARGEST_PAGE, limit - read) if limit else LARGEST_PAGE
+def _size(limit: int, read: int, largest: int) -> int:
+    return min(largest, limit - read) if limit else largest

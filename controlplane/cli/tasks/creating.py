@@ -1,0 +1,214 @@
+"""Creating work, and waiting for its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+from uuid import uuid4
+
+import grpc
+import typer
+from fleetwright.errors import Failure
+from fleetwright.v1 import work_pb2
+from fleetwright.v1.agent_registry_service_pb2 import ListAgentsRequest
+from fleetwright.v1.task_service_pb2 import (
+    CreateTaskBatchRequest,
+    CreateTaskRequest,
+    GetTaskBatchRequest,
+    GetTaskRequest,
+    Task,
+)
+
+from controlplane.cli import completion
+from controlplane.cli.agents import resource as agent_resource
+from controlplane.cli.calling import calling
+from controlplane.cli.connection import Client
+from controlplane.cli.failures import CommandFailed, Exit
+from controlplane.cli.output import Output
+from controlplane.cli.tasks import spec as task_spec
+from controlplane.cli.tasks import views
+from controlplane.cli.tasks.app import app
+from controlplane.cli.tasks.naming import BATCHES, TASKS, quoted
+from controlplane.cli.tasks.said import print_output
+from controlplane.cli.tasks.waiting import must_have_succeeded, wait_for
+
+CREATE_TRIES: Final = 3
+"""How often a creation is sent again where no answer came: its request id makes it one creation."""
+
+_UNANSWERED = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
+
+
+def _work(option: str, metavar: str | None, text: str) -> Any:
+    return typer.Option(option, metavar=metavar, help=text, rich_help_panel="Work")
+
+
+def _script(option: str, metavar: str | None, text: str) -> Any:
+    return typer.Option(option, metavar=metavar, help=text, rich_help_panel="Scripts")
+
+
+def _delivery(option: str, metavar: str | None, text: str, **more: Any) -> Any:
+    return typer.Option(option, metavar=metavar, help=text, rich_help_panel="Delivery", **more)
+
+
+@app.command("create")
+@calling
+def create(
+    client: Client,
+    output: Output,
+    agents: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[AGENT]...", help="Who is to do it.", autocompletion=completion.agents),
+    ] = None,
+    selector: Annotated[
+        str | None,
+        typer.Option(metavar="FILTER", help="Every agent that matches now; '*' is all of them."),
+    ] = None,
+    script: Annotated[str | None, _work("--script", "TEXT", "Run this script.")] = None,
+    script_file: Annotated[
+        Path | None, _work("--script-file", "FILE", "Run the script in this file; - is standard input.")
+    ] = None,
+    inventory: Annotated[bool, _work("--inventory", None, "Tell what the host is made of.")] = False,
+    logs: Annotated[str | None, _work("--logs", "PATH", "Read the end of a log on the host.")] = None,
+    echo: Annotated[str | None, _work("--echo", "TEXT", "Send the text back; to try the way.")] = None,
+    interpreter: Annotated[
+        str | None,
+        _script("--interpreter", "NAME", "What runs the script: its first line's #! names it, or sh does."),
+    ] = None,
+    arg: Annotated[list[str] | None, _script("--arg", "WORD", "Argument of the script; repeatable.")] = None,
+    env: Annotated[
+        list[str] | None,
+        _script("--env", "KEY=VALUE", "Variable of the script; repeatable. Secrets: better in a file."),
+    ] = None,
+    env_file: Annotated[
+        Path | None, _script("--env-file", "FILE", "Variables, KEY=VALUE a line; - is standard input.")
+    ] = None,
+    user: Annotated[str | None, _script("--user", "NAME", "Account to run as; the policy allows it.")] = None,
+    time_limit: Annotated[
+        str | None, _script("--time-limit", "DURATION", "Ended when it runs for longer.")
+    ] = None,
+    packages: Annotated[bool, _work("--packages", None, "With --inventory: installed packages too.")] = False,
+    contains: Annotated[str | None, _work("--contains", "TEXT", "With --logs: only lines with it.")] = None,
+    max_bytes: Annotated[int | None, _work("--max-bytes", "N", "With --logs: at most so much.")] = None,
+    priority: Annotated[
+        int | None, _delivery("--priority", "N", "Higher goes first to its agent, 0 to 100.", min=0, max=100)
+    ] = None,
+    queue_time: Annotated[
+        str | None, _delivery("--queue-time", "DURATION", "Given up when not begun by then. [default: 7d]")
+    ] = None,
+    run_limit: Annotated[
+        str | None, _delivery("--run-limit", "DURATION", "Given up when it runs longer. [default: 10m]")
+    ] = None,
+    idempotent: Annotated[
+        bool, _delivery("--idempotent", None, "May be run again after an interruption.")
+    ] = False,
+    max_attempts: Annotated[
+        int | None, _delivery("--max-attempts", "N", "How often it may fail, 1 to 20.", min=1, max=20)
+    ] = None,
+    request_id: Annotated[
+        str | None, _delivery("--request-id", "ID", "The same one twice creates once. [default: a new one]")
+    ] = None,
+    allow_empty: Annotated[
+        bool, _delivery("--allow-empty", None, "No error where the selector matches no agent.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Wait for the end; exit status 1 unless all succeeded.")
+    ] = False,
+) -> None:
+    """Give work to agents, online or not.
+
+    One agent gets a task; several, or a selector, a batch: a task for each, all at once or none. With
+    --wait what a single task's script writes is printed as it was written, when it has ended.
+
+    \b
+    Examples:
+      fleetwright tasks create web-1 --script 'uname -sr; id -un' --wait
+      fleetwright tasks create web-1 web-2 --script-file mend.sh --arg --force --env-file secrets.env
+      fleetwright tasks create --selector 'presence = ONLINE AND labels.env = prod' --inventory --wait
+      fleetwright tasks create web-1 --logs /var/log/syslog --contains error --wait
+    """
+    spec = task_spec.spec(
+        task_spec.Work(script, script_file, inventory, logs, echo),
+        task_spec.ScriptDetails(interpreter, arg or (), env or (), env_file, user, time_limit),
+        task_spec.OtherDetails(packages, contains, max_bytes),
+    )
+    options = task_spec.options(task_spec.Delivery(priority, queue_time, run_limit, idempotent, max_attempts))
+    named = list(dict.fromkeys(agent_resource(agent) for agent in agents or ()))
+    if bool(named) == (selector is not None):
+        raise typer.BadParameter("name AGENTs, or choose them with --selector; '*' is all of them")
+    request_id = request_id or str(uuid4())
+    if len(named) == 1:
+        request = CreateTaskRequest(agent=named[0], spec=spec, options=options, request_id=request_id)
+        made = _surely(client.tasks.CreateTask, request, output).task
+        _created_task(client, output, made, wait=wait)
+        return
+    chosen = selector if selector is not None else _selector(client, named)
+    batch = _surely(
+        client.tasks.CreateTaskBatch,
+        CreateTaskBatchRequest(
+            selector=chosen, spec=spec, options=options, request_id=request_id, allow_empty=allow_empty
+        ),
+        output,
+    ).batch
+    _created_batch(client, output, batch, wait=wait)
+
+
+def _surely(call: Any, request: Any, output: Output) -> Any:
+    """Create, and ask again where no answer came: the request id tells the server that it is the same."""
+    for last in (False,) * (CREATE_TRIES - 1) + (True,):
+        try:
+            return call(request)
+        except grpc.RpcError as error:
+            if last or Failure.of(error).code not in _UNANSWERED:
+                raise
+            output.note("no answer: asking again; it is created once")
+    raise AssertionError("the last try returned or raised")
+
+
+def _selector(client: Client, names: list[str]) -> str:
+    """Return the selector of agents by name; raises ``CommandFailed`` for one that is unknown."""
+    ids = [name.removeprefix("agents/") for name in names]
+    selector = f"agent_id = ({' OR '.join(ids)})"
+    request = ListAgentsRequest(filter=selector, page_size=len(ids))
+    known = {agent.name for agent in client.agents.ListAgents(request).agents}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise CommandFailed(
+            f"{', '.join(unknown)}: no such agent, so nothing was created: see `fleetwright agents list`",
+            Exit.NOT_FOUND,
+        )
+    return selector
+
+
+def _created_task(client: Client, output: Output, task: Task, *, wait: bool) -> None:
+    if not wait:
+        if output.for_people:
+            output.text(task.name)
+            output.summary(f"see `fleetwright tasks show {task.name}`")
+        else:
+            output.one(task, [])
+        return
+    counts = wait_for(client, output, f"task_id = {quoted(task.name.removeprefix(TASKS))}", 1)
+    ended = client.tasks.GetTask(GetTaskRequest(name=task.name)).task
+    if output.for_people:
+        if ended.result.stdout_bytes or ended.result.stderr_bytes or ended.result.log_bytes:
+            print_output(client, task.name, work_pb2.OUTPUT_STREAM_UNSPECIFIED)
+        words = views.result_words(ended) or ended.state_reason
+        output.note(f"{task.name}: {views.state_name(ended.state)}{f': {words}' if words else ''}")
+    else:
+        output.one(ended, [])
+    must_have_succeeded(counts)
+
+
+def _created_batch(client: Client, output: Output, batch: Any, *, wait: bool) -> None:
+    if wait and batch.task_count:
+        filter_ = f"batch_id = {quoted(batch.name.removeprefix(BATCHES))}"
+        counts = wait_for(client, output, filter_, batch.task_count)
+        batch = client.tasks.GetTaskBatch(GetTaskBatchRequest(name=batch.name)).batch
+    if output.for_people:
+        output.text(batch.name)
+        states = {one.state: one.count for one in batch.state_counts}
+        output.note(f"{batch.task_count:,} tasks: {views.counts_words(states)}")
+    else:
+        output.one(batch, [])
+    if wait and batch.task_count:
+        must_have_succeeded(counts)
