@@ -153,6 +153,8 @@ class Server:
             Schedule("tasks", settings.tasks_sweep, self._sweep.run),
             Schedule("wake", settings.tasks_sweep, self._tasks.wake_waiting),
             Schedule("telemetry retention", settings.retention_sweep, self._prune_telemetry),
+            Schedule("task retention", settings.retention_sweep, self._prune_tasks),
+            Schedule("token retention", settings.retention_sweep, self._prune_tokens),
             Schedule("identities", settings.last_seen_flush, self._identity.administrators.record),
             Schedule("identity records", settings.retention_sweep, self._identity.sweep),
             Schedule("server certificates", settings.retention_sweep, self._refresh_certificates),
@@ -229,6 +231,12 @@ class Server:
 
     async def _prune_telemetry(self) -> int:
         return await self._telemetry.prune(self._clock.now() - self._settings.telemetry_retention)
+
+    async def _prune_tasks(self) -> int:
+        return await self._tasks.prune(self._clock.now() - self._settings.task_retention)
+
+    async def _prune_tokens(self) -> int:
+        return await self._identity.tokens.prune(self._clock.now() - self._settings.token_retention)
 
     async def _refresh_certificates(self) -> None:
         now = self._clock.now()

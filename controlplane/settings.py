@@ -127,6 +127,19 @@ class Settings(BaseSettings):
     telemetry_retention: Duration = _between(
         30 * _DAY, _HOUR, 3650 * _DAY, "Telemetry that is older is deleted."
     )
+    task_retention: Duration = _between(
+        90 * _DAY,
+        # A request_id is remembered for 48 hours, and its task has to be there as long.
+        3 * _DAY,
+        3650 * _DAY,
+        "Tasks that are final for longer are deleted, with attempts and output; then batches without tasks.",
+    )
+    token_retention: Duration = _between(
+        30 * _DAY,
+        _HOUR,
+        3650 * _DAY,
+        "Enrolment tokens that are expired or revoked for longer are deleted.",
+    )
     telemetry_budget: int = Field(
         default=5_000,
         ge=1_000,
@@ -181,7 +194,10 @@ class Settings(BaseSettings):
         "How often leases, run limits and deadlines are looked at.",
     )
     retention_sweep: Duration = _between(
-        _HOUR, timedelta(milliseconds=50), _DAY, "How often old telemetry and old records are deleted."
+        _HOUR,
+        timedelta(milliseconds=50),
+        _DAY,
+        "How often old telemetry, tasks, tokens and records are deleted.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -18,10 +18,15 @@ from controlplane.identity.rules import JoinToken, TokenState
 from controlplane.identity.store import tokens
 from controlplane.identity.store.tokens import Connection
 from controlplane.storage.database import Database
+from controlplane.storage.slices import Slice, delete_in_slices
+from controlplane.storage.unit_of_work import UnitOfWork
 
 DEFAULT_TTL = timedelta(hours=1)
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
+
+PRUNE_STEP = 1_000
+"""Tokens, or uses of them, that one transaction deletes."""
 
 _PAGES = "enrollment_tokens"
 _REQUEST = digest_of_request({})
@@ -111,6 +116,22 @@ class EnrollmentTokens:
             )
         _log.info("enrollment token revoked", enrollment=token_id, by=caller.spiffe_id)
         return token
+
+    async def prune(self, before: datetime) -> int:
+        """Delete tokens that were expired or revoked before an instant; returns how many.
+
+        One that is used up goes when it expires: until then it answers an agent that sends its
+        request again. Who shows one that is deleted gets TOKEN_UNKNOWN.
+        """
+        over = to_micros(before)
+
+        async def some(work: UnitOfWork) -> Slice:
+            if await tokens.forget_uses(work, over, PRUNE_STEP) == PRUNE_STEP:
+                return Slice(0, more=True)
+            deleted = await tokens.forget(work, over, PRUNE_STEP)
+            return Slice(deleted, more=deleted == PRUNE_STEP)
+
+        return await delete_in_slices(self._database, some)
 
     async def judge(
         self, connection: Connection, joined: JoinToken | None, agent_id: str, now: datetime

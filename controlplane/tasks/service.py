@@ -19,7 +19,7 @@ from controlplane.storage.database import Database
 from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
-from controlplane.tasks import rules
+from controlplane.tasks import retention, rules
 from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, TaskRecord
 from controlplane.tasks.rules import Cancellation, TaskState
 from controlplane.tasks.store import creation, delivery, ending, reading
@@ -277,6 +277,12 @@ class TasksService:
         async with self._database.reading() as connection:
             agent_ids = await delivery.agents_with_work(connection, self._now())
         self._stopping(agent_ids)
+
+    # --- retention
+
+    async def prune(self, before: datetime) -> int:
+        """Delete tasks that are final since before an instant; returns how many. See ``retention``."""
+        return await retention.prune(self._database, before)
 
     # --- cancellation
 

@@ -12,6 +12,7 @@ from controlplane.filtering import PageToken, digest_of_request
 from controlplane.filtering.page_bytes import fitting
 from controlplane.storage.database import Database
 from controlplane.storage.gathered_reads import GatheredReads
+from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import POLL
 from controlplane.telemetry import store
@@ -106,12 +107,11 @@ class TelemetryService:
         return pruned
 
     async def _prune(self, prune: Callable[[UnitOfWork, int, int], Awaitable[int]], before: datetime) -> int:
-        pruned, step = 0, PRUNE_STEP
-        while step == PRUNE_STEP:
-            async with self._database.unit_of_work() as work:
-                step = await prune(work, to_micros(before), PRUNE_STEP)
-            pruned += step
-        return pruned
+        async def step(work: UnitOfWork) -> Slice:
+            deleted = await prune(work, to_micros(before), PRUNE_STEP)
+            return Slice(deleted, more=deleted == PRUNE_STEP)
+
+        return await delete_in_slices(self._database, step)
 
     async def _last_point_id(self) -> int:
         async with self._database.reading() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sqlalchemy import Row, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -99,6 +99,27 @@ async def given(
     )
     row = (await connection.execute(statement)).one_or_none()
     return None if row is None else record(row)
+
+
+async def forget_uses(work: UnitOfWork, over: int, limit: int) -> int:
+    """Delete at most ``limit`` uses of tokens that ended before ``over``; returns how many."""
+    uses = enrollment_uses.c
+    ended = select(enrollment_tokens.c.token_id).where(_ended(over))
+    key = (uses.token_id, uses.agent_id, uses.key_digest)
+    chosen = select(*key).where(uses.token_id.in_(ended)).limit(limit)
+    statement = delete(enrollment_uses).where(tuple_(*key).in_(chosen))
+    return (await work.connection.execute(statement)).rowcount
+
+
+async def forget(work: UnitOfWork, over: int, limit: int) -> int:
+    """Delete at most ``limit`` tokens that ended before ``over`` and have no uses left; returns how many."""
+    chosen = select(enrollment_tokens.c.token_id).where(_ended(over)).limit(limit)
+    statement = delete(enrollment_tokens).where(enrollment_tokens.c.token_id.in_(chosen))
+    return (await work.connection.execute(statement)).rowcount
+
+
+def _ended(over: int) -> ColumnElement[bool]:
+    return or_(enrollment_tokens.c.expire_time < over, enrollment_tokens.c.revoke_time < over)
 
 
 def _record(row: Row[tuple[object, ...]]) -> TokenRecord:

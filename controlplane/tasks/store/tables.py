@@ -95,6 +95,10 @@ Index(
     sqlite_where=IS_OPEN,
     postgresql_where=IS_OPEN,
 )
+IS_FINAL = tasks.c.state >= literal_column("4")
+"""The condition of a task that is final."""
+Index("ix_tasks_final_by_time", tasks.c.state_time, sqlite_where=IS_FINAL, postgresql_where=IS_FINAL)
+Index("ix_task_batches_create_time", task_batches.c.create_time)
 Index("ix_tasks_create_time_task_id", tasks.c.create_time, tasks.c.task_id)
 Index("ix_tasks_revision_task_id", tasks.c.revision, tasks.c.task_id)
 Index("ix_tasks_batch_id", tasks.c.batch_id)

@@ -4,7 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from controlplane.errors import InvalidArgument, NotFound
+from certs import requests
+from controlplane.errors import InvalidArgument, NotFound, Unauthenticated
+from controlplane.identity import tokens
 from controlplane.identity.rules import TokenState
 from tests.unit.identity.world import ADMIN, World
 
@@ -66,3 +68,36 @@ async def test_agents_that_a_revoked_token_enrolled_stay_enrolled(world: World) 
     await world.enroll(token=token)
     await world.identity.tokens.revoke(ADMIN, token.split(".")[1])
     assert (await world.agents.get("node-1")).agent_id == "node-1"
+
+
+async def test_tokens_that_are_over_are_deleted_with_their_uses_and_others_stay(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "PRUNE_STEP", 2)
+    used = await world.token(ttl=timedelta(hours=1), max_uses=5)
+    for number in range(5):
+        await world.enroll(f"node-{number}", used)
+    for _ in range(4):
+        await world.token(ttl=timedelta(hours=1))
+    revoked = (await world.identity.tokens.create(ADMIN, ttl=timedelta(days=300))).token.token_id
+    await world.identity.tokens.revoke(ADMIN, revoked)
+    long = (await world.identity.tokens.create(ADMIN, ttl=timedelta(days=300))).token.token_id
+    world.clock.turn(timedelta(days=30))
+    recent = (await world.identity.tokens.create(ADMIN)).token.token_id
+    world.clock.turn(timedelta(hours=2))
+    assert await world.identity.tokens.prune(world.clock.now() - timedelta(days=30)) == 6
+    left = (await world.identity.tokens.list(page_size=0, page_token="")).tokens
+    assert [token.token_id for token in left] == [recent, long]
+    assert (await world.contents())["enrollment_uses"] == []
+    with pytest.raises(Unauthenticated) as caught:
+        await world.enroll("node-9", used)
+    assert caught.value.reason == "TOKEN_UNKNOWN"
+
+
+async def test_a_token_that_is_used_up_answers_its_agent_again_until_it_expires(world: World) -> None:
+    joined = await world.token(ttl=timedelta(days=40))
+    request = requests.good("node-1").der
+    first = await world.enroll("node-1", joined, request)
+    world.clock.turn(timedelta(seconds=30))
+    assert await world.identity.tokens.prune(world.clock.now()) == 0
+    assert await world.enroll("node-1", joined, request) == first
