@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick generate release-contract wheel lock upgrade lint format clean runtime-env dev-env
+.PHONY: help demo test test-quick generate release-contract clients wheel lock upgrade lint format clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"
@@ -28,6 +28,9 @@ generate: dev-env ## the Python stubs of the contracts, again
 
 release-contract: dev-env ## the contract of this version, as what later ones must keep (proto/released)
 	$(BIN)/python scripts/contract.py release
+
+clients: dev-env ## the clients in TypeScript and Go, where npm or go is installed (ARGS=typescript)
+	scripts/clients $(ARGS)
 
 wheel: runtime-env ## the wheels of the client library and of the control plane, in dist/
 	PYTHON=$(BIN)/python scripts/wheels

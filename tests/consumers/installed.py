@@ -62,7 +62,7 @@ def pip(environment: Environment, *arguments: str | Path) -> subprocess.Complete
         "-m",
         "pip",
         "--python",
-        environment.python,
+        str(environment.python),
         "install",
         "--quiet",
         "--no-input",
