@@ -30,11 +30,15 @@ from controlplane.identity.store import certificates, denials, tokens
 from controlplane.identity.tokens import EnrollmentTokens, token_refusal
 from controlplane.storage.database import Database
 from controlplane.storage.gathered_reads import GatheredReads
+from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
 from controlplane.trust.authority import CertificateAuthority
 
 __all__ = ["Enrolled", "IdentityPolicy", "IdentityService", "Issued", "Revocation"]
+
+FORGET_STEP = 2_000
+"""Agents' certificates that one transaction deletes: some megabytes."""
 
 KEPT_AFTER_END = timedelta(days=30)
 """How long the row of a certificate outlives it: to answer which key an agent had when."""
@@ -191,11 +195,18 @@ class IdentityService:
     async def sweep(self) -> int:
         """Forget certificates that ended ``KEPT_AFTER_END`` ago; returns how many. For a schedule."""
         before = to_micros(self._clock.now() - KEPT_AFTER_END)
+
+        async def some(work: UnitOfWork) -> Slice:
+            forgotten = await certificates.forget(work, before, FORGET_STEP)
+            work.after_commit(lambda: self._denied.difference_update(forgotten))
+            return Slice(len(forgotten), more=len(forgotten) == FORGET_STEP)
+
+        agents = await delete_in_slices(self._database, some)
         async with self._database.unit_of_work() as work:
-            forgotten = await certificates.forget(work, before) + await denials.forget(work, before)
+            forgotten = await denials.forget(work, before)
             administrators = await self.administrators.forget(work, before)
         self._denied.difference_update(forgotten)
-        return len(forgotten) + administrators
+        return agents + len(forgotten) + administrators
 
     # --- inside
 

@@ -91,9 +91,10 @@ async def revoked(connection: AsyncConnection, now: int) -> Iterable[str]:
     return (await connection.execute(statement)).scalars()
 
 
-async def forget(work: UnitOfWork, before: int) -> list[str]:
-    """Delete certificates whose time was over at ``before`` and return their serial numbers."""
-    statement = delete(certificates).where(certificates.c.not_after < before)
+async def forget(work: UnitOfWork, before: int, limit: int) -> list[str]:
+    """Delete at most ``limit`` certificates whose time was over at ``before``; return their serials."""
+    over = select(certificates.c.serial).where(certificates.c.not_after < before).limit(limit)
+    statement = delete(certificates).where(certificates.c.serial.in_(over))
     return list((await work.connection.execute(statement.returning(certificates.c.serial))).scalars())
 
 

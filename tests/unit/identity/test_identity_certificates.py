@@ -9,6 +9,7 @@ import pytest
 from certs import requests
 from controlplane.callers import Caller
 from controlplane.errors import InvalidArgument, ServiceError
+from controlplane.identity import service
 from controlplane.identity.records import Revocation
 from controlplane.identity.rules import CertificateState
 from tests.unit.identity.world import ADMIN, LIFE, World, caller_of
@@ -198,4 +199,16 @@ async def test_the_sweep_forgets_certificates_long_after_their_end_and_no_others
     second = caller_of((await world.enroll("node-2")).certificate, "node-2")
     assert await world.identity.sweep() == 1
     assert await world.identity.admit(second) is False
+    assert not world.identity._denied
+
+
+async def test_many_certificates_are_forgotten_over_many_transactions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "FORGET_STEP", 2)
+    for number in range(5):
+        await world.enroll(f"node-{number}")
+        await world.agents.delete(f"node-{number}", etag="", caller=ADMIN)
+    world.clock.turn(timedelta(days=31))
+    assert await world.identity.sweep() == 5
     assert not world.identity._denied
