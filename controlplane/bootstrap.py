@@ -111,7 +111,14 @@ class Server:
             secret,
         )
         self._tasks = TasksService(
-            database, self._agents, self._wakeups, clock, secret, self._registry.wake, self._wake_to_stop
+            database,
+            self._writer,
+            self._agents,
+            self._wakeups,
+            clock,
+            secret,
+            self._registry.wake,
+            self._wake_to_stop,
         )
         delivery = Delivery(settings.lease_time, self._tasks.changed)
         self._sweep = Sweep(database, self._agents, self._tasks, delivery.settling, clock)

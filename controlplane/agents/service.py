@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -118,6 +118,13 @@ class AgentsService:
         """
         if not await self.existing_ids(connection, [agent_id]):
             raise _unknown(agent_id, field)
+
+    async def unknown(
+        self, connection: Connection, agent_ids: Collection[str], *, field: str
+    ) -> Mapping[str, NotFound]:
+        """Return, for those of ``agent_ids`` that are not enrolled, what ``require`` raises."""
+        existing = await reading.existing(connection, agent_ids)
+        return {agent_id: _unknown(agent_id, field) for agent_id in agent_ids if agent_id not in existing}
 
     async def existing_ids(self, connection: Connection | None, agent_ids: Iterable[str]) -> frozenset[str]:
         """Return those of at most 10,000 ``agent_ids`` that are enrolled."""

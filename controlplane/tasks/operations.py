@@ -1,4 +1,4 @@
-"""What agents' streams ask of the tasks room, as operations of the writer.
+"""What agents' streams and calls that create one task ask of the tasks room, as operations of the writer.
 
 Operations about one attempt carry its id as key, those about an agent's queue
 the agent's, so that each keeps its order while different attempts share
@@ -11,8 +11,38 @@ from dataclasses import dataclass
 from enum import Enum
 
 from controlplane.storage.writer import Operation
-from controlplane.tasks.records import Assigned, Chunk
+from controlplane.tasks.records import Assigned, Chunk, NewTask, TaskRecord
 from controlplane.tasks.rules import Acceptance, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What a call made; ``task`` is None where the same call had made it before."""
+
+    task_id: str
+    task: TaskRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Create(Operation[Created]):
+    """An administrator creates a task.
+
+    Refused with ``NotFound`` AGENT_UNKNOWN, and with ``InvalidArgument`` REQUEST_ID_REUSED where
+    the request_id, if there is one, stands for a call of another ``digest``.
+    """
+
+    creator: str
+    request_id: str
+    digest: bytes
+    task_id: str
+    agent_id: str
+    new_task: NewTask
+    now: int
+
+    @property
+    def key(self) -> str:
+        """The call, which may come twice."""
+        return f"create/{self.creator}/{self.request_id}" if self.request_id else self.task_id
 
 
 class Disposition(Enum):

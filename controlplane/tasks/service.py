@@ -19,7 +19,10 @@ from controlplane.storage.database import Database
 from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
+from controlplane.storage.writer import Writer
 from controlplane.tasks import retention, rules
+from controlplane.tasks.creating import Creations, reused
+from controlplane.tasks.operations import Create
 from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, TaskRecord
 from controlplane.tasks.rules import Cancellation, TaskState
 from controlplane.tasks.store import creation, delivery, ending, reading
@@ -65,6 +68,7 @@ class TasksService:
     def __init__(
         self,
         database: Database,
+        writer: Writer,
         agents: AgentsService,
         wakeups: WakeUps,
         clock: Clock,
@@ -73,6 +77,7 @@ class TasksService:
         stopping: Callable[[Iterable[str]], None],
     ) -> None:
         self._database = database
+        self._writer = writer
         self._agents = agents
         self._wakeups = wakeups
         self._clock = clock
@@ -80,6 +85,7 @@ class TasksService:
         self._woken = woken
         self._stopping = stopping
         self._with_work: GatheredReads[str, bool] = GatheredReads(database, self._read_work)
+        writer.register(Create, Creations(agents, self._announce).create)
 
     def changed(self) -> None:
         """Tell watchers that some task has changed; called after a commit."""
@@ -94,16 +100,13 @@ class TasksService:
         where the request_id stands for another content.
         """
         digest = _digest(new_task, "agent", agent_id)
-        async with self._database.unit_of_work() as work:
-            task_id = await self._made_before(work, caller, request_id, digest)
-            if task_id is None:
-                await self._agents.require(work.connection, agent_id, field="agent")
-                task_id, now = secrets.token_hex(16), self._now()
-                await creation.insert_task(work, task_id, agent_id, new_task, caller.spiffe_id, now)
-                await self._remember(work, caller, request_id, digest, task_id, now)
-                self._announce(work, [agent_id])
+        created = await self._writer.submit(
+            Create(
+                caller.spiffe_id, request_id, digest, secrets.token_hex(16), agent_id, new_task, self._now()
+            )
+        )
         failpoints.hit("tasks.after_create")
-        return await self.get(task_id)
+        return created.task or await self.get(created.task_id)
 
     async def create_batch(
         self,
@@ -134,7 +137,8 @@ class TasksService:
                         f"{selector_text!r} matches no agent; check it with ListAgents, or set allow_empty",
                         reason="SELECTOR_EMPTY",
                     )
-                await self._remember(work, caller, request_id, digest, batch_id, now)
+                if request_id:
+                    await creation.insert_request(work, caller.spiffe_id, request_id, digest, batch_id, now)
                 self._announce(work, agent_ids)
         failpoints.hit("tasks.after_create")
         return (await self.get_batch(batch_id))[0]
@@ -142,25 +146,14 @@ class TasksService:
     async def _made_before(
         self, work: UnitOfWork, caller: Caller, request_id: str, digest: bytes
     ) -> str | None:
-        if not request_id:
-            return None
-        found = await creation.find_request(work, caller.spiffe_id, request_id)
+        call = caller.spiffe_id, request_id
+        found = (await creation.find_requests(work, [call])).get(call)
         if found is None:
             return None
         known_digest, created_id = found
         if known_digest != digest:
-            raise invalid(
-                "request_id",
-                f"{request_id!r} was used for another content; use a new one for each request",
-                reason="REQUEST_ID_REUSED",
-            )
+            raise reused(request_id)
         return created_id
-
-    async def _remember(
-        self, work: UnitOfWork, caller: Caller, request_id: str, digest: bytes, created_id: str, now: int
-    ) -> None:
-        if request_id:
-            await creation.insert_request(work, caller.spiffe_id, request_id, digest, created_id, now)
 
     def _announce(self, work: UnitOfWork, agent_ids: Sequence[str]) -> None:
         work.after_commit(self.changed)
@@ -170,16 +163,14 @@ class TasksService:
 
     async def get(self, task_id: str) -> TaskRecord:
         """Return one task. Raises ``NotFound`` TASK_UNKNOWN."""
-        async with self._database.reading() as connection:
-            found = await reading.task(connection, task_id)
+        found = await self._database.read(lambda connection: reading.task(connection, task_id))
         if found is None:
             raise _unknown("tasks", task_id)
         return found
 
     async def attempts(self, task_id: str) -> list[AttemptRecord]:
         """Return a task's attempts, oldest first."""
-        async with self._database.reading() as connection:
-            return await reading.attempts_of(connection, task_id)
+        return await self._database.read(lambda connection: reading.attempts_of(connection, task_id))
 
     async def get_batch(self, batch_id: str) -> tuple[BatchRecord, list[tuple[TaskState, int]]]:
         """Return a batch and the number of its tasks by state. Raises ``NotFound`` TASK_UNKNOWN."""
@@ -269,13 +260,12 @@ class TasksService:
 
     async def cancellations(self, agent_id: str) -> list[str]:
         """Return the ids of an agent's live attempts that it should be asked to stop."""
-        async with self._database.reading() as connection:
-            return await delivery.cancellations(connection, agent_id)
+        return await self._database.read(lambda connection: delivery.cancellations(connection, agent_id))
 
     async def wake_waiting(self) -> None:
         """Wake all agents that have something to do: finds due retries and wake-ups that were lost."""
-        async with self._database.reading() as connection:
-            agent_ids = await delivery.agents_with_work(connection, self._now())
+        now = self._now()
+        agent_ids = await self._database.read(lambda connection: delivery.agents_with_work(connection, now))
         self._stopping(agent_ids)
 
     # --- retention

@@ -157,7 +157,9 @@ async def open_tasks_world(folder: Path) -> AsyncIterator[TasksWorld]:
         def stop(agent_ids: Iterable[str]) -> None:
             stopping.extend(agent_ids)
 
-        tasks = TasksService(world.database, world.agents, world.wakeups, world.clock, SECRET, wake, stop)
+        tasks = TasksService(
+            world.database, world.writer, world.agents, world.wakeups, world.clock, SECRET, wake, stop
+        )
         delivery = Delivery(LEASE_TIME, tasks.changed)
         delivery.register(world.writer)
         sweep = Sweep(world.database, world.agents, tasks, delivery.settling, world.clock)

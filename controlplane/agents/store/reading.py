@@ -13,6 +13,7 @@ from controlplane.agents.records import AgentRecord, HostRecord
 from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.agents.store.selecting import alive, matching
 from controlplane.agents.store.tables import agent_labels, agents
+from controlplane.storage.prepared import Prepared, each, listed
 from controlplane.storage.watching import Cursor, Seen
 
 Connection: TypeAlias = AsyncConnection
@@ -31,10 +32,13 @@ async def find(connection: AsyncConnection, agent_id: str) -> AgentRecord | None
     return (await _records(connection, rows))[0] if rows else None
 
 
+_EXISTING = Prepared(select(agents.c.agent_id).where(agents.c.agent_id.in_(each("agent_ids")), alive()))
+
+
 async def existing(connection: AsyncConnection, agent_ids: Iterable[str]) -> frozenset[str]:
     """Return those of ``agent_ids`` that are enrolled and not deleted."""
-    statement = select(agents.c.agent_id).where(agents.c.agent_id.in_(list(agent_ids)), alive())
-    return frozenset((await connection.execute(statement)).scalars())
+    rows = await _EXISTING.rows(connection, {"agent_ids": listed(agent_ids)})
+    return frozenset(row.agent_id for row in rows)
 
 
 async def page(connection: AsyncConnection, text: str, after: str, limit: int) -> list[AgentRecord]:

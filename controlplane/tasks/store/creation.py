@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import insert, literal, select
 from sqlalchemy.sql.selectable import Select
 
+from controlplane.storage.prepared import Prepared, each, listed
 from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.tasks.operations import Create
 from controlplane.tasks.records import NewTask
 from controlplane.tasks.rules import TaskState
 from controlplane.tasks.store.tables import task_batches, task_requests, tasks
-
-# Built once: building a statement costs more than executing it.
-_INSERT_TASK = insert(tasks)
-_INSERT_REQUEST = insert(task_requests)
 
 
 def _common(new_task: NewTask, creator: str, now: int, revision: int) -> dict[str, Any]:
@@ -44,12 +43,40 @@ def _delivery(new_task: NewTask) -> dict[str, Any]:
     }
 
 
-async def insert_task(
-    work: UnitOfWork, task_id: str, agent_id: str, new_task: NewTask, creator: str, now: int
-) -> None:
-    """Insert one queued task."""
-    row = {"spec": new_task.spec, **_common(new_task, creator, now, await work.revision())}
-    await work.connection.execute(_INSERT_TASK, {"task_id": task_id, "agent_id": agent_id, **row})
+_INSERT_TASK = Prepared(
+    insert(tasks),
+    (
+        "task_id",
+        "agent_id",
+        "spec",
+        *("kind", "priority", "queue_time", "run_limit", "idempotent", "max_attempts"),
+        *("state", "state_time", "not_before", "creator", "create_time", "expire_time", "update_time"),
+        "revision",
+    ),
+)
+_INSERT_REQUEST = Prepared(
+    insert(task_requests), ("creator", "request_id", "digest", "created_id", "create_time")
+)
+_FIND_REQUESTS = Prepared(
+    select(task_requests).where(
+        task_requests.c.creator.in_(each("creators")), task_requests.c.request_id.in_(each("request_ids"))
+    )
+)
+
+
+async def insert_tasks(work: UnitOfWork, made: Sequence[Create]) -> None:
+    """Insert queued tasks."""
+    revision = await work.revision()
+    rows = [
+        {
+            "task_id": one.task_id,
+            "agent_id": one.agent_id,
+            "spec": one.new_task.spec,
+            **_common(one.new_task, one.creator, one.now, revision),
+        }
+        for one in made
+    ]
+    await _INSERT_TASK.run_each(work.connection, rows)
 
 
 async def insert_batch(
@@ -95,24 +122,32 @@ async def insert_batch(
     return agent_ids
 
 
-async def find_request(work: UnitOfWork, creator: str, request_id: str) -> tuple[bytes, str] | None:
-    """Return (digest, created id) of a create call that was made before, or None."""
-    row = (
-        await work.connection.execute(
-            select(task_requests.c.digest, task_requests.c.created_id).where(
-                task_requests.c.creator == creator, task_requests.c.request_id == request_id
-            )
-        )
-    ).first()
-    return None if row is None else (row.digest, row.created_id)
+async def find_requests(
+    work: UnitOfWork, calls: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[bytes, str]]:
+    """Return (digest, created id) of create calls that were made before, by (creator, request_id)."""
+    named = [(creator, request_id) for creator, request_id in calls if request_id]
+    if not named:
+        return {}
+    creators, request_ids = zip(*named, strict=True)
+    rows = await _FIND_REQUESTS.rows(
+        work.connection, {"creators": listed(set(creators)), "request_ids": listed(request_ids)}
+    )
+    return {(row.creator, row.request_id): (row.digest, row.created_id) for row in rows}
+
+
+async def insert_requests(work: UnitOfWork, made: Sequence[Create]) -> None:
+    """Remember which calls made these tasks."""
+    for one in made:
+        await insert_request(work, one.creator, one.request_id, one.digest, one.task_id, one.now)
 
 
 async def insert_request(
     work: UnitOfWork, creator: str, request_id: str, digest: bytes, created_id: str, now: int
 ) -> None:
     """Remember what a create call made."""
-    await work.connection.execute(
-        _INSERT_REQUEST,
+    await _INSERT_REQUEST.run(
+        work.connection,
         {
             "creator": creator,
             "request_id": request_id,
