@@ -21,12 +21,31 @@ def test_the_final_states_are_those_of_the_server() -> None:
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (work_pb2.AttemptResult(outcome=1, script=work_pb2.ScriptResult(exit_status=0)), "exit 0"),
-        (work_pb2.AttemptResult(outcome=2, script=work_pb2.ScriptResult(signal=9)), "signal 9"),
-        (work_pb2.AttemptResult(outcome=1, echo=work_pb2.EchoResult(payload=b"hi \xff")), "hi \ufffd"),
-        (work_pb2.AttemptResult(outcome=1, inventory=work_pb2.InventoryResult()), "done"),
-        (work_pb2.AttemptResult(outcome=5, reason="policy script.users"), "policy script.users"),
-        (work_pb2.AttemptResult(outcome=6), "TIMED_OUT"),
+        (
+            work_pb2.AttemptResult(
+                outcome=work_pb2.OUTCOME_SUCCEEDED, script=work_pb2.ScriptResult(exit_status=0)
+            ),
+            "exit 0",
+        ),
+        (
+            work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_FAILED, script=work_pb2.ScriptResult(signal=9)),
+            "signal 9",
+        ),
+        (
+            work_pb2.AttemptResult(
+                outcome=work_pb2.OUTCOME_SUCCEEDED, echo=work_pb2.EchoResult(payload=b"hi \xff")
+            ),
+            "hi \ufffd",
+        ),
+        (
+            work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_SUCCEEDED, inventory=work_pb2.InventoryResult()),
+            "done",
+        ),
+        (
+            work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_REFUSED, reason="policy script.users"),
+            "policy script.users",
+        ),
+        (work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_TIMED_OUT), "TIMED_OUT"),
     ],
 )
 def test_a_result_is_put_in_a_few_words(result: work_pb2.AttemptResult, words: str) -> None:
