@@ -15,7 +15,7 @@ from controlplane.tasks import rules
 
 
 def test_the_final_states_are_those_of_the_server() -> None:
-    assert set(rules.FINAL) == FINAL
+    assert {int(state) for state in rules.FINAL} == FINAL
 
 
 @pytest.mark.parametrize(
