@@ -44,6 +44,14 @@ class CallMetrics:
             self._seconds.observe(seconds)
 
 
+def count_unknown(metrics: Metrics) -> None:
+    """Count a call of a method that is not served; its name is the caller's, so it is no label."""
+    labels = ("unknown", "unknown", "unknown")
+    metrics.calls_started.labels(*labels).inc()
+    metrics.calls_handled.labels(*labels, _label(StatusCode.UNIMPLEMENTED)).inc()
+    metrics.refused.labels("METHOD_UNKNOWN").inc()
+
+
 def _label(code: StatusCode) -> str:
     """Return a code as go-grpc-prometheus writes it: ``InvalidArgument``."""
     return "OK" if code is StatusCode.OK else code.name.title().replace("_", "")

@@ -37,7 +37,7 @@ from controlplane.callers import ANONYMOUS, Caller
 from controlplane.errors import PermissionDenied, ServiceError
 from controlplane.observability.metrics import Metrics
 from controlplane.transport import audit, channel_options, context, errors, standing
-from controlplane.transport.call_metrics import CallMetrics
+from controlplane.transport.call_metrics import CallMetrics, count_unknown
 from controlplane.transport.checked_context import CheckedContext
 from controlplane.transport.errors import DeadlineExceeded, MethodUnknown
 from controlplane.transport.methods import METHODS, Listener, Method, for_listener
@@ -114,7 +114,7 @@ class CallInterceptor(ServerInterceptor):
         return wrapped
 
     async def _refuse_unknown(self, _requests: object, call_context: ServicerContext[Any, Any]) -> None:
-        self._metrics.refused.labels("METHOD_UNKNOWN").inc()
+        count_unknown(self._metrics)
         await errors.abort(
             call_context,
             MethodUnknown(
@@ -168,11 +168,16 @@ class _Served:
         metrics = self._metrics
         call = _Call(CheckedContext(call_context, self._parse, metrics.received, metrics.sent))
         metrics.started()
+        if not self._streams_in:
+            metrics.received.inc()  # gRPC has read it, whatever becomes of the call
         try:
             self._admit(call, call_context)
             await self._answer(call, data)
+            if self._streams_in:
+                # A client that is gone looks like one that has said all; the cancellation comes at the next await.
+                await asyncio.sleep(0)
         except asyncio.CancelledError:
-            call.code = StatusCode.CANCELLED
+            call.code = _code_of_cancelled(call_context)
             raise
         except AbortError:
             call.code = call.context.aborted_with or StatusCode.UNKNOWN
@@ -205,7 +210,6 @@ class _Served:
         if self._streams_in:
             request = call.context
         else:
-            self._metrics.received.inc()
             request = call.request = self._parse(data)
         running = self._run(call, request)
         if self._method.deadline is not None:
@@ -249,6 +253,12 @@ class _Served:
         call.reason = errors.reason_of(error)
         call.code = errors.code_of(error) if isinstance(error, ServiceError) else StatusCode.INTERNAL
         await errors.abort(call_context, error)
+
+
+def _code_of_cancelled(call_context: ServicerContext[Any, Any]) -> StatusCode:
+    """Return what the caller of a cancelled call sees: the end of its own deadline, or its own doing."""
+    left = call_context.time_remaining()
+    return StatusCode.CANCELLED if left is None or left > 0 else StatusCode.DEADLINE_EXCEEDED
 
 
 def _raw(data: bytes) -> bytes:
