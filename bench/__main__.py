@@ -11,82 +11,99 @@ import signal
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from agent_sim.fleet.machine import TooFewFilesError, allow_connections
+from bench import machine, run
 from bench.children import BenchFailed, Children
-from bench.figures import BUDGETS, Line, line
-from bench.measures import MEASURES, Found
+from bench.figures import BUDGETS
+from bench.profiles import Profile
+from bench.report import Results
 from bench.stage import Stage
 from demo.processes import DemoFailed
+from scripts import doc_tables
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-
-def _chosen(only: list[str]) -> dict[str, list[str]]:
-    """Return the budgets to measure, by measure. Raises ``typer.BadParameter`` for an unknown name."""
-    unknown = [name for name in only if name not in BUDGETS]
-    if unknown:
-        raise typer.BadParameter(f"{unknown[0]}: choose of {', '.join(BUDGETS)}")
-    chosen: dict[str, list[str]] = {}
-    for name, budget in BUDGETS.items():
-        if not only or name in only:
-            chosen.setdefault(budget.measure, []).append(name)
-    return chosen
-
-
-def _lines(found: Found, names: list[str], quick: bool) -> list[Line]:
-    return [
-        line(BUDGETS[name], found.windows[name], quick=quick, note=found.notes.get(name, ""))
-        for name in names
-    ]
+LARGEST_FLEET = 10_000
 
 
 def _interrupted(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _say(text: str) -> None:
+    console.print(f"  {text}", markup=False)
+
+
+def _run(folder: Path, chosen: dict[str, list[str]], quick: bool, windows: int, profile: bool) -> Results:
+    """Take the measures one after the other and print their lines. Whatever was started is ended."""
+    children = Children(folder)
+    stage = Stage(folder, children, _say, quick, 1 if quick else windows)
+    lines: list[dict[str, Any]] = []
+    profiles: dict[str, Profile] = {}
+    try:
+        for name, budgets in chosen.items():
+            console.print(f"[bold]{name}[/]: {', '.join(budgets)}")
+            found, taken = run.measure(stage, children, name, budgets, always_profile=profile)
+            for line in found:
+                lines.append(line.json())
+                print(json.dumps(lines[-1]), flush=True)
+            if taken is not None:
+                profiles[name] = taken
+                run.table(taken, _say)
+    finally:
+        children.kill_all()
+    return Results(machine.describe(), f"{datetime.now(UTC):%Y-%m-%d}", lines, profiles)
+
+
 def main(
-    only: Annotated[list[str] | None, typer.Option(help="Name of a budget; repeatable.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Measure this budget, one of {', '.join(BUDGETS)}; repeatable.")
+    ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Small sizes: for its shape, claims nothing.")
+        bool, typer.Option("--quick", help="Small sizes, for the shape alone: claims nothing.")
     ] = False,
     windows: Annotated[int, typer.Option(min=1, max=50, help="Windows of each measure.")] = 5,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Profile every measure, not only one that misses its budget.")
+    ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the results into the documents; for a whole run only.")
+    ] = False,
 ) -> None:
     """Measure the budgets of one process on SQLite, each beside a yardstick of the same run."""
-    chosen = _chosen(only or [])
+    if write and (only or quick):
+        raise typer.BadParameter("--write is for a whole run: leave out --only and --quick")
+    try:
+        chosen = run.by_measure(only or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     folder = Path(tempfile.mkdtemp(prefix="fleetwright-bench-"))
-    began = time.monotonic()
-    children = Children(folder)
-    problem = ""
+    began, problem = time.monotonic(), ""
     try:
-        allow_connections(100 if quick else 10_000)
-        stage = Stage(
-            folder, children, lambda text: console.print(f"  {text}"), quick, 1 if quick else windows
-        )
-        for measure, names in chosen.items():
-            console.print(f"[bold]{measure}[/]: {', '.join(names)}")
-            found = MEASURES[measure](stage)
-            for result in _lines(found, names, quick):
-                print(json.dumps(result.json()), flush=True)
-            children.kill_all()
+        allow_connections(0 if quick else LARGEST_FLEET)
+        results = _run(folder, chosen, quick, windows, profile)
+        if write:
+            results.write()
+            doc_tables.main(["bench", "profiles"])
     except (BenchFailed, DemoFailed, TooFewFilesError) as error:
         problem = str(error)
-        console.print(f"error: {problem}", markup=False)
     except KeyboardInterrupt:
-        problem = "interrupted"
-        console.print("interrupted; stopping everything")
+        problem = "interrupted; everything is stopped"
     finally:
-        children.kill_all()
         shutil.rmtree(folder, ignore_errors=True)
-    console.print(f"{time.monotonic() - began:.0f} s")
-    sys.exit(1 if problem else 0)
+    if problem:
+        console.print(f"error: {problem}", markup=False)
+        sys.exit(1)
+    console.print(f"measured in {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from bench.stage import Side, Stage
 
 @dataclass
 class Found:
-    """What a measure found: windows by the name of their budget, notes, and the side to profile."""
+    """What a measure found: windows by the name of their budget, notes, and what a profile needs."""
 
     windows: dict[str, list[Window]] = field(default_factory=lambda: defaultdict(list))
     notes: dict[str, str] = field(default_factory=dict)
-    profile: Callable[[float], None] | None = None
+    again: Callable[[float], None] | None = None
+    """Begins the load once more, for so many seconds; its answer is to be heard."""
     product: Side | None = None
 
 
@@ -52,7 +53,7 @@ def heartbeats(stage: Stage) -> Found:
         if window:
             found.windows["heartbeats"].append(pair)
     stage.interrupted(product)
-    found.profile = lambda length: product.load.tell(do="beats", agents=agents, pace=0.05, seconds=length + 1)
+    found.again = lambda length: product.load.tell(do="beats", agents=agents, pace=0.05, seconds=length + 1)
     bare.stop()
     return found
 
@@ -91,7 +92,7 @@ def tasks(stage: Stage) -> Found:
         f"{agents} agents, 256 tasks under way; clients used {median(shares):.0%} of a core"
     )
     found.notes["tasks-batch"] = f"{agents} tasks a call"
-    found.profile = lambda length: product.load.tell(
+    found.again = lambda length: product.load.tell(
         do="work", tasks=max(number, round(length * 1_000)), outstanding=256
     )
     bare.stop()
@@ -117,7 +118,7 @@ def growth(stage: Stage) -> Found:
     slopes = [(rss[many][side] - rss[few][side]) / (many - few) / 1024 for side in range(2)]
     found.windows["memory"].append(Window(slopes[0], slopes[1]))
     stage.interrupted(product)
-    found.profile = lambda length: product.load.tell(do="connect", number=step)
+    found.again = lambda length: product.load.tell(do="connect", number=step)
     bare.stop()
     return found
 
@@ -147,7 +148,7 @@ def fleet(stage: Stage) -> Found:
     stage.interrupted(product)
     note = f"{few:,} against {many:,} agents, the most for one process here; 50,000 need several processes"
     found.notes.update({"scale-memory": note, "scale-cpu": note})
-    found.profile = lambda length: product.load.tell(do="dispatch", rate=_RATE, seconds=length)
+    found.again = lambda length: product.load.tell(do="dispatch", rate=_RATE, seconds=length)
     bare.stop()
     return found
 

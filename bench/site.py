@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives import serialization
 
 from controlplane.agents.rules import HealthLimits
 from controlplane.agents.service import AgentsService, HostRecord, Registration
-from controlplane.bootstrap import DATABASE
 from controlplane.callers import IdentityKind
 from controlplane.clock import SystemClock, to_micros
 from controlplane.identity.records import CertificateRecord
@@ -27,7 +26,7 @@ from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.trust import setup
 from controlplane.trust.authority import CertificateAuthority, new_key, private_pem
-from controlplane.trust.layout import AGENTS_ROOT, Layout, load_authority
+from controlplane.trust.layout import AGENTS_ROOT, DATABASE, Layout, load_authority
 from controlplane.wakeups import WakeUps
 
 LABELS = {"site": "bench"}

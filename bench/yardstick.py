@@ -16,7 +16,6 @@ from typing import Any
 import grpc
 import uvloop
 from fleetwright.v1 import agent_service_pb2 as pb2
-from fleetwright.v1 import agent_service_pb2_grpc as pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 
 from agent_sim.fleet.machine import allow_connections
@@ -28,22 +27,28 @@ from controlplane.trust.layout import load
 HOST = "127.0.0.1"
 
 
-class Echo(pb2_grpc.AgentServiceServicer):
-    """Answers a Hello with a Welcome and every beat with its acknowledgement."""
-
-    async def Heartbeat(self, _requests: Any, context: Any) -> None:  # noqa: N802 - the contract's name
-        """Serve one stream until its end."""
-        hello = await context.read()
-        if hello is grpc.aio.EOF:
+async def heartbeat(_requests: Any, context: Any) -> None:
+    """Serve one stream: answer its Hello with a Welcome, and every beat with an acknowledgement."""
+    hello = await context.read()
+    if hello is grpc.aio.EOF:
+        return
+    welcome = pb2.Welcome(session_epoch=1, next_nonce=bytes(16), heartbeat_interval=Duration(seconds=10))
+    await context.write(pb2.HeartbeatResponse(welcome=welcome))
+    while True:
+        message = await context.read()
+        if message is grpc.aio.EOF or message.HasField("goodbye"):
             return
-        welcome = pb2.Welcome(session_epoch=1, next_nonce=bytes(16), heartbeat_interval=Duration(seconds=10))
-        await context.write(pb2.HeartbeatResponse(welcome=welcome))
-        while True:
-            message = await context.read()
-            if message is grpc.aio.EOF or message.HasField("goodbye"):
-                return
-            acknowledged = pb2.BeatAcknowledged(sequence=message.beat.sequence)
-            await context.write(pb2.HeartbeatResponse(beat_acknowledged=acknowledged))
+        acknowledged = pb2.BeatAcknowledged(sequence=message.beat.sequence)
+        await context.write(pb2.HeartbeatResponse(beat_acknowledged=acknowledged))
+
+
+def _handlers() -> grpc.GenericRpcHandler[Any, Any]:
+    method = grpc.stream_stream_rpc_method_handler(
+        heartbeat,
+        request_deserializer=pb2.HeartbeatRequest.FromString,
+        response_serializer=pb2.HeartbeatResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler("fleetwright.v1.AgentService", {"Heartbeat": method})
 
 
 async def _serve(folder: Path) -> None:
@@ -57,7 +62,7 @@ async def _serve(folder: Path) -> None:
             max_connections=20_000,
         )
     )
-    pb2_grpc.add_AgentServiceServicer_to_server(Echo(), server)
+    server.add_generic_rpc_handlers((_handlers(),))
     trust = load(folder)
     credentials = grpc.ssl_server_credentials(
         [(trust.server_key_pem, trust.agents_chain_pem)], trust.agents.certificate_pem, True

@@ -47,6 +47,7 @@ class Agent:
         self._epoch = 0
         self._interval = 10.0
         self._sequence = 0
+        self._unanswered = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._working = False
@@ -87,12 +88,16 @@ class Agent:
             await asyncio.wait(self._tasks, timeout=10)
         await self._channel.close()
 
-    def beat_now(self) -> None:
-        """Send a beat at once, instead of the next one that is due."""
+    def beat_now(self) -> bool:
+        """Send a beat at once, instead of the next one that is due; False where one is under way."""
+        if self._unanswered:
+            return False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._unanswered = True
         self._aside(self._beat())
+        return True
 
     # --- the session
 
@@ -116,8 +121,10 @@ class Agent:
                 if message.beat_acknowledged.HasField("heartbeat_interval"):
                     interval = message.beat_acknowledged.heartbeat_interval
                     self._interval = interval.ToTimedelta().total_seconds()
+                self._unanswered = False
                 delay = self._observer.beat_answered(self)
                 if delay is not None and delay <= 0:
+                    self._unanswered = True
                     await self._beat()
                 else:
                     self._beat_in(delay)

@@ -114,8 +114,9 @@ class Fleet:
 
         async def one(place: int) -> None:
             agent = self._agents[place % len(self._agents)]
-            self._echoes[agent] = time.perf_counter()
-            agent.beat_now()
+            sent = time.perf_counter()
+            if agent.beat_now():
+                self._echoes[agent] = sent
 
         await self._paced(one, rate, seconds)
         await asyncio.sleep(0.5)

@@ -1,0 +1,105 @@
+"""Profiles: where a server's CPU time goes while a measure's load runs.
+
+Two views of the same seconds. The kernel counts the CPU time of each thread, which is exact and
+knows TLS, HTTP/2 and SQLite, but no functions. py-spy samples, from outside, which Python function
+holds the interpreter's lock, of which one process has one.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.children import Child
+
+_FRAME = re.compile(r"(?P<function>.*) \((?P<path>.*?)(?::\d+)?\)")
+_RATE = "250"
+_PATIENCE = 60.0
+
+LOOP = "event loop"
+WORKERS = "SQLite and other Python threads"
+NATIVE = "gRPC's own threads"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """CPU seconds by kind of thread; samples by function, ``alone`` and ``whole`` with what it calls.
+
+    ``problem`` says why there are no samples.
+    """
+
+    threads: Mapping[str, float]
+    samples: int
+    alone: Mapping[str, int]
+    whole: Mapping[str, int]
+    problem: str = ""
+
+
+def take(server: Child, seconds: int, into: Path) -> Profile:
+    """Profile ``server`` for so long; ``into`` is a file for the samples."""
+    before = _threads(server.pid)
+    command = [str(Path(sys.executable).with_name("py-spy")), "record", "--gil", "--rate", _RATE]
+    command += [
+        "--duration",
+        str(seconds),
+        "--format",
+        "raw",
+        "--output",
+        str(into),
+        "--pid",
+        str(server.pid),
+    ]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds + _PATIENCE,
+        check=False,
+    )
+    after = _threads(server.pid)
+    threads: Counter[str] = Counter()
+    for thread, (kind, used) in after.items():
+        threads[kind] += used - before.get(thread, (kind, 0))[1]
+    spent = {kind: round(nanoseconds / 1e9, 3) for kind, nanoseconds in threads.most_common()}
+    if done.returncode:
+        return Profile(spent, 0, {}, {}, f"py-spy could not sample: {done.stderr.strip().splitlines()[-1]}")
+    alone, whole = count(into.read_text().splitlines())
+    return Profile(spent, alone.total(), dict(alone.most_common(40)), dict(whole.most_common(200)))
+
+
+def count(stacks: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
+    """Count samples by function from lines ``outermost;...;innermost N``: alone, and with what it calls."""
+    alone: Counter[str] = Counter()
+    whole: Counter[str] = Counter()
+    for line in stacks:
+        stack, _, number = line.rpartition(" ")
+        names = [_name(frame) for frame in stack.split(";")]
+        alone[names[-1]] += int(number)
+        whole.update(dict.fromkeys(names, int(number)))
+    return alone, whole
+
+
+def _name(frame: str) -> str:
+    found = _FRAME.fullmatch(frame)
+    return f"{found['path'].removesuffix('.py')}: {found['function']}" if found else frame or "(none)"
+
+
+def _threads(pid: int) -> dict[int, tuple[str, int]]:
+    """Return kind and CPU nanoseconds of each thread of a process."""
+    # Threads of Python bear the name of the process.
+    own = Path(f"/proc/{pid}/comm").read_text()
+    found = {}
+    for folder in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            used, name = (folder / "schedstat").read_text().split()[0], (folder / "comm").read_text()
+        except OSError:
+            continue  # it ended between the two looks
+        kind = LOOP if int(folder.name) == pid else WORKERS if name == own else NATIVE
+        found[int(folder.name)] = (kind, int(used))
+    return found

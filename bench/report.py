@@ -1,0 +1,117 @@
+"""The results of a run, as they are kept, and the tables that the documents show of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.figures import BUDGETS, Line
+from bench.profiles import Profile
+
+RESULTS = Path(__file__).with_name("results.json")
+"""The last whole run that was written; the documents' tables are rendered from it."""
+
+PROFILES = "docs/performance.md"
+_ALONE, _WHOLE = 10, 14
+_OURS = ("controlplane/", "fleetwright/")
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A whole run: on which machine, when, its lines, and a profile of each measure that missed."""
+
+    machine: Mapping[str, str | int | float]
+    date: str
+    lines: Sequence[Mapping[str, Any]]
+    profiles: Mapping[str, Profile]
+
+    def write(self, path: Path = RESULTS) -> None:
+        """Write them, so that whoever sees the file sees all of it."""
+        beside = path.with_suffix(".new")
+        beside.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        beside.replace(path)
+
+
+def read(path: Path = RESULTS) -> Results:
+    """Read what ``write`` wrote."""
+    content = json.loads(path.read_text())
+    content["profiles"] = {name: Profile(**profile) for name, profile in content["profiles"].items()}
+    return Results(**content)
+
+
+def missed(lines: Iterable[Line]) -> bool:
+    """Return whether a budget was missed."""
+    return any(line.met is False for line in lines)
+
+
+def profile_anchor(measure: str) -> str:
+    """Return where the profile of a measure stands."""
+    return f"{PROFILES}#profile-of-{measure}"
+
+
+def figure_rows(results: Results) -> list[tuple[str, ...]]:
+    """Return a row for each line: what, yardstick, value, ratio, budget, met."""
+    return [_figure_row(line) for line in results.lines]
+
+
+FIGURE_HEADER = ("what", "yardstick", "value", "ratio", "budget", "met")
+
+
+def _figure_row(line: Mapping[str, Any]) -> tuple[str, ...]:
+    budget = BUDGETS[line["name"]]
+    ratio = f"{line['ratio']:g}" if line["ratio"] is not None else ""
+    if line.get("ratio_range"):
+        least, greatest = line["ratio_range"]
+        ratio += f" ({least:g} to {greatest:g})"
+    return (
+        f"`{budget.name}`: {budget.what}",
+        _with_unit(line["yardstick"], budget.unit),
+        _with_unit(line["value"], budget.unit),
+        ratio,
+        line["budget"],
+        _met(line),
+    )
+
+
+def _met(line: Mapping[str, Any]) -> str:
+    if line["met"] is None:
+        return ""
+    return "yes" if line["met"] else f"no: [profile]({line['profile']})"
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    number = f"{value:,.0f}" if value >= 1_000 else f"{value:g}"
+    return f"{number}/s" if unit == "1/s" else f"{number} {unit}"
+
+
+PROFILE_HEADER = ("function", "alone", "with what it calls")
+
+
+def profile_rows(profile: Profile) -> list[tuple[str, ...]]:
+    """Return the functions that hold the lock most by themselves, then those of ours that lead to most."""
+    first = list(profile.alone)[:_ALONE]
+    ours = [name for name in profile.whole if _is_ours(name) and name not in first][:_WHOLE]
+    return [
+        (f"`{name}`", _share(profile.alone.get(name, 0), profile), _share(profile.whole[name], profile))
+        for name in first + ours
+    ]
+
+
+def threads_in_words(profile: Profile) -> str:
+    """Return how the CPU time is spread over the kinds of threads."""
+    total = sum(profile.threads.values()) or 1.0
+    return ", ".join(f"{kind} {spent / total:.0%}" for kind, spent in profile.threads.items())
+
+
+def _is_ours(name: str) -> bool:
+    # What starts the server leads to everything and tells nothing.
+    return name.startswith(_OURS) and not name.startswith("controlplane/cli/")
+
+
+def _share(samples: int, profile: Profile) -> str:
+    return f"{samples / max(1, profile.samples):.0%}"
