@@ -9,6 +9,7 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.rpc import error_details_pb2, status_pb2
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
@@ -68,7 +69,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
 
 
 def _published(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
-    """Return the contract as it is published, and what else describes ``services``.
+    """Return the contract as it is published, and what else describes ``services`` and their refusals.
 
     The stubs do not know the file that declares the validation rules (docs/decisions/0012); whoever asks
     what a field means should see its rules.
@@ -93,6 +94,9 @@ def _published(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
     for service in services:
         if not service.startswith("fleetwright."):
             add(descriptor_pool.Default().FindFileContainingSymbol(service))
+    # No method names them: they travel as Any in a status, and tools decode only what they can ask for.
+    for details in (error_details_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR):
+        add(details)
     return pool
 
 

@@ -163,10 +163,35 @@ async def test_every_service_of_the_libraries_that_reflection_names_can_be_descr
     await stream.done_writing()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("google.rpc.Status", "google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"),
+        "fleetwright.v1.ErrorReason",
+    ],
+)
+async def test_what_a_refusal_is_made_of_can_be_described(doors: Doors, name: str) -> None:
+    channel: Any = doors.channel("integrator")
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    stream = stub.ServerReflectionInfo()
+    await stream.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
+    assert (await stream.read()).HasField("file_descriptor_response")
+    await stream.done_writing()
+
+
 async def test_admin_port_answers_channelz_to_operators(doors: Doors) -> None:
     channel: Any = doors.channel("operator")
     stub: Any = channelz_pb2_grpc.ChannelzStub(channel)
     assert (await stub.GetServers(channelz_pb2.GetServersRequest())).server
+
+
+async def test_admin_port_answers_health_and_no_channelz_to_integrators(doors: Doors) -> None:
+    channel: Any = doors.channel("integrator")
+    stub: Any = channelz_pb2_grpc.ChannelzStub(channel)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.GetServers(channelz_pb2.GetServersRequest())
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert await health_of(channel) == health_pb2.HealthCheckResponse.SERVING
 
 
 async def health_of(channel: grpc.aio.Channel, service: str = "") -> int:
