@@ -49,6 +49,7 @@ from controlplane.transport.channel_options import AGENT_MESSAGE_BYTES
 from controlplane.transport.listeners import Limits, Listeners, Material, Ports
 from controlplane.transport.server_info import Facts, ServerInfoServicer
 from controlplane.transport.tls import TlsMaterial
+from controlplane.trust.adoption import Adoption, load_adoption
 from controlplane.trust.layout import DATABASE, ServerTrust, load
 from controlplane.trust.setup import refresh_server
 from controlplane.wakeups import WakeUps
@@ -99,7 +100,9 @@ class Server:
         settings, database, clock = self._settings, self._database, self._clock
         health = HealthLimits(settings.heartbeat_interval, settings.stale_after, settings.offline_after)
         self._agents = AgentsService(database, self._wakeups, clock, health, secret)
-        identity_policy = IdentityPolicy(settings.agent_certificate_life, settings.advertised_agent_addresses)
+        identity_policy = IdentityPolicy(
+            settings.agent_certificate_life, settings.advertised_agent_addresses, self._adoption()
+        )
         self._identity = IdentityService(
             database,
             self._writer,
@@ -125,7 +128,7 @@ class Server:
         self._telemetry = TelemetryService(database, self._wakeups, self._agents, secret)
         delivery.register(self._writer)
         agents_operations.register_operations(self._writer, self._wakeups, [delivery.lose_journals])
-        identity_operations.register_operations(self._writer)
+        identity_operations.register_operations(self._writer, self._agents)
         telemetry_operations.register_operations(self._writer, self._wakeups)
         registry, writer, policy = self._registry, self._writer, self._policy
         self._heartbeats = Heartbeats(registry, writer, self._identity, self._tasks, clock, policy)
@@ -136,6 +139,13 @@ class Server:
             TelemetryStreams(registry, writer, self._telemetry, clock, policy),
             self._identity,
         )
+
+    def _adoption(self) -> Adoption | None:
+        found = load_adoption(self._settings.data_dir)
+        if found is None or found.until < self._clock.now():
+            return None
+        _log.warning("unknown certificates of enrolled agents are adopted", until=found.until.isoformat())
+        return found
 
     def _wire(self) -> None:
         self._agents.on_delete.append(self._tasks.cancel_for_agent)

@@ -161,6 +161,15 @@ def admission(shown_by: str, standing: Standing | None, now: int) -> Admission:
     return Admission.PROMOTE if standing.state is CertificateState.NEXT else Admission.ACCEPT
 
 
+def may_be_adopted(not_before: int, *, restore_time: int, until: int, now: int) -> bool:
+    """Decide on a certificate of our root that is unknown, after a restore whose operator allows that.
+
+    What was issued before the backup is known. So an unknown one is of the time between
+    backup and restore, or signed with a stolen key: what begins after the restore is.
+    """
+    return now <= until and not_before <= restore_time
+
+
 def renew_after(issue_time: int, not_after: int) -> int:
     """Return when to ask for the next certificate: half way from the issue to the end.
 

@@ -18,7 +18,7 @@ from controlplane.errors import Unauthenticated, invalid
 from controlplane.identity import csr, rules
 from controlplane.identity.administrators import Administrators
 from controlplane.identity.csr import CheckedRequest
-from controlplane.identity.operations import UseCertificate, refusal
+from controlplane.identity.operations import AdoptCertificate, UseCertificate, refusal
 from controlplane.identity.records import (
     CertificateRecord,
     Enrolled,
@@ -33,6 +33,7 @@ from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
+from controlplane.trust.adoption import Adoption
 from controlplane.trust.authority import CertificateAuthority
 
 __all__ = ["Enrolled", "IdentityPolicy", "IdentityService", "Issued", "Revocation"]
@@ -48,10 +49,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class IdentityPolicy:
-    """What an operator sets: the life of agents' certificates, and where agents are to connect."""
+    """What an operator sets: the life of agents' certificates, and where agents are to connect.
+
+    ``adoption`` is the leave that ``fleetwright restore`` gave, if it did.
+    """
 
     agent_certificate_life: timedelta = timedelta(hours=24)
     agent_addresses: tuple[str, ...] = ()
+    adoption: Adoption | None = None
 
 
 class IdentityService:
@@ -153,7 +158,10 @@ class IdentityService:
         if caller.kind is not IdentityKind.AGENT:
             self._admit_administrator(caller, now)
             return False
-        verdict = rules.admission(caller.name, await self._standings.find(caller.serial), now)
+        standing = await self._standings.find(caller.serial)
+        if standing is None and self._may_adopt(caller, now):
+            return await self._adopt(caller, now)
+        verdict = rules.admission(caller.name, standing, now)
         if error := refusal(verdict, caller.name):
             raise error
         if verdict is Admission.ACCEPT:
@@ -236,6 +244,22 @@ class IdentityService:
         _log.info("certificates revoked", agent=revocation.agent_id, why=revocation.reason)
         for action in self.after_revoke:
             action(revocation)
+
+    def _may_adopt(self, caller: Caller, now: int) -> bool:
+        leave = self._policy.adoption
+        return leave is not None and rules.may_be_adopted(
+            caller.not_before,
+            restore_time=to_micros(leave.restore_time),
+            until=to_micros(leave.until),
+            now=now,
+        )
+
+    async def _adopt(self, caller: Caller, now: int) -> bool:
+        operation = AdoptCertificate(caller.name, caller.serial, caller.not_before, caller.not_after, now)
+        adopted: bool = await self._writer.submit(operation)
+        if adopted:
+            _log.warning("certificate adopted after a restore", agent=caller.name, serial=caller.serial)
+        return adopted
 
     def _admit_administrator(self, caller: Caller, now: int) -> None:
         if self.is_denied(caller.serial):

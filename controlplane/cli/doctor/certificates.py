@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from controlplane.cli.doctor.findings import Finding, fail, ok, warn
 from controlplane.settings import Settings
+from controlplane.trust.adoption import ADOPTION_FILE, load_adoption
 from controlplane.trust.inspection import Inspected, Purpose, inspect
+from controlplane.trust.layout import DataFolderError
 from controlplane.trust.setup import SERVER_REFRESH, default_hosts
 
 ROOT_SOON = timedelta(days=180)
@@ -30,6 +32,22 @@ def certificates(settings: Settings, now: datetime) -> Iterator[Finding]:
             server = server or found
     if server is not None:
         yield from _names(settings, server)
+
+
+def adoption(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Say whether certificates that the database does not know are let in after a restore."""
+    try:
+        leave = load_adoption(settings.data_dir)
+    except DataFolderError as error:
+        yield fail("adoption", str(error))
+        return
+    if leave is not None and now <= leave.until:
+        span = f"{_time(leave.backup_time)} to {_time(leave.restore_time)}"
+        yield warn(
+            "adoption",
+            f"until {_time(leave.until)} certificates of {span} let agents in although the database does not "
+            f"know them: to end that, remove {ADOPTION_FILE} and restart the server",
+        )
 
 
 def _judged(settings: Settings, found: Inspected, now: datetime) -> Finding:

@@ -110,6 +110,7 @@ def _of_folder(settings: Settings, now: datetime) -> Iterator[tuple[Part, str, C
     yield "data folder", "process", partial(folder.process, settings)
     yield "data folder", "permissions", partial(folder.permissions, settings)
     yield "data folder", "certificates", partial(certificates.certificates, settings, now)
+    yield "data folder", "adoption", partial(certificates.adoption, settings, now)
     yield "data folder", "ports", partial(folder.ports, settings)
     yield "data folder", "disk", partial(folder.disk, settings)
     yield "data folder", "open files", partial(folder.open_files, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.identity.records import CertificateRecord
@@ -70,6 +70,27 @@ async def promote(work: UnitOfWork, agent_ids: Sequence[str]) -> None:
             certificates.c.agent_id.in_(agent_ids), certificates.c.state == old.value
         )
         await work.connection.execute(statement.values(state=new.value))
+
+
+async def newest(connection: AsyncConnection, agent_ids: Collection[str]) -> dict[str, int]:
+    """Return when the youngest certificate of each of these agents begins, in whatever state it is."""
+    statement = (
+        select(certificates.c.agent_id, func.max(certificates.c.not_before))
+        .where(certificates.c.agent_id.in_(agent_ids))
+        .group_by(certificates.c.agent_id)
+    )
+    return {row[0]: row[1] for row in await connection.execute(statement)}
+
+
+async def adopt(work: UnitOfWork, fresh: Sequence[CertificateRecord]) -> None:
+    """Add certificates that were issued elsewhere; all that were live of their agents become SUPERSEDED."""
+    statement = update(certificates).where(
+        certificates.c.agent_id.in_({certificate.agent_id for certificate in fresh}),
+        certificates.c.state.in_(_LIVE),
+    )
+    await work.connection.execute(statement.values(state=CertificateState.SUPERSEDED.value))
+    rows = [{**asdict(certificate), "state": certificate.state.value} for certificate in fresh]
+    await work.connection.execute(insert(certificates), rows)
 
 
 async def revoke_live(work: UnitOfWork, agent_id: str, reason: str, now: int) -> list[str]:

@@ -21,6 +21,7 @@ from controlplane.cli.doctor.findings import Level, run
 from controlplane.storage import inspection, migrate
 from controlplane.storage.inspection import CheckTooLongError
 from controlplane.trust import setup
+from controlplane.trust.adoption import ADOPTION_FILE, allow_adoption
 from controlplane.trust.authority import new_key, private_pem
 from controlplane.trust.layout import DATABASE
 from tests.integration.doctor.asking import Answer, Doctor
@@ -275,6 +276,20 @@ def test_names_that_the_certificate_lacks_are_named_with_the_command(doctor: Doc
     assert level == "WARN"
     assert "lacks fleet.example.org, 2001:db8::1:" in message
     assert "`fleetwright add-host fleet.example.org 2001:db8::1`" in message
+
+
+def test_a_leave_to_adopt_certificates_is_a_warning_and_a_damaged_one_a_failure(
+    doctor: Doctor, folder: Path
+) -> None:
+    now = datetime.now(UTC)
+    allow_adoption(folder, now - DAY, now, DAY)
+    level, message = doctor.ask("--data-dir", folder).one("adoption")
+    assert level == "WARN"
+    assert f"until {now + DAY:%Y-%m-%d}" in message
+    allow_adoption(folder, now - 3 * DAY, now - 2 * DAY, DAY)
+    assert doctor.ask("--data-dir", folder).of("adoption") == []
+    (folder / ADOPTION_FILE).write_text("{")
+    assert doctor.ask("--data-dir", folder).one("adoption")[0] == "FAIL"
 
 
 # --- the database

@@ -24,6 +24,7 @@ from controlplane.identity.service import Enrolled, IdentityPolicy, IdentityServ
 from controlplane.storage.database import Database
 from controlplane.storage.schema import commit_counter, metadata
 from controlplane.storage.writer import Writer
+from controlplane.trust.adoption import Adoption
 from controlplane.trust.authority import CertificateAuthority
 from controlplane.wakeups import WakeUps
 
@@ -102,19 +103,20 @@ async def making_world(
     authority: CertificateAuthority | None = None,
     clock: TurnedClock | None = None,
     operators: CertificateAuthority | None = None,
+    adoption: Adoption | None = None,
 ) -> AsyncIterator[World]:
     clock, database = clock or TurnedClock(), Database(folder / "identity.db")
     async with database.write_engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
         await connection.execute(insert(commit_counter).values(id=1, value=0))
     writer = Writer(database)
-    register_operations(writer)
     committing = asyncio.create_task(writer.run())
     limits = HealthLimits(timedelta(seconds=15), timedelta(seconds=45), timedelta(seconds=180))
     agents = AgentsService(database, WakeUps(), clock, limits, bytes(32))
+    register_operations(writer, agents)
     authority = authority or CertificateAuthority.create("Test agents root", DOMAIN, START)
     operators = operators or CertificateAuthority.create("Test operators root", DOMAIN, START)
-    policy = IdentityPolicy(LIFE, ("server.example.com:7443",))
+    policy = IdentityPolicy(LIFE, ("server.example.com:7443",), adoption)
     identity = IdentityService(database, writer, agents, authority, operators, clock, policy, bytes(32))
     agents.on_delete.append(identity.agent_deleted)
     try:
