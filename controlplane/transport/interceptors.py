@@ -33,7 +33,7 @@ import structlog
 from grpc import StatusCode
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
-from controlplane.callers import ANONYMOUS, Caller
+from controlplane.callers import ANONYMOUS, Caller, IdentityKind
 from controlplane.errors import PermissionDenied, ServiceError
 from controlplane.observability.metrics import Metrics
 from controlplane.transport import audit, channel_options, context, errors, standing
@@ -174,7 +174,7 @@ class _Served:
             self._admit(call, call_context)
             await self._answer(call, data)
             if self._streams_in:
-                # A client that is gone looks like one that has said all; the cancellation comes at the next await.
+                # A client that is gone looks like one that has said all; what tells comes at the next await.
                 await asyncio.sleep(0)
         except asyncio.CancelledError:
             call.code = _code_of_cancelled(call_context)
@@ -214,7 +214,7 @@ class _Served:
         running = self._run(call, request)
         if self._method.deadline is not None:
             await self._within(self._method.deadline, running)
-        elif self._peers is not None and call.caller is not None and not self._streams_in:
+        elif self._peers is not None and call.caller and call.caller.kind is not IdentityKind.AGENT:
             # Streams of agents are ended by their sessions, which say why.
             await while_admitted(running, partial(self._peers.check, call.caller), standing.CHECKED_EVERY)
         else:

@@ -12,6 +12,7 @@ from cryptography import x509
 from fleetwright.v1 import identity_service_pb2 as pb2
 from fleetwright.v1 import identity_service_pb2_grpc as pb2_grpc
 from fleetwright.v1 import server_service_pb2, server_service_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from certs.requests import SigningRequest, good
 from controlplane import VERSION
@@ -110,6 +111,19 @@ async def test_one_who_was_revoked_is_refused_and_its_watch_ends(
     assert denied.reason == "CERTIFICATE_REVOKED"
     assert "ask an operator for another" in denied.text
     assert (await by_name(admin))["night"].HasField("revoke_time")
+
+
+async def test_a_stream_of_reflection_ends_with_its_identity(
+    site: LocalSite, admin: Admin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "CHECKED_EVERY", timedelta(milliseconds=5))
+    night, name = await issue(site, admin, tmp_path, "night")
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(night.channel)
+    stream = stub.ServerReflectionInfo()
+    await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    assert (await stream.read()).list_services_response.service
+    await revoke(admin, name)
+    assert (await refused(stream)).reason == "CERTIFICATE_REVOKED"
 
 
 async def test_a_revocation_outlives_the_server(folder: Path, tmp_path: Path) -> None:
