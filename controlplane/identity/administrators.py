@@ -9,8 +9,8 @@ import structlog
 from controlplane.callers import Caller, IdentityKind, write_spiffe_id
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import FailedPrecondition, NotFound, Unauthenticated
-from controlplane.filtering import PageToken, digest_of_request
 from controlplane.identity import csr, rules
+from controlplane.identity.listing import NewestFirst
 from controlplane.identity.records import IdentityPage, IdentityRecord, NewIdentity
 from controlplane.identity.store import denials, identities
 from controlplane.storage.database import Database
@@ -18,12 +18,7 @@ from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.trust.authority import CertificateAuthority
 from controlplane.trust.setup import ADMIN_LIFE
 
-DEFAULT_PAGE = 100
-MAX_PAGE = 1_000
-
 _ADMINISTRATORS = (IdentityKind.OPERATOR, IdentityKind.INTEGRATOR)
-_PAGES = "identities"
-_REQUEST = digest_of_request({})
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +44,13 @@ class Administrators:
         self._clock = clock
         self._authority = authority
         self._denied = denied
-        self._secret = page_secret
+        self._listing = NewestFirst(
+            database,
+            "identities",
+            page_secret,
+            identities.page,
+            lambda identity: (identity.create_time, identity.serial),
+        )
         self._known: set[str] = set()
         self._unrecorded: dict[str, IdentityRecord] = {}
 
@@ -85,19 +86,8 @@ class Administrators:
 
         Raises ``InvalidArgument`` PAGE_TOKEN_INVALID.
         """
-        size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
-        before = None
-        if page_token:
-            place = PageToken.decode(page_token, kind=_PAGES, request=_REQUEST, secret=self._secret)
-            before = int(place.key[0]), str(place.key[1])
         await self.record()
-        async with self._database.reading() as connection:
-            found = await identities.page(connection, before, size + 1)
-        listed, following = found[:size], ""
-        if len(found) > size:
-            place = PageToken(_PAGES, _REQUEST, (listed[-1].create_time, listed[-1].serial))
-            following = place.encode(self._secret)
-        return IdentityPage(listed, following)
+        return IdentityPage(*await self._listing.page(page_size, page_token))
 
     async def revoke(self, caller: Caller, serial: str) -> IdentityRecord:
         """Refuse a certificate from now on and return its identity; a second time changes nothing.

@@ -11,8 +11,8 @@ import structlog
 from controlplane.callers import Caller
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.errors import NotFound, ResourceExhausted, ServiceError, Unauthenticated
-from controlplane.filtering import PageToken, digest_of_request
 from controlplane.identity import rules
+from controlplane.identity.listing import NewestFirst
 from controlplane.identity.records import NewToken, TokenPage, TokenRecord
 from controlplane.identity.rules import JoinToken, TokenState
 from controlplane.identity.store import tokens
@@ -22,14 +22,8 @@ from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
 
 DEFAULT_TTL = timedelta(hours=1)
-DEFAULT_PAGE = 100
-MAX_PAGE = 1_000
-
 PRUNE_STEP = 1_000
 """Tokens, or uses of them, that one transaction deletes."""
-
-_PAGES = "enrollment_tokens"
-_REQUEST = digest_of_request({})
 
 _log = structlog.get_logger(__name__)
 
@@ -45,7 +39,13 @@ class EnrollmentTokens:
         self._database = database
         self._clock = clock
         self._root_digest = root_digest
-        self._secret = page_secret
+        self._listing = NewestFirst(
+            database,
+            "enrollment_tokens",
+            page_secret,
+            tokens.page,
+            lambda token: (token.create_time, token.token_id),
+        )
 
     async def create(
         self,
@@ -88,18 +88,7 @@ class EnrollmentTokens:
 
         Raises ``InvalidArgument`` PAGE_TOKEN_INVALID.
         """
-        size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
-        before = None
-        if page_token:
-            place = PageToken.decode(page_token, kind=_PAGES, request=_REQUEST, secret=self._secret)
-            before = int(place.key[0]), str(place.key[1])
-        async with self._database.reading() as connection:
-            found = await tokens.page(connection, before, size + 1)
-        listed, following = found[:size], ""
-        if len(found) > size:
-            place = PageToken(_PAGES, _REQUEST, (listed[-1].create_time, listed[-1].token_id))
-            following = place.encode(self._secret)
-        return TokenPage(listed, following)
+        return TokenPage(*await self._listing.page(page_size, page_token))
 
     async def revoke(self, caller: Caller, token_id: str) -> TokenRecord:
         """Revoke a token and return it; a second time changes nothing.
