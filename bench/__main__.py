@@ -37,8 +37,11 @@ def _interrupted(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+_BEGAN = time.monotonic()
+
+
 def _say(text: str) -> None:
-    console.print(f"  {text}", markup=False)
+    console.print(f"  {time.monotonic() - _BEGAN:4.0f} s  {text}", markup=False)
 
 
 def _run(folder: Path, chosen: dict[str, list[str]], quick: bool, windows: int, profile: bool) -> Results:
@@ -87,7 +90,7 @@ def main(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     folder = Path(tempfile.mkdtemp(prefix="fleetwright-bench-"))
-    began, problem = time.monotonic(), ""
+    problem = ""
     try:
         allow_connections(0 if quick else LARGEST_FLEET)
         results = _run(folder, chosen, quick, windows, profile)
@@ -103,7 +106,7 @@ def main(
     if problem:
         console.print(f"error: {problem}", markup=False)
         sys.exit(1)
-    console.print(f"measured in {time.monotonic() - began:.0f} s")
+    console.print(f"measured in {time.monotonic() - _BEGAN:.0f} s")
 
 
 if __name__ == "__main__":

@@ -151,10 +151,13 @@ class Line:
         return {key: value for key, value in items if key in always or value not in ("", False, None)}
 
 
-def line(budget: Budget, windows: Sequence[Window], *, quick: bool = False, note: str = "") -> Line:
+def line(
+    budget: Budget, windows: Sequence[Window], *, quick: bool = False, note: str = "", void: bool = False
+) -> Line:
     """Return the line of a budget: medians of the windows, and the median of their ratios.
 
-    A quick run is too small to claim anything: its ``met`` is None. Raises ``ValueError`` without windows.
+    A quick run is too small to claim anything: its ``met`` is None. ``void`` figures, taken under
+    less load than the budget is for, keep no budget. Raises ``ValueError`` without windows.
     """
     if not windows:
         raise ValueError(f"{budget.name}: no window was measured")
@@ -162,7 +165,7 @@ def line(budget: Budget, windows: Sequence[Window], *, quick: bool = False, note
     sides = [window.yardstick for window in windows if window.yardstick]
     ratios = [window.value / window.yardstick for window in windows if window.yardstick]
     ratio = median(ratios) if ratios else None
-    claim = None if quick or not budget.words else budget.met(value, ratio)
+    claim = None if quick or not budget.words else not void and budget.met(value, ratio)
     return Line(
         name=budget.name,
         unit=budget.unit,

@@ -39,7 +39,13 @@ def measure(
     """
     found = MEASURES[name](stage)
     lines = [
-        line(BUDGETS[budget], found.windows[budget], quick=stage.quick, note=found.notes.get(budget, ""))
+        line(
+            BUDGETS[budget],
+            found.windows[budget],
+            quick=stage.quick,
+            note=found.notes.get(budget, ""),
+            void=budget in found.void,
+        )
         for budget in budgets
     ]
     profile = None

@@ -42,7 +42,7 @@ async def heartbeat(_requests: Any, context: Any) -> None:
         await context.write(pb2.HeartbeatResponse(beat_acknowledged=acknowledged))
 
 
-def _handlers() -> grpc.GenericRpcHandler[Any, Any]:
+def _handlers() -> grpc.GenericRpcHandler:
     method = grpc.stream_stream_rpc_method_handler(
         heartbeat,
         request_deserializer=pb2.HeartbeatRequest.FromString,
