@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick generate release-contract clients wheel lock upgrade lint format clean runtime-env dev-env
+.PHONY: help demo test test-quick generate release-contract clients wheel lock upgrade lint format bench bench-quick clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"
@@ -57,6 +57,12 @@ format: dev-env ## formats Python and the contracts, and mends what the linter c
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format --write proto
+
+bench: dev-env ## the server beside a yardstick, in about ten minutes; renders the results into the documents
+	$(BIN)/python -m bench --write $(ARGS)
+
+bench-quick: dev-env ## the same in small sizes, for its shape: claims nothing (ARGS='--only NAME' for one budget)
+	$(BIN)/python -m bench --quick $(ARGS)
 
 clean: ## takes away the environment, caches and build products
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -35,8 +35,10 @@ class Results:
         beside.replace(path)
 
 
-def read(path: Path = RESULTS) -> Results:
-    """Read what ``write`` wrote."""
+def read(path: Path = RESULTS) -> Results | None:
+    """Read what ``write`` wrote; None where nothing was written yet."""
+    if not path.exists():
+        return None
     content = json.loads(path.read_text())
     content["profiles"] = {name: Profile(**profile) for name, profile in content["profiles"].items()}
     return Results(**content)
@@ -97,15 +99,39 @@ def profile_rows(profile: Profile) -> list[tuple[str, ...]]:
     first = list(profile.alone)[:_ALONE]
     ours = [name for name in profile.whole if _is_ours(name) and name not in first][:_WHOLE]
     return [
-        (f"`{name}`", _share(profile.alone.get(name, 0), profile), _share(profile.whole[name], profile))
+        (
+            f"`{_plain(name)}`",
+            _share(profile.alone.get(name, 0), profile),
+            _share(profile.whole[name], profile),
+        )
         for name in first + ours
     ]
+
+
+def origin(results: Results) -> str:
+    """Return where and when the figures were taken."""
+    machine = results.machine
+    return (
+        f"Taken on {results.date} on {machine['cores']} cores with {machine['memory_gb']:g} GB, "
+        f"{machine['system']}, Python {machine['python']}, grpcio {machine['grpcio']}."
+    )
+
+
+def summary(profile: Profile) -> str:
+    """Return what stands above a profile's table."""
+    words = f"CPU time by threads: {threads_in_words(profile)}."
+    return f"{words} {profile.problem}." if profile.problem else words
 
 
 def threads_in_words(profile: Profile) -> str:
     """Return how the CPU time is spread over the kinds of threads."""
     total = sum(profile.threads.values()) or 1.0
     return ", ".join(f"{kind} {spent / total:.0%}" for kind, spent in profile.threads.items())
+
+
+def _plain(name: str) -> str:
+    """Return a name without angle brackets, which a table would escape."""
+    return name.replace("<locals>.", "").replace("<", "").replace(">", "")
 
 
 def _is_ours(name: str) -> bool:

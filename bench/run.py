@@ -73,8 +73,6 @@ def _profiled(stage: Stage, found: Found) -> Profile | None:
 
 def table(profile: Profile, show: Callable[[str], None]) -> None:
     """Show a profile to people."""
-    show(f"  CPU: {report.threads_in_words(profile)}")
-    if profile.problem:
-        show(f"  {profile.problem}")
+    show(report.summary(profile))
     for function, alone, whole in report.profile_rows(profile):
         show(f"  {alone:>5} {whole:>5}  {function.strip('`')}")

@@ -1,6 +1,6 @@
 """Renders the tables of the documents that repeat what the code says, between markers in each file.
 
-Usage: python scripts/doc_tables.py [--check] [settings|metrics|methods|errors|licences ...]
+Usage: python scripts/doc_tables.py [--check] [settings|metrics|methods|errors|licences|bench|profiles ...]
 
 Without names, all of them. With --check nothing is written, and the exit status is 1 where a document
 has drifted from the code. Tests in tests/contracts hold every table to this.
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import PydanticUndefined
 
+from bench import report
 from controlplane.observability.metrics import Metrics
 from controlplane.observability.statements import LABELS, StatementMetrics
 from controlplane.settings import Settings
@@ -183,12 +184,32 @@ def licences() -> str:
     )
 
 
+def bench() -> str:
+    """Return the figures of the last whole run of ``make bench`` that was written."""
+    results = report.read()
+    if results is None:
+        return "(`make bench` was not run yet)"
+    return f"{_rows(report.FIGURE_HEADER, report.figure_rows(results))}\n\n{report.origin(results)}"
+
+
+def profiles() -> str:
+    """Return a profile for each measure that missed a budget in that run."""
+    results = report.read()
+    return "\n\n".join(
+        f"### Profile of {name}\n\n{report.summary(profile)}\n\n"
+        f"{_rows(report.PROFILE_HEADER, report.profile_rows(profile))}"
+        for name, profile in (results.profiles if results else {}).items()
+    )
+
+
 TABLES = {
     "settings": Table("docs/operations.md", settings),
     "metrics": Table("docs/operations.md", metrics),
     "methods": Table("docs/operations.md", methods),
     "errors": Table("docs/errors.md", errors),
     "licences": Table("docs/decisions/0009-library-licences.md", licences),
+    "bench": Table("README.md", bench),
+    "profiles": Table("docs/performance.md", profiles),
 }
 
 
