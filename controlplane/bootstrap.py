@@ -22,6 +22,7 @@ from controlplane.clock import Clock, SystemClock
 from controlplane.identity import operations as identity_operations
 from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer, IdentityServicer
 from controlplane.identity.service import IdentityPolicy, IdentityService
+from controlplane.observability import service_manager
 from controlplane.observability.loop_lag import measure_loop_lag
 from controlplane.observability.metrics import Metrics
 from controlplane.preflight import StartRefused
@@ -33,7 +34,7 @@ from controlplane.sessions.registry import Ending, Registry, revoked
 from controlplane.sessions.telemetry_streams import TelemetryStreams
 from controlplane.sessions.upkeep import Upkeep
 from controlplane.sessions.work_streams import WorkStreams
-from controlplane.settings import Settings
+from controlplane.settings import Settings, notify_socket
 from controlplane.storage import inspection, migrate
 from controlplane.storage.backup import restoring
 from controlplane.storage.database import Database
@@ -334,6 +335,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             _log.info("database upgraded", before=before, after=after)
         server = Server(settings, trust)
         await server.start()
+        manager = notify_socket()
+        service_manager.notify(manager, service_manager.READY, "STATUS=serving")
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, server.failed)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -341,4 +344,5 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         if server.failed.is_set():
             # Nothing can be committed any more: ending at once loses nothing, and is seen.
             raise StartRefused("a part of the server has failed; the log says which")
+        service_manager.notify(manager, service_manager.STOPPING, "STATUS=draining")
         await server.stop()

@@ -268,6 +268,11 @@ def silence_grpc() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
+def notify_socket() -> str | None:
+    """Return where a service manager that started this process wants to be told of its state: sd_notify(3)."""
+    return os.environ.get("NOTIFY_SOCKET")
+
+
 def unknown_variables() -> list[str]:
     """Return environment variables that look like settings and are none: most often a misspelt name."""
     fields = Settings.model_fields | ClientSettings.model_fields
