@@ -42,6 +42,7 @@ def doctor(
         Path | None,
         typer.Option(
             metavar="FOLDER",
+            readable=False,
             help="Data folder of a server on this machine. [default: FLEETWRIGHT_DATA_DIR, or "
             "./fleetwright-data]",
         ),
@@ -95,7 +96,7 @@ def _checks(options: Options, now: datetime) -> Iterator[tuple[Part, str, Check]
         yield "machine", "settings", lambda: [fail("settings", line) for line in text.splitlines()]
         return
     chosen = options.data_dir is not None or "data_dir" in settings.model_fields_set
-    if chosen or settings.data_dir.exists():
+    if chosen or _is_there(settings.data_dir):
         yield from _of_folder(settings, now)
     else:
         why = f"{settings.data_dir} is not there; --data-dir names another one, on the server's machine"
@@ -105,7 +106,7 @@ def _checks(options: Options, now: datetime) -> Iterator[tuple[Part, str, Check]
 
 def _of_folder(settings: Settings, now: datetime) -> Iterator[tuple[Part, str, Check]]:
     yield "data folder", "folder", partial(folder.folder, settings)
-    if not Layout(settings.data_dir).trust.is_dir():
+    if not _is_there(Layout(settings.data_dir).trust):
         return
     yield "data folder", "process", partial(folder.process, settings)
     yield "data folder", "permissions", partial(folder.permissions, settings)
@@ -116,6 +117,13 @@ def _of_folder(settings: Settings, now: datetime) -> Iterator[tuple[Part, str, C
     yield "data folder", "open files", partial(folder.open_files, settings)
     yield "data folder", "database", partial(database.database, settings)
     yield "data folder", "clock", partial(database.written_before, settings, now)
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:  # this user may not look
+        return False
 
 
 def _call(options: Options, settings: Settings, now: datetime) -> Iterator[Finding]:
@@ -129,6 +137,9 @@ def _call(options: Options, settings: Settings, now: datetime) -> Iterator[Findi
         yield fail("server", explain(error))
         return
     if target.server == LOCAL_SERVER and target.identity.is_relative_to(settings.data_dir):
+        if not _is_there(Layout(settings.data_dir).trust):
+            yield skip("server", "not called, for the data folder cannot be used")
+            return
         if preflight.holder_of(settings.data_dir) is None:
             yield skip("server", "not called, for no server runs on the data folder")
             return

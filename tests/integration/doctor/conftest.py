@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.integration.doctor.asking import Doctor
 from tests.support.folders import copy_folder, make_folder
@@ -18,6 +21,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(template: Path, tmp_path: Path) -> Path:
     """A data folder of the test's own."""
     return copy_folder(template, tmp_path / "data")
+
+
+@pytest.fixture(autouse=True)
+def _log_apart() -> Iterator[None]:
+    """Keep the log of a server in this process out of what the command prints."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

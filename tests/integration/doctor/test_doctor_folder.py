@@ -80,6 +80,22 @@ def test_without_a_folder_and_a_server_it_says_what_it_skipped(doctor: Doctor) -
     assert "fleetwright contexts add" in answer.one("server")[1]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_learns_as_whom_to_run_it(doctor: Doctor, folder: Path) -> None:
+    folder.chmod(0o700)
+    doctor.ask("--data-dir", folder)  # imports what the other user may not read
+    os.seteuid(65534)
+    try:
+        answer = doctor.ask("--data-dir", folder)
+    finally:
+        os.seteuid(0)
+    assert answer.status == 1
+    [message] = answer.failed
+    assert message.startswith(str(folder))
+    assert "Permission denied: run as the user of the server" in message
+    assert answer.one("server") == ("SKIP", "not called, for the data folder cannot be used")
+
+
 def test_a_folder_that_was_named_and_is_not_there_fails(doctor: Doctor, tmp_path: Path) -> None:
     answer = doctor.ask("--data-dir", tmp_path / "nowhere")
     assert answer.status == 1
