@@ -25,7 +25,7 @@ from rich.cells import cell_len
 
 from controlplane.cli import completion
 from controlplane.cli.connection import CALL_TIMEOUT, Client, Options
-from controlplane.cli.diagnosis import diagnose
+from controlplane.cli.diagnosis import PATIENCE, diagnose
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Format, Output, clean
 from controlplane.cli.values import duration
@@ -142,7 +142,8 @@ def calling(command: Callable[..., None]) -> Callable[..., None]:
 def explain(failure: Failure, client: Client) -> CommandFailed:
     """Return what a failed call means to whoever typed the command."""
     if not failure.answered and failure.code in _UNANSWERED:
-        return diagnose(client.target.server, client.target.identity, failure, datetime.now(UTC))
+        patience = min(PATIENCE, client.timeout)
+        return diagnose(client.target.server, client.target.identity, failure, datetime.now(UTC), patience)
     message = failure.message or failure.code.name
     if not failure.answered:
         message = f"server {client.target.server}: {failure.code.name}: {message}"

@@ -111,7 +111,7 @@ class Client:
     ) -> None:
         """Take the target, or what decides it when it is needed; ``data_dir`` is what the option says."""
         self._decide = target
-        self._timeout = timeout
+        self.timeout = timeout
         self.data_dir = data_dir
         self._opened: grpc.Channel | None = None
 
@@ -138,7 +138,7 @@ class Client:
     def channel(self) -> grpc.Channel:
         """The connection; raises ``fleetwright.errors.IdentityError``."""
         self._opened = connect(self.target.server, Identity.load(self.target.identity))
-        return grpc.intercept_channel(self._opened, _Deadline(self._timeout))
+        return grpc.intercept_channel(self._opened, _Deadline(self.timeout))
 
     @cached_property
     def agents(self) -> agent_registry_service_pb2_grpc.AgentRegistryServiceStub:

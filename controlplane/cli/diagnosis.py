@@ -18,16 +18,19 @@ from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.trust.certificates import Validity, validity
 
 PATIENCE: Final = timedelta(seconds=5)
+"""How long each step may take, where a call may take longer."""
 
 # From OpenSSL's x509_vfy.h.
 _HOSTNAME_MISMATCH = {62, 64}
 _OUT_OF_TIME = {9, 10}
 
 
-def diagnose(server: str, folder: Path, failure: Failure, now: datetime) -> CommandFailed:
+def diagnose(
+    server: str, folder: Path, failure: Failure, now: datetime, patience: timedelta = PATIENCE
+) -> CommandFailed:
     """Return why the call to ``server`` as the identity in ``folder`` was not answered.
 
-    Takes up to twice ``PATIENCE``, and sends nothing but a TLS handshake.
+    Takes up to ``patience`` for connecting, and as long for each half of the handshake; nothing else is sent.
     """
     name = f"server {server}"
     own = validity(folder / CERTIFICATE_FILE)
@@ -35,11 +38,12 @@ def diagnose(server: str, folder: Path, failure: Failure, now: datetime) -> Comm
         return CommandFailed(_out_of_time(folder, own, now), Exit.NOT_ALLOWED, failure.code.name)
     try:
         host, port = _split(server)
-        with socket.create_connection((host, port), PATIENCE.total_seconds()) as plain:
+        with socket.create_connection((host, port), patience.total_seconds()) as plain:
             found = _handshake(plain, host, folder)
     except OSError as error:
         return CommandFailed(
-            f"{name}: {_why(error)}: is it running, and is this the address of its port for administrators?",
+            f"{name}: {_why(error, patience)}: is it running, and is this the address of its port for "
+            "administrators?",
             Exit.UNREACHABLE,
             failure.code.name,
         )
@@ -128,9 +132,9 @@ def _split(server: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, patience: timedelta) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer in {PATIENCE.total_seconds():.0f} s"
+        return f"no answer in {patience.total_seconds():g} s"
     if isinstance(error, socket.gaierror):
         return f"the name of the host is not known ({error.strerror})"
     return error.strerror or str(error)

@@ -106,7 +106,8 @@ def issue(
         return
     if not is_name(name):  # it becomes a folder's name before the server sees it
         raise typer.BadParameter(
-            f"{name!r}: use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit first and last",
+            f"{name!r}: use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit first and "
+            "last",
             param_hint="name",
         )
     length = duration_message(duration(ttl, "--ttl"))

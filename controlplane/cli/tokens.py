@@ -84,15 +84,14 @@ def create(
       (umask 077; fleetwright tokens create > join-token)
       fleetwright tokens create --max-uses 200 --ttl 24h --label env=prod --description "rack 12"
     """
-    response = client.tokens.CreateEnrollmentToken(
-        CreateEnrollmentTokenRequest(
-            description=description,
-            ttl=duration_message(duration(ttl, "--ttl")),
-            max_uses=max_uses,
-            allow_reenrollment=allow_reenrollment,
-            labels=labels(label or ()),
-        )
+    request = CreateEnrollmentTokenRequest(
+        description=description,
+        ttl=duration_message(duration(ttl, "--ttl")),
+        max_uses=max_uses,
+        allow_reenrollment=allow_reenrollment,
+        labels=labels(label or ()),
     )
+    response = client.tokens.CreateEnrollmentToken(request)
     if output.for_people:
         output.text(response.join_token)
         agents = f"{max_uses} agent{'' if max_uses == 1 else 's'}"

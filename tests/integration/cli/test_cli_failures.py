@@ -1,0 +1,205 @@
+"""What goes wrong between the command and a server: one message, the right status, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from controlplane.storage import migrate
+from controlplane.trust import setup
+from controlplane.trust.layout import DATABASE
+from tests.integration.cli.command import Command, Ended
+from tests.support.in_process import LocalSite, serving
+from tests.support.process import running
+from tests.support.site import HOST
+
+
+def failed(ended: Ended, status: int, *words: str) -> None:
+    """Check that a command ended with one message that has ``words``, and printed nothing."""
+    assert (ended.status, ended.out) == (status, ""), ended
+    assert ended.errors.startswith("error: ")
+    assert ended.errors.count("\n") == 1, ended.errors
+    for word in words:
+        assert word in ended.errors
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """The first operator of another installation."""
+    return setup.init(tmp_path / "elsewhere", "fleetwright.local", [], datetime.now(UTC))
+
+
+@asynccontextmanager
+async def answering(said: bytes) -> AsyncIterator[str]:
+    """Listen on a port and answer whoever connects with ``said``; gives the address."""
+    done = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        if not said:
+            await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, HOST, 0)
+    try:
+        yield f"{HOST}:{server.sockets[0].getsockname()[1]}"
+    finally:
+        done.set()
+        server.close()
+
+
+async def test_a_server_that_does_not_run_is_unreachable(fleetwright: Command) -> None:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        address = f"{HOST}:{free.getsockname()[1]}"
+        ended = await fleetwright("agents", "list", "--server", address)
+    failed(ended, 5, f"server {address}", "Connection refused", "is it running")
+
+
+async def test_a_host_that_nobody_knows_is_unreachable(fleetwright: Command) -> None:
+    ended = await fleetwright("agents", "list", "--server", "nowhere.invalid:7444")
+    failed(ended, 5, "server nowhere.invalid:7444", "the name of the host is not known")
+
+
+async def test_a_port_that_speaks_no_tls_is_told_apart(fleetwright: Command) -> None:
+    async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
+        ended = await fleetwright("agents", "list", "--server", address)
+    failed(ended, 5, address, "no TLS is spoken there", "port for administrators")
+
+
+async def test_a_port_that_says_nothing_is_given_up(fleetwright: Command) -> None:
+    async with answering(b"") as address:
+        ended = await fleetwright("agents", "list", "--server", address, "--timeout", "300ms")
+    failed(ended, 5, address, "no answer in 0.3 s")
+
+
+async def test_a_server_of_another_root_is_not_trusted(fleetwright: Command, elsewhere: Path) -> None:
+    ended = await fleetwright("agents", "list", "--identity", str(elsewhere))
+    failed(ended, 4, "its certificate does not descend from the root of identity", str(elsewhere))
+
+
+async def test_the_port_for_agents_is_not_taken_for_the_one_for_administrators(
+    fleetwright: Command, site: LocalSite
+) -> None:
+    ended = await fleetwright("agents", "list", "--server", f"{HOST}:{site.ports.agents}")
+    failed(ended, 4, "not its port for administrators")
+
+
+async def test_an_identity_of_another_installation_is_not_accepted(
+    fleetwright: Command, site: LocalSite, elsewhere: Path
+) -> None:
+    own = site.folder / "identities" / "operator-admin" / "ca.pem"
+    shutil.copy(own, elsewhere)  # so that it trusts the server, and the server alone refuses
+    ended = await fleetwright("agents", "list", "--identity", str(elsewhere))
+    failed(ended, 4, f"it does not accept identity {elsewhere}", "--identity")
+
+
+async def test_an_identity_that_has_ended_says_when(command: Command, tmp_path: Path) -> None:
+    now, folder = datetime.now(UTC), tmp_path / "old"
+    identity = setup.init(folder, "fleetwright.local", [], now - timedelta(days=366))
+    setup.reissue_server(folder, [], now)
+    migrate.upgrade(folder / DATABASE)
+    async with serving(folder) as site:
+        ended = await command.calling(site)("agents", "list")
+    failed(ended, 4, f"identity {identity}: its certificate ended at ", "fleetwright identities issue")
+
+
+async def test_an_identity_that_has_not_begun_doubts_the_clock(fleetwright: Command, folder: Path) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    identity = setup.issue_identity(folder, "operator", "early", tomorrow)
+    ended = await fleetwright("agents", "list", "--identity", str(identity))
+    failed(ended, 4, f"identity {identity}: its certificate begins at ", "clock")
+
+
+@pytest.mark.slow
+async def test_a_name_that_is_not_in_the_servers_certificate_is_told(command: Command, folder: Path) -> None:
+    async with running(folder, bind_host="0.0.0.0") as server:
+        ended = await command.calling(server)("agents", "list", "--server", f"127.0.0.2:{server.ports.admin}")
+    failed(ended, 4, "its certificate is not for 127.0.0.2", "fleetwright add-host")
+
+
+async def test_an_integrator_may_not_change_an_agent(
+    fleetwright: Command, folder: Path, agents: list[str]
+) -> None:
+    identity = setup.issue_identity(folder, "integrator", "ticketing", datetime.now(UTC))
+    ended = await fleetwright("agents", "label", "web-1", "env=prod", "--identity", str(identity))
+    failed(ended, 4, "UpdateAgent", "integrator")
+
+
+async def test_a_folder_that_is_no_identity_names_the_file(fleetwright: Command, tmp_path: Path) -> None:
+    ended = await fleetwright("agents", "list", "--identity", str(tmp_path))
+    failed(ended, 4, f"identity {tmp_path}: key.pem: No such file or directory")
+
+
+async def test_a_server_that_is_no_address_is_wrong_usage(fleetwright: Command) -> None:
+    ended = await fleetwright("agents", "list", "--server", "https://fleet.example.org")
+    failed(ended, 2, "HOST:PORT")
+
+
+async def test_a_filter_with_a_typo_shows_where_it_is(fleetwright: Command) -> None:
+    ended = await fleetwright("agents", "list", "--filter", "presence = ONLINE AND hostnam = x")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.errors.splitlines() == [
+        "error: filter, character 22: unknown field 'hostnam': did you mean hostname or os_name?",
+        "  presence = ONLINE AND hostnam = x",
+        "                        ^",
+    ]
+
+
+async def test_a_watch_with_a_typo_ends_at_once(fleetwright: Command) -> None:
+    ended = await fleetwright("agents", "watch", "--filter", "presence = OFLINE")
+    assert ended.status == 2
+    assert ended.errors.splitlines()[-1] == "             ^"
+
+
+async def test_a_watch_of_a_server_that_does_not_run_does_not_wait_for_it(fleetwright: Command) -> None:
+    ended = await fleetwright("agents", "watch", "--server", "127.0.0.1:1")
+    failed(ended, 5, "Connection refused")
+
+
+async def test_programs_get_a_failure_as_json(fleetwright: Command) -> None:
+    ended = await fleetwright("agents", "list", "--filter", "hostnam = x", "-o", "json")
+    assert (ended.status, ended.out) == (2, "")
+    error = json.loads(ended.errors)["error"]
+    assert (error["code"], error["reason"]) == ("INVALID_ARGUMENT", "FILTER_INVALID")
+    assert error["metadata"] == {"position": "0"}
+    assert error["violations"][0]["field"] == "filter"
+    assert error["exitStatus"] == 2
+
+
+async def test_programs_get_wrong_usage_as_json_too(command: Command) -> None:
+    ended = await command("agents", "list", "--no-such-option", "--output=json")
+    assert ended.status == 2
+    assert json.loads(ended.errors)["error"]["code"] == "USAGE"
+
+
+async def test_an_unknown_output_format_lists_those_there_are(command: Command) -> None:
+    ended = await command("agents", "list", "-o", "xml")
+    assert (ended.status, ended.out) == (2, "")
+    assert "'xml'" in ended.errors
+    assert "'yaml'" in ended.errors
+
+
+async def test_an_unknown_command_names_one_that_is_near(command: Command) -> None:
+    ended = await command("agent", "list")
+    assert ended.status == 2
+    assert "'agents'" in ended.errors
+
+
+async def test_without_any_server_named_the_ways_to_name_one_are_told(command: Command) -> None:
+    ended = await command("agents", "list")
+    failed(ended, 2, "--identity", "--data-dir", "fleetwright contexts add")
+
+
+async def test_a_timeout_of_nothing_is_refused(command: Command) -> None:
+    ended = await command("agents", "list", "--timeout", "0")
+    assert ended.status == 2
+    assert "--timeout" in ended.errors
