@@ -55,12 +55,13 @@ class Schedules:
             await self.run_once(schedule)
 
     async def run_once(self, schedule: Schedule) -> None:
-        """Run one schedule now."""
-        try:
-            await schedule.run()
-        except ServiceError as error:
-            self._failed(schedule.name)
-            _log.warning("a schedule could not run", schedule=schedule.name, error=error.message)
-        except Exception:  # noqa: BLE001 # a schedule must outlive any failed run
-            self._failed(schedule.name)
-            _log.exception("a schedule failed", schedule=schedule.name)
+        """Run one schedule now; each line that it logs has its name."""
+        with structlog.contextvars.bound_contextvars(schedule=schedule.name):
+            try:
+                await schedule.run()
+            except ServiceError as error:
+                self._failed(schedule.name)
+                _log.warning("a schedule could not run", error=error.message)
+            except Exception:  # noqa: BLE001 # a schedule must outlive any failed run
+                self._failed(schedule.name)
+                _log.exception("a schedule failed")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -38,6 +39,7 @@ _SEPARATORS = str.maketrans("-.", "__")
 _DEPTH = 6
 
 
+@lru_cache(maxsize=1024)
 def _is_secret(name: object) -> bool:
     parts = str(name).lower().translate(_SEPARATORS).split("_")
     return not _SECRET_NAMES.isdisjoint(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import structlog
 from fleetwright.v1 import agent_service_pb2 as pb2
 from fleetwright.v1 import work_pb2
 
@@ -16,6 +17,8 @@ from controlplane.tasks.service import TasksService
 
 LEASED_AT_ONCE = 16
 """Tasks in one lease: of the largest specs, 256 KiB each, 4 MiB."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
@@ -47,6 +50,7 @@ class Dispatcher:
         self._untaken: set[str] = set()
         self._stopping: set[str] = set()
         self._ended = False
+        self._log = _log.bind()  # once for a stream: at the usual level its debug lines then cost nothing
         self.outbox = Outbox(self._woken.set)
 
     @property
@@ -128,6 +132,9 @@ class Dispatcher:
     def _assign(self, assigned: Assigned) -> None:
         self._credits -= 1
         self._untaken.add(assigned.attempt_id)
+        self._log.debug(
+            "attempt assigned", task=assigned.task_id, attempt=assigned.attempt_id, number=assigned.number
+        )
         assignment = pb2.Assignment(
             attempt_id=assigned.attempt_id,
             task=f"tasks/{assigned.task_id}",

@@ -129,12 +129,14 @@ class Heartbeats:
         opened: SessionOpened = await self._writer.submit(
             OpenSession(caller.name, _facts(hello, now), caller.not_after, nonce, now)
         )
+        structlog.contextvars.bind_contextvars(session=opened.epoch)
+        _log.debug("session opened", boot=hello.boot_id, version=hello.agent_version)
         if opened.restarted:
-            _log.info("agent restarted", agent=caller.name, epoch=opened.epoch, boot=hello.boot_id)
+            _log.info("agent restarted", boot=hello.boot_id)
         if opened.journal_changed:
-            _log.warning("agent came back with another journal", agent=caller.name, epoch=opened.epoch)
+            _log.warning("agent came back with another journal")
         if opened.suspected_clone:
-            _log.warning("agent showed a used session nonce", agent=caller.name, epoch=opened.epoch)
+            _log.warning("agent showed a used session nonce")
         interval = self._policy.interval(len(self._registry) + 1)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs has a task
@@ -151,7 +153,6 @@ class Heartbeats:
         )
         self._registry.enter(session, pb2.RECONNECT_REASON_SESSION_REPLACED)
         self._expire_at(session, caller.not_after)
-        structlog.contextvars.bind_contextvars(agent=caller.name, session=opened.epoch)
         return session, self._welcome(opened.epoch, nonce, interval, now)
 
     async def _greet(self, context: Context, session: Session, welcome: pb2.Welcome) -> None:
@@ -236,7 +237,12 @@ class Heartbeats:
             session.end(Ending(0, error))
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             # The stream is ending; whoever comes back is told by its Welcome.
-            _log.debug("work not announced", agent=session.agent_id, error=type(error).__name__)
+            _log.debug(
+                "work not announced",
+                agent=session.agent_id,
+                session=session.epoch,
+                error=type(error).__name__,
+            )
 
     async def _send(self, context: Context, session: Session, response: pb2.HeartbeatResponse) -> None:
         try:
@@ -266,9 +272,12 @@ class Heartbeats:
         else:
             found = _presence_after(session.ending)
             if found is None:
+                _log.debug("session replaced")
                 return
             state = found
         presence, why, detail = state
+        # Losses are news; that a fleet comes and goes in order is not.
+        (_log.debug if goodbye is not None else _log.info)("session ended", why=why.name, detail=detail)
         operation = ChangePresence(session.agent_id, session.epoch, presence, why, detail, self._now())
         self._registry.run_aside(self._record(operation))
 
@@ -277,7 +286,7 @@ class Heartbeats:
             await self._writer.submit(operation)
         except ServiceError as error:
             # The health sweep finds it: an agent that is ONLINE without a session.
-            _log.warning("presence not recorded", agent=operation.agent_id, error=error.message)
+            _log.warning("presence not recorded", error=error.message)
 
     async def drain(self) -> None:
         """Let no one in and send everyone away, spread over the drain window; waits until all are gone."""

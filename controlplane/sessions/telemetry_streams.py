@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 from fleetwright.v1 import agent_service_pb2 as pb2
 
 from controlplane import failpoints
@@ -49,6 +50,7 @@ class TelemetryStreams:
         opening = await reading.first(context, "open", self._policy.first_message_after)
         caller = current_caller()
         session = self._registry.live(caller.name, caller.serial, opening.session_epoch)
+        structlog.contextvars.bind_contextvars(session=session.epoch)
         stream = _Open()
         if session.telemetry is not None:
             session.telemetry.end(replaced(session.agent_id))

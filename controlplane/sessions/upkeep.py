@@ -53,6 +53,7 @@ class Upkeep:
             _log.info(
                 "presence changed",
                 agent=transition.agent_id,
+                session=transition.epoch,
                 presence=transition.after.name,
                 reason=transition.reason.name,
                 detail=transition.detail,

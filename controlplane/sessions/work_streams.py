@@ -77,6 +77,7 @@ class WorkStreams:
         opening = await reading.first(context, "open", self._policy.first_message_after)
         caller = current_caller()
         session = self._registry.live(caller.name, caller.serial, opening.session_epoch)
+        structlog.contextvars.bind_contextvars(session=session.epoch)
         stream = _WorkStream(
             context,
             session,
@@ -125,6 +126,7 @@ class _WorkStream:
         self._clock = clock
         self._policy = policy
         self._metrics = metrics
+        self._log = _log.bind()  # once for a stream: at the usual level its debug lines then cost nothing
         self._dispatcher = Dispatcher(
             session.agent_id, session.epoch, writer, tasks, policy.max_credits, self._now
         )
@@ -200,7 +202,7 @@ class _WorkStream:
         if error is None:
             return
         if not isinstance(error, ServiceError):
-            _log.error("a part of the stream failed", agent=self._agent_id, exc_info=error)
+            _log.error("a part of the stream failed", exc_info=error)
         self.end(error if isinstance(error, ServiceError) else None)
 
     async def _committed(self) -> None:
@@ -293,6 +295,15 @@ class _WorkStream:
         )
 
         def answer(committed: Finished) -> None:
+            # What went wrong is news. Its reason is the agent's text, and not for the log.
+            say = self._log.debug if operation.outcome is Outcome.SUCCEEDED else self._log.info
+            say(
+                "attempt ended",
+                task=committed.task_id,
+                attempt=attempt_id,
+                outcome=operation.outcome.name,
+                disposition=committed.disposition.name,
+            )
             self._acknowledge(
                 attempt_id,
                 pb2.RESULT_DISPOSITION_COMMITTED
@@ -346,6 +357,7 @@ class _WorkStream:
     def _reject(self, operation: Operation[Any], attempt_id: str, error: NotFound) -> None:
         """Answer what concerns an attempt that is not this agent's; the stream lives on."""
         self._metrics.refused.labels(error.reason).inc()
+        self._log.info("attempt unknown", attempt=attempt_id, message=type(operation).__name__)
         if isinstance(operation, Finish):
             self._acknowledge(attempt_id, pb2.RESULT_DISPOSITION_REJECTED, error)
         elif isinstance(operation, Accept):

@@ -186,7 +186,7 @@ class Writer:
                 raise
             if len(operations) == 1:
                 if not isinstance(error, ServiceError):
-                    _log.exception("an operation failed", operation=kind.__name__)
+                    _log.exception("an operation failed", operation=kind.__name__, **_ids(operations[0]))
                 return [error]
         return [(await self._apply(work, kind, [operation]))[0] for operation in operations]
 
@@ -199,6 +199,12 @@ def _waves(batch: Sequence[_Pending[Any]]) -> list[tuple[type, list[int]]]:
         groups.setdefault((seen[key], type(pending.operation)), []).append(place)
         seen[key] += 1
     return [(kind, places) for (_, kind), places in sorted(groups.items(), key=lambda group: group[0][0])]
+
+
+def _ids(operation: object) -> dict[str, str]:
+    """Return the ids of what an operation is about: lines of the writer have no call to take them from."""
+    found = {name: getattr(operation, f"{name}_id", None) for name in ("agent", "task", "attempt")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _settle(done: asyncio.Future[Any], outcome: object) -> None:

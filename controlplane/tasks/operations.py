@@ -140,6 +140,7 @@ class AppendOutput(Operation[None]):
 class Finished:
     """What the agent must be told after it has reported a result."""
 
+    task_id: str
     disposition: Disposition
     stop: tuple[str, ...] = ()
     """Other attempts of the task, which nobody wants any more."""

@@ -117,6 +117,7 @@ class Results:
         return [
             refused.get(attempt.attempt_id)
             or Finished(
+                attempt.task_id,
                 Disposition.COMMITTED if attempt.attempt_id in committed else Disposition.DUPLICATE,
                 tuple(stop.get(attempt.task_id, ())),
             )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import structlog
 
 from controlplane.agents.service import AgentsService
 from controlplane.clock import Clock, duration_micros, to_micros
@@ -15,6 +18,12 @@ from controlplane.tasks.store import creation, delivery, ending
 
 STEP = 1_000
 """Tasks that one transaction ends: a sweep after a long stop must not hold up the agents."""
+
+
+TASKS_NAMED = 10
+"""Tasks that a line of the log names; of more it gives the number alone."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +99,12 @@ class Sweep:
             )
             if waited:
                 work.after_commit(self._service.changed)
+        _tell("tasks timed out", [attempt.task_id for attempt in late])
+        _tell("leases lapsed", [attempt.task_id for attempt in gone])
+        _tell("tasks expired", waited)
         return Swept(len(waited), len(gone), len(late))
+
+
+def _tell(event: str, task_ids: Sequence[str]) -> None:
+    if task_ids:
+        _log.info(event, count=len(task_ids), tasks=list(task_ids[:TASKS_NAMED]))

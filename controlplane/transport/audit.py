@@ -13,6 +13,7 @@ from controlplane.callers import Caller
 from controlplane.transport.methods import Method
 
 _RESOURCE_CHARACTERS = 256
+_ID_KEYS = {"agents": "agent", "tasks": "task", "taskBatches": "batch"}
 
 log = structlog.get_logger("audit")
 
@@ -36,4 +37,11 @@ def record(method: Method, caller: Caller | None, resource: str, outcome: str, r
         resource=resource,
         outcome=outcome,
         reason=reason,
+        **_ids(resource),
     )
+
+
+def _ids(resource: str) -> dict[str, str]:
+    """Return the id in a resource name under the key that other lines have it under."""
+    collection, _, ident = resource.partition("/")
+    return {_ID_KEYS[collection]: ident} if ident and collection in _ID_KEYS else {}

@@ -56,6 +56,8 @@ _MESSAGE_BYTES = {
 }
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+_log = structlog.get_logger(__name__)
+
 if TYPE_CHECKING:  # generic in the type stubs only
     Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -185,7 +187,9 @@ class _Served:
         except Exception as error:  # noqa: BLE001 # whatever a handler raises must not reach the wire as it is
             await self._fail(call, call_context, error)
         finally:
-            metrics.handled(call.code, perf_counter() - call.began, call.reason)
+            seconds = perf_counter() - call.began
+            metrics.handled(call.code, seconds, call.reason)
+            _log.debug("call ended", code=call.code.name, reason=call.reason, seconds=round(seconds, 6))
             if self._method.audited:
                 resource = audit.resource_name(self._method, call.request, call.response)
                 audit.record(self._method, call.caller, resource, call.code.name, call.reason)
@@ -198,6 +202,8 @@ class _Served:
         caller = ANONYMOUS if self._peers is None else self._peers.identify(call_context.auth_context())
         call.caller = caller
         structlog.contextvars.bind_contextvars(actor=caller.spiffe_id or "anonymous")
+        if caller.kind is IdentityKind.AGENT:
+            structlog.contextvars.bind_contextvars(agent=caller.name)
         context.set_caller(caller)
         if caller.kind not in self._method.callers:
             raise PermissionDenied(

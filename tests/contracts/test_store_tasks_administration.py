@@ -426,3 +426,10 @@ async def test_each_open_state_has_a_depth_and_the_age_of_its_oldest_task(work: 
         TaskState.LEASED: Depth(0, timedelta()),
         TaskState.RUNNING: Depth(1, timedelta(seconds=65)),
     }
+
+
+async def test_a_final_task_is_in_no_depth(work: TasksWorld) -> None:
+    _, attempt_id = await work.begin()
+    await work.finish(attempt_id)
+    await work.tasks.cancel(OPERATOR, await work.create())
+    assert {depth.count for depth in (await work.tasks.depths()).values()} == {0}

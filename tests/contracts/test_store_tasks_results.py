@@ -15,7 +15,6 @@ from controlplane.tasks.operations import Disposition
 from controlplane.tasks.records import Chunk
 from controlplane.tasks.rules import AttemptState, Outcome, TaskState
 from controlplane.tasks.sweeping import Swept
-from tests.contracts.agents_world import OPERATOR
 from tests.contracts.tasks_world import TasksWorld, open_tasks_world
 
 
@@ -284,16 +283,6 @@ async def test_a_sweep_forgets_requests_after_two_days(work: TasksWorld) -> None
     work.advance(2 * 3_600)
     await work.sweep.run()
     assert await work.create(request_id="r", queue=10_000_000) != task_id
-
-
-async def test_open_tasks_are_counted_by_state(work: TasksWorld) -> None:
-    await work.create("a2")
-    task_id, attempt_id = await work.begin()
-    assert await work.tasks.state_counts() == {TaskState.QUEUED: 1, TaskState.RUNNING: 1}
-    await work.finish(attempt_id)
-    assert await work.tasks.state_counts() == {TaskState.QUEUED: 1}
-    await work.tasks.cancel(OPERATOR, (await work.create()))
-    assert await work.state(task_id) is TaskState.SUCCEEDED
 
 
 # --- output that is missing

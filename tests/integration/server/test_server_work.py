@@ -135,8 +135,9 @@ async def test_another_journal_interrupts_what_ran(admin: Admin, agent: RawAgent
     first = await agent.come()
     tasks = await first.tasks()
     await tasks.expect("opened")
-    await tasks.send(accepted=accepted((await tasks.expect("assignment")).attempt_id))
+    attempt = (await tasks.expect("assignment")).attempt_id
     watch = await admin.watch_tasks()
+    await tasks.send(accepted=accepted(attempt))
     await until(watch, lambda change: change.task.state == State.TASK_STATE_RUNNING)
     watch.cancel()
     await agent.come(journal_id="journal-2")
@@ -149,8 +150,8 @@ async def test_a_running_task_is_cancelled_through_its_agent(admin: Admin, agent
     tasks = await session.tasks()
     await tasks.expect("opened")
     attempt = (await tasks.expect("assignment")).attempt_id
-    await tasks.send(accepted=accepted(attempt))
     watch = await admin.watch_tasks()
+    await tasks.send(accepted=accepted(attempt))
     await until(watch, lambda change: change.task.state == State.TASK_STATE_RUNNING)
     watch.cancel()
     await admin.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=made.name))
