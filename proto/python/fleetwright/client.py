@@ -137,7 +137,7 @@ def _no_password() -> str:
 
 
 def _words(error: OSError) -> str:
-    reason = getattr(error, "reason", None)
-    if reason == "KEY_VALUES_MISMATCH":
-        return "the key is not the one of the certificate"
-    return "not readable PEM" if reason else str(error.strerror or error)
+    if not isinstance(error, ssl.SSLError):
+        return str(error.strerror or error)
+    mismatch = error.reason == "KEY_VALUES_MISMATCH"
+    return "the key is not the one of the certificate" if mismatch else "not readable PEM"

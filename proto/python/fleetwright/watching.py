@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
@@ -35,7 +35,7 @@ def follow(
     resume_token: str = "",
     lost: Callable[[Failure, timedelta], None] = lambda failure, wait: None,
     wait: Callable[[float], None] = time.sleep,
-) -> Iterator[ChangeT]:
+) -> Generator[ChangeT, None, None]:
     """Yield every change of a watch, which is begun again wherever its connection is lost.
 
     ``start`` opens the watch at a resume token ("" for the beginning), for example
