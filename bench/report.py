@@ -81,7 +81,9 @@ def _figure_row(line: Mapping[str, Any]) -> tuple[str, ...]:
 def _met(line: Mapping[str, Any]) -> str:
     if line["met"] is None:
         return ""
-    return "yes" if line["met"] else f"no: [profile]({line['profile']})"
+    if line["met"]:
+        return "yes"
+    return f"no: [profile]({line['profile']})" if line.get("profile") else "no"
 
 
 def _with_unit(value: float | None, unit: str) -> str:
@@ -106,6 +108,11 @@ def profile_rows(profile: Profile) -> list[tuple[str, ...]]:
         )
         for name in first + ours
     ]
+
+
+def _profile_row(name: str, profile: Profile) -> tuple[str, ...]:
+    alone, whole = profile.alone.get(name, 0), profile.whole[name]
+    return f"`{_plain(name)}`", _share(alone, profile), _share(whole, profile)
 
 
 def origin(results: Results) -> str:
