@@ -11,7 +11,7 @@ from controlplane.settings import Settings
 from controlplane.trust.adoption import ADOPTION_FILE, load_adoption
 from controlplane.trust.inspection import Inspected, Purpose, inspect
 from controlplane.trust.layout import DataFolderError
-from controlplane.trust.setup import SERVER_REFRESH, default_hosts
+from controlplane.trust.setup import SERVER_REFRESH
 
 ROOT_SOON = timedelta(days=180)
 """To replace a root touches every machine."""
@@ -81,7 +81,8 @@ def _ended(found: Inspected, what: str) -> Finding:
 
 def _names(settings: Settings, server: Inspected) -> Iterator[Finding]:
     addresses = [urlsplit(f"//{address}").hostname or "" for address in settings.advertised_agent_addresses]
-    wanted = dict.fromkeys([*default_hosts(), *settings.hosts, *addresses])
+    # Not this machine's own name: that of a container is another one at every start.
+    wanted = dict.fromkeys([*settings.hosts, *addresses])
     missing = [name for name in wanted if name and name not in server.names]
     if missing:
         yield warn(
