@@ -45,6 +45,7 @@ _log = structlog.get_logger(__name__)
 
 _LOST = Presence.STALE, PresenceReason.STREAM_LOST, "the heartbeat stream ended without a Goodbye"
 _REVOKED = Presence.OFFLINE, PresenceReason.CERTIFICATE_ENDED, "the certificate of the session was revoked"
+_IN_ORDER = (PresenceReason.GOODBYE, PresenceReason.SERVER_ENDED)
 _PRESENCE_AT_END = {
     pb2.RECONNECT_REASON_DRAINING: (
         Presence.STALE,
@@ -277,7 +278,8 @@ class Heartbeats:
             state = found
         presence, why, detail = state
         # Losses are news; that a fleet comes and goes in order is not.
-        (_log.debug if goodbye is not None else _log.info)("session ended", why=why.name, detail=detail)
+        say = _log.debug if why in _IN_ORDER else _log.info
+        say("session ended", why=why.name, detail=detail)
         operation = ChangePresence(session.agent_id, session.epoch, presence, why, detail, self._now())
         self._registry.run_aside(self._record(operation))
 
