@@ -6,6 +6,7 @@ data folder pass; nothing else knows about standard error or statuses. A defect 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -112,7 +113,7 @@ def understand(error: Exception) -> CommandFailed | None:
 
 
 def _usage(error: typer.TyperException) -> str:
-    text = error.format_message()
+    text = error.format_message().replace(": Value error, ", ": ")  # pydantic's words, which add nothing
     context = getattr(error, "ctx", None)
     if context is None:
         return text
@@ -128,26 +129,52 @@ class Guarded(TyperGroup):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # What is still buffered would fail again, with a traceback, when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _abandon_output()
             raise typer.Exit(Exit.CLOSED_PIPE) from None
         return result
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run a command line and end the process with its status."""
-        extra["standalone_mode"] = False
         words = sys.argv[1:] if args is None else list(args)
+        _prepare_output()
         try:
-            ended = super().main(args, *rest, **extra)
+            ended = super().main(args, *rest, **{**extra, "standalone_mode": False})
+        except KeyboardInterrupt:
+            raise SystemExit(Exit.INTERRUPTED) from None
         except typer.Abort:  # the end of standard input, where something was asked
             raise SystemExit(Exit.FAILED) from None
-        except Exception as error:
-            if type(error).__name__ == "NoArgsIsHelpError":  # typer does not publish its class
-                typer.echo(str(error), err=True)
-                raise SystemExit(Exit.USAGE) from None
-            failure = understand(error)
-            if failure is None:
-                raise
-            tell(failure, as_json=wants_json(words))
-            raise SystemExit(failure.exit) from None
+        except Exception as error:  # noqa: BLE001 - the last stop; a defect is raised again
+            raise SystemExit(_told(error, words)) from None
         raise SystemExit(ended if isinstance(ended, int) else Exit.DONE)
+
+
+def _told(error: Exception, words: Sequence[str]) -> Exit:
+    """Say what went wrong and return the status for it; a defect is raised again."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # typer does not publish its class
+        typer.echo(str(error), err=True)
+        return Exit.USAGE
+    failure = understand(error)
+    if failure is None:
+        raise error
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _abandon_output()
+    tell(failure, as_json=wants_json(words))
+    return failure.exit
+
+
+def _prepare_output() -> None:
+    """Make standard output and error take whatever is printed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started the command
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows its number.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _abandon_output() -> None:
+    """Throw away what is still buffered: it would fail again, with a traceback, when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -188,8 +188,26 @@ def as_dict(document: Document) -> dict[str, Any]:
     """Return a message by the contract's JSON mapping, with every field that is not a message."""
     if not isinstance(document, Message):
         return document.as_dict()
-    found: dict[str, Any] = MessageToDict(document, always_print_fields_with_no_presence=True)
-    return found
+    return _ordered(MessageToDict(document, always_print_fields_with_no_presence=True), document.DESCRIPTOR)
+
+
+def _ordered(found: dict[str, Any], descriptor: Any) -> dict[str, Any]:
+    """Return the fields in the order of the contract; protobuf puts those that are empty last."""
+    ordered = {}
+    for field_ in descriptor.fields:
+        if field_.json_name in found:
+            ordered[field_.json_name] = _ordered_value(found[field_.json_name], field_.message_type)
+    # Any and the like have other keys than fields.
+    return ordered if len(ordered) == len(found) else found
+
+
+def _ordered_value(value: Any, descriptor: Any) -> Any:
+    if descriptor is None or descriptor.GetOptions().map_entry:
+        return value
+    if isinstance(value, list):
+        return [_ordered_value(item, descriptor) for item in value]
+    # Times, durations and such are written as strings; what is no field of theirs stays as it is.
+    return _ordered(value, descriptor) if isinstance(value, dict) else value
 
 
 def table(columns: Sequence[Column[Item]], items: Iterable[Item]) -> list[Text]:

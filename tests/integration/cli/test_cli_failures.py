@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from tests.integration.cli.command import Command, Ended
 from tests.support.in_process import LocalSite, serving
 from tests.support.process import running
 from tests.support.site import HOST
+from tests.support.streams import PATIENCE
 
 
 def failed(ended: Ended, status: int, *words: str) -> None:
@@ -37,20 +40,30 @@ def elsewhere(tmp_path: Path) -> Path:
     return setup.init(tmp_path / "elsewhere", "fleetwright.local", [], datetime.now(UTC))
 
 
+@dataclass
+class Port:
+    """A port that speaks something else; ``came`` is set once someone has connected."""
+
+    address: str = ""
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 @asynccontextmanager
-async def answering(said: bytes) -> AsyncIterator[str]:
-    """Listen on a port and answer whoever connects with ``said``; gives the address."""
-    done = asyncio.Event()
+async def answering(said: bytes) -> AsyncIterator[Port]:
+    """Listen on a port and answer whoever connects with ``said``, or with silence."""
+    port, done = Port(), asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        port.came.set()
         writer.write(said)
         if not said:
             await done.wait()
         writer.close()
 
     server = await asyncio.start_server(answer, HOST, 0)
+    port.address = f"{HOST}:{server.sockets[0].getsockname()[1]}"
     try:
-        yield f"{HOST}:{server.sockets[0].getsockname()[1]}"
+        yield port
     finally:
         done.set()
         server.close()
@@ -70,15 +83,15 @@ async def test_a_host_that_nobody_knows_is_unreachable(fleetwright: Command) -> 
 
 
 async def test_a_port_that_speaks_no_tls_is_told_apart(fleetwright: Command) -> None:
-    async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
-        ended = await fleetwright("agents", "list", "--server", address)
-    failed(ended, 5, address, "no TLS is spoken there", "port for administrators")
+    async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        ended = await fleetwright("agents", "list", "--server", port.address)
+    failed(ended, 5, port.address, "no TLS is spoken there", "port for administrators")
 
 
 async def test_a_port_that_says_nothing_is_given_up(fleetwright: Command) -> None:
-    async with answering(b"") as address:
-        ended = await fleetwright("agents", "list", "--server", address, "--timeout", "300ms")
-    failed(ended, 5, address, "no answer in 0.3 s")
+    async with answering(b"") as port:
+        ended = await fleetwright("agents", "list", "--server", port.address, "--timeout", "300ms")
+    failed(ended, 5, port.address, "no answer in 0.3 s")
 
 
 async def test_a_server_of_another_root_is_not_trusted(fleetwright: Command, elsewhere: Path) -> None:
@@ -203,3 +216,21 @@ async def test_a_timeout_of_nothing_is_refused(command: Command) -> None:
     ended = await command("agents", "list", "--timeout", "0")
     assert ended.status == 2
     assert "--timeout" in ended.errors
+
+
+async def test_ctrl_c_ends_a_call_that_waits(fleetwright: Command) -> None:
+    async with answering(b"") as port:
+        call = await fleetwright.start("agents", "list", "--server", port.address, "--timeout", "1h")
+        async with asyncio.timeout(PATIENCE):
+            await port.came.wait()
+        ended = await call.interrupt()
+    assert (ended.status, ended.out, ended.errors) == (130, "", "")
+
+
+async def test_a_full_disk_under_the_output_is_told(fleetwright: Command, agents: list[str]) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        ended = await (await fleetwright.start("agents", "list", stdout=full)).ended()
+    finally:
+        os.close(full)
+    failed(ended, 1, "No space left on device")

@@ -69,3 +69,13 @@ def test_changes_in_yaml_are_documents_of_one_stream(capsys: pytest.CaptureFixtu
 def test_an_object_shows_only_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
     Output().one(Agent(agent_id="a", etag="v1"), COLUMNS)
     assert capsys.readouterr().out == "NAME:  a\nETAG:  v1\n"
+
+
+def test_fields_stand_in_the_order_of_the_contract_whether_they_are_set_or_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Output(Format.JSON).items(RESPONSE, "agents", COLUMNS)
+    shown = list(json.loads(capsys.readouterr().out)["agents"][0])
+    known = [field.json_name for field in Agent.DESCRIPTOR.fields]
+    assert shown == [name for name in known if name in shown]
+    assert {"notes", "suspectedClone", "labels"} < set(shown)
