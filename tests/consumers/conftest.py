@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from controlplane.trust.layout import Layout
+from controlplane.trust import setup
 from tests.consumers import installed
 from tests.consumers.installed import Environment
 from tests.support.agent_program import online, running_agent
@@ -20,7 +21,7 @@ AGENT_ID = "first"
 
 
 class Target(NamedTuple):
-    """What an example is told: the admin port, a folder with an identity, an agent that is online."""
+    """What an example is told: the admin port, an integrator's identity, an agent that is online."""
 
     server: str
     identity: str
@@ -45,7 +46,7 @@ def environment(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 async def target(tmp_path: Path) -> AsyncIterator[Target]:
     """Run a server and an agent for a test."""
     folder = make_folder(tmp_path / "data")
+    identity = setup.issue_identity(folder, "integrator", "ticketing", datetime.now(UTC))
     async with running(folder) as server, running_agent(server, tmp_path / "agent", AGENT_ID):
         await online(server, AGENT_ID)
-        identity = Layout(folder).identity("operator", "admin")
         yield Target(f"{HOST}:{server.ports.admin}", str(identity), AGENT_ID)

@@ -70,11 +70,26 @@ def pip(environment: Environment, *arguments: str | Path) -> subprocess.Complete
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
 
 
-def build(folder: Path, **variables: str) -> dict[str, Path]:
-    """Build the wheels of the repository; return them by the name of their distribution."""
-    environment = {**variables, "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHON": sys.executable}
-    command = [REPOSITORY / "scripts" / "wheels", folder]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+def copy_sources(folder: Path) -> Path:
+    """Copy what the wheels are made from, as a release's archive has it: without git."""
+    leave = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+    for name in ("agent_sim", "bench", "certs", "controlplane", "demo", "proto", "requirements", "scripts"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=leave)
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, folder)
+    return folder
+
+
+def build(folder: Path, sources: Path = REPOSITORY, **variables: str) -> dict[str, Path]:
+    """Build the wheels; return them by the name of their distribution."""
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHON": sys.executable,
+        "GIT_CEILING_DIRECTORIES": str(sources.parent),
+        **variables,
+    }
+    command = [str(sources / "scripts" / "wheels"), str(folder)]
+    subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return {path.name.split("-")[0]: path for path in folder.glob("*.whl")}
 
 

@@ -149,20 +149,40 @@ def test_the_control_plane_requires_the_client_library_of_its_own_version(wheels
     assert required(wheels["fleetwright"])[0] == version
 
 
-def test_the_same_sources_make_the_same_wheels_whatever_the_umask(
-    wheels: dict[str, Path], tmp_path: Path
-) -> None:
-    old = os.umask(0o077)
-    try:
-        again = installed.build(tmp_path)
-    finally:
-        os.umask(old)
-    assert {name: path.read_bytes() for name, path in again.items()} == {
-        name: path.read_bytes() for name, path in wheels.items()
+@pytest.mark.slow
+def test_the_same_sources_make_the_same_wheels_whatever_their_modes_and_times(tmp_path: Path) -> None:
+    sources = installed.copy_sources(tmp_path / "sources")
+    first = installed.build(tmp_path / "first", sources, SOURCE_DATE_EPOCH="1767225600")
+    again = installed.copy_sources(tmp_path / "again")
+    for path in again.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)  # as a checkout with another umask has it
+        os.utime(path, (0, 0))
+    second = installed.build(tmp_path / "second", again, SOURCE_DATE_EPOCH="1767225600")
+    assert len(first) == 2
+    assert {name: path.read_bytes() for name, path in first.items()} == {
+        name: path.read_bytes() for name, path in second.items()
     }
-    later = installed.build(tmp_path / "later", SOURCE_DATE_EPOCH="1893456000")
-    with zipfile.ZipFile(later["fleetwright"]) as archive:
-        assert {info.date_time[0] for info in archive.infolist()} == {2030}
+    with zipfile.ZipFile(first["fleetwright"]) as archive:
+        assert {info.date_time[0] for info in archive.infolist()} == {2026}
+
+
+@pytest.mark.slow
+def test_what_an_earlier_build_left_behind_is_not_packed(tmp_path: Path) -> None:
+    sources = installed.copy_sources(tmp_path / "sources")
+    stale = sources / "proto" / "python" / "build" / "lib" / "fleetwright" / "stale.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    wheel = installed.build(tmp_path / "wheels", sources, SOURCE_DATE_EPOCH="1767225600")["fleetwright"]
+    with zipfile.ZipFile(wheel) as archive:
+        assert [name for name in archive.namelist() if "stale" in name] == []
+
+
+def test_without_a_commit_to_take_the_time_from_none_is_built(tmp_path: Path) -> None:
+    sources = installed.copy_sources(tmp_path / "sources")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        installed.build(tmp_path / "wheels", sources)
+    assert "set SOURCE_DATE_EPOCH" in refused.value.stderr
+    assert list((tmp_path / "wheels").iterdir()) == []
 
 
 @pytest.mark.slow
