@@ -62,6 +62,11 @@ class _Restore:
         return "" if self.restored.aside is None else str(self.restored.aside)
 
     @property
+    def adopts_until(self) -> str:
+        leave = self.restored.adoption
+        return "" if leave is None else f"{leave.until:%Y-%m-%dT%H:%M:%SZ}"
+
+    @property
     def note(self) -> str:
         if self.restored.manifest.has_keys:
             return ""
@@ -72,6 +77,7 @@ class _Restore:
             "dataDir": self.name,
             "setAside": self.aside or None,
             "finishedEarlier": self.restored.finished_earlier,
+            "adoptsUntil": self.adopts_until or None,
             **_described(self.restored.manifest),
         }
 
@@ -85,6 +91,12 @@ _RESTORE: list[Column[_Restore]] = [
     Column("data folder", lambda one: one.name),
     Column("backup of", lambda one: _words(one.restored.manifest)),
     Column("set aside", lambda one: one.aside and f"{one.aside}; remove it when nothing in it is needed"),
+    Column(
+        "adopts until",
+        lambda one: (
+            one.adopts_until and f"{one.adopts_until}; delete and revoke again what was since the backup"
+        ),
+    ),
     Column("note", lambda one: one.note),
     Column("next", lambda one: f"fleetwright serve --data-dir {one.name}"),
 ]
@@ -137,11 +149,21 @@ def restore(
     force: Annotated[
         bool, typer.Option("--force", help="Set aside what the data folder has; it is never deleted.")
     ] = False,
+    adopt_certificates: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-certificates",
+            help="Let agents that renewed since the backup come back, for one life of their certificates.",
+        ),
+    ] = False,
 ) -> None:
     """Put a backup into a data folder that no server uses.
 
     All is checked before anything is replaced. A restore that is killed has changed nothing, or is finished
     by the next restore or the next start of the server.
+
+    What was deleted or revoked since the backup is there again. With --adopt-certificates so are agents that
+    got a certificate since: those of agents that were deleted, and stolen ones, too.
 
     \b
     Examples:
@@ -155,7 +177,12 @@ def restore(
         raise CommandFailed(str(error), Exit.USAGE) from None
     with _ending_in_order(), _bars(output) as bars, _told():
         restored = restoring.restore(
-            settings.data_dir, source, now=datetime.now(UTC), force=force, progress=bars
+            settings.data_dir,
+            source,
+            now=datetime.now(UTC),
+            force=force,
+            adopt_for=settings.agent_certificate_life if adopt_certificates else None,
+            progress=bars,
         )
     output.one(_Restore(restored), _RESTORE)
 

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from controlplane import failpoints
@@ -26,6 +26,7 @@ from controlplane.storage.backup import archive, database, manifest
 from controlplane.storage.backup.errors import BackupError, DamagedBackup, UnsoundDatabase, writing
 from controlplane.storage.backup.manifest import Manifest
 from controlplane.storage.backup.taking import Progress, counting, roots
+from controlplane.trust.adoption import ADOPTION_FILE, Adoption, allow_adoption
 from controlplane.trust.files import FILE_MODE, make_folder, move_folder, sync_folder, write_file
 from controlplane.trust.layout import DATABASE, Layout
 
@@ -33,8 +34,9 @@ _PLAN = "plan.json"
 _SPARE_BYTES = 64 * 1024 * 1024
 """Room that must be left: what a server wants to have at its start."""
 
-# The log and its index belong to the database that they lie beside, and go with it.
-_PARTS = {DATABASE: (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")}
+# The log and its index belong to the database that they lie beside, and go with it; so does the leave
+# to adopt what that database does not know.
+_PARTS = {DATABASE: (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", ADOPTION_FILE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Restored:
     aside: Path | None
     finished_earlier: bool
     """Whether it was an interrupted restore of the same folder that was finished first."""
+    adoption: Adoption | None
+    """The leave that was given with it."""
 
 
 def restore(
@@ -54,10 +58,12 @@ def restore(
     *,
     now: datetime,
     force: bool = False,
+    adopt_for: timedelta | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Restored:
     """Put the backup ``source`` into ``data_dir``. ``force`` sets aside what is there.
 
+    ``adopt_for`` gives leave for so long to adopt certificates that were issued since the backup.
     Raises ``BackupError``; the folder is as it was then.
     """
     described = describe(source)
@@ -77,14 +83,18 @@ def restore(
         try:
             _extract(source, described, fresh, progress)
             aside = _unused(data_dir, f"replaced-{now:%Y%m%dT%H%M%SZ}")
-            write_file(fresh / _PLAN, json.dumps({"aside": aside, "items": _items(described)}).encode())
+            items, adoption = _items(described), None
+            if adopt_for is not None:
+                adoption = allow_adoption(fresh, described.time, now, adopt_for)
+                items.append(ADOPTION_FILE)  # last: a former one goes aside with its database
+            write_file(fresh / _PLAN, json.dumps({"aside": aside, "items": items}).encode())
             failpoints.hit("restore.before_commit")
             move_folder(fresh, data_dir / RESTORING)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         failpoints.hit("restore.after_commit")
         finish(data_dir)
-    return Restored(data_dir, described, data_dir / aside if replaced else None, finished_earlier)
+    return Restored(data_dir, described, data_dir / aside if replaced else None, finished_earlier, adoption)
 
 
 def describe(source: Path) -> Manifest:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from controlplane.failpoints import NAMES
 from controlplane.preflight import FolderLock
 from controlplane.storage.backup import restoring, taking
 from controlplane.storage.backup.errors import BackupError
+from controlplane.trust.adoption import ADOPTION_FILE, Adoption, load_adoption
 from tests.integration.backup.commands import command
 from tests.integration.backup.conftest import NOON, Content
 from tests.support.folders import make_folder, tables
@@ -186,6 +188,47 @@ async def test_a_restore_into_a_new_folder_that_was_killed_is_finished_by_the_fi
     async with running(new) as server:
         await server.terminate()
     assert tables(new, ["commit_counter"]) == tables(folder, ["commit_counter"])
+
+
+DAY = timedelta(days=1)
+
+
+def test_a_leave_to_adopt_certificates_comes_with_its_restore_and_goes_with_the_next(
+    folder: Path, good: Path
+) -> None:
+    restored = restoring.restore(folder, good, now=NOON + DAY, force=True, adopt_for=DAY)
+    assert load_adoption(folder) == restored.adoption == Adoption(NOON, NOON + DAY, NOON + 2 * DAY)
+    again = restoring.restore(folder, good, now=NOON + DAY, force=True, adopt_for=2 * DAY)
+    assert load_adoption(folder) == again.adoption == Adoption(NOON, NOON + DAY, NOON + 3 * DAY)
+    plain = restoring.restore(folder, good, now=NOON + DAY, force=True)
+    assert load_adoption(folder) is plain.adoption is None
+    assert plain.aside is not None
+    assert load_adoption(plain.aside) == again.adoption
+
+
+def test_a_leave_survives_a_kill_between_any_two_steps(folder: Path, good: Path) -> None:
+    words = ("restore", good, "--data-dir", folder, "--force", "--adopt-certificates")
+    for step in range(1, 5):
+        restoring.restore(folder, good, now=NOON, force=True)
+        failpoint = f"restore.between_moves=kill@{step}"
+        assert command(*words, FLEETWRIGHT_FAILPOINTS=failpoint)[0] == -signal.SIGKILL
+        assert load_adoption(folder) is None
+        assert restoring.finish(folder)
+        leave = load_adoption(folder)
+        assert leave is not None
+        assert leave.until - leave.restore_time == DAY
+
+
+def test_the_command_tells_until_when_it_adopts(folder: Path, good: Path) -> None:
+    words = ("restore", good, "--data-dir", folder, "--force", "--adopt-certificates")
+    status, out, errors = command(*words, "-o", "json", FLEETWRIGHT_AGENT_CERTIFICATE_LIFE="1h")
+    assert (status, errors) == (0, "")
+    leave = load_adoption(folder)
+    assert leave is not None
+    assert leave.until - leave.restore_time == timedelta(hours=1)
+    assert json.loads(out)["adoptsUntil"] == f"{leave.until:%Y-%m-%dT%H:%M:%SZ}"
+    assert "delete and revoke again what was since the backup" in command(*words)[1]
+    assert (folder / ADOPTION_FILE).exists()
 
 
 def test_the_command_says_what_it_did_to_people_and_to_programs(
