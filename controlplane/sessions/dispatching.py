@@ -11,7 +11,7 @@ from fleetwright.v1 import work_pb2
 
 from controlplane.sessions.outbox import Outbox
 from controlplane.storage.writer import Writer
-from controlplane.tasks.operations import Adopted, Lease
+from controlplane.tasks.operations import Adopt, Adopted, Lease
 from controlplane.tasks.records import Assigned
 from controlplane.tasks.service import TasksService
 
@@ -47,6 +47,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._look = False  # a wake-up came that no lease has answered
         self._look_for_stops = False
+        self._more = False  # the last lease found as much as it was allowed
         self._untaken: set[str] = set()
         self._stopping: set[str] = set()
         self._ended = False
@@ -74,12 +75,24 @@ class Dispatcher:
         self._credits = min(self._credits + added, self._max_credits)
         self._woken.set()
 
-    def adopted(self, adopted: Adopted) -> None:
-        """Say what an agent's journal gave rise to."""
+    async def serve(self, journal: tuple[tuple[str, bool], ...], opened: Callable[[], None]) -> None:
+        """Compare an agent's journal with what it was handed, lease in the same commit, then ``run``.
+
+        ``opened`` is called after the commit, before anything that it gave rise to is said.
+        """
+        limit = min(self._credits, LEASED_AT_ONCE)
+        # What was committed until now is found; what comes while this is in the queue is looked for again.
+        self._look = False
+        adopted: Adopted = await self._writer.submit(
+            Adopt(self._agent_id, self._epoch, journal, self._now(), limit)
+        )
+        opened()
         for attempt_id in adopted.stop:
             self.stop(attempt_id)
-        for assigned in adopted.resend:
+        for assigned in (*adopted.resend, *adopted.leased):
             self._assign(assigned)
+        self._more = len(adopted.resend) + len(adopted.leased) >= limit
+        await self.run()
 
     def taken(self, attempt_id: str) -> None:
         """Note that the agent has an attempt in its journal."""
@@ -101,7 +114,6 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Lease until ``end``."""
-        more = False
         while True:
             await self._woken.wait()
             self._woken.clear()
@@ -110,17 +122,17 @@ class Dispatcher:
             if self._ended:
                 return
             looked, self._look = self._look, False
-            if not (looked or more):
+            if not (looked or self._more):
                 continue
             if self._credits <= 0 or not self.outbox.takes_assignments:
-                more = True
+                self._more = True
                 continue
             limit = min(self._credits, LEASED_AT_ONCE)
             leased = await self._writer.submit(Lease(self._agent_id, self._epoch, limit, self._now()))
             for assigned in leased:
                 self._assign(assigned)
-            more = len(leased) == limit
-            if more and self._credits > 0:
+            self._more = len(leased) == limit
+            if self._more and self._credits > 0:
                 self._woken.set()
 
     async def _say_stops(self) -> None:

@@ -30,7 +30,6 @@ from controlplane.sessions.writing import uncancel, write
 from controlplane.storage.writer import Operation, Writer
 from controlplane.tasks.operations import (
     Accept,
-    Adopt,
     AppendOutput,
     Disposition,
     Finish,
@@ -137,6 +136,7 @@ class _WorkStream:
         self._failure: ServiceError | None = None
         self._task = asyncio.current_task()
         self._ended = False
+        self._opened = asyncio.Event()
         self._dispatching: asyncio.Task[None] | None = None
 
     @property
@@ -169,11 +169,13 @@ class _WorkStream:
         sender = asyncio.create_task(self._outbox.write_all(self._write))
         sender.add_done_callback(self._part_ended)
         try:
-            await self._open(opening)
+            self._dispatcher.add_credits(opening.credits)
+            journal = tuple((entry.attempt_id, entry.finished) for entry in opening.journal)
             # Never cancelled: a lease that is being committed must be known as untaken,
             # or its tasks would be handed out and nobody the wiser.
-            self._dispatching = self._registry.run_aside(self._dispatcher.run())
+            self._dispatching = self._registry.run_aside(self._dispatcher.serve(journal, self._say_opened))
             self._dispatching.add_done_callback(self._part_ended)
+            await self._opened.wait()
             await self._receive()
             await self._committed()
         except asyncio.CancelledError:
@@ -210,21 +212,13 @@ class _WorkStream:
         for _ in range(self._policy.results_under_way):
             await self._under_way.acquire()
 
-    # --- opening
+    # --- sending
 
-    async def _open(self, opening: pb2.TasksOpen) -> None:
-        now = self._now()
-        self._dispatcher.add_credits(opening.credits)
-        journal = tuple((entry.attempt_id, entry.finished) for entry in opening.journal)
-        adopting = await self._writer.enqueue(Adopt(self._agent_id, self._session.epoch, journal, now))
-        adopted = await adopting
+    def _say_opened(self) -> None:
         opened = pb2.TasksOpened()
         opened.linger.FromTimedelta(self._policy.tasks_linger)
         self._outbox.put(pb2.TasksResponse(opened=opened))
-        self._dispatcher.adopted(adopted)
-        self.wake()
-
-    # --- sending
+        self._opened.set()
 
     async def _write(self, response: pb2.TasksResponse) -> None:
         await write(self._context, response, self._policy.slow_reader_after)

@@ -123,7 +123,27 @@ class Leases:
         await self._cancel_untaken(
             work, [attempt for attempt in live if attempt.task_id not in taken_over], operations
         )
-        return [Adopted(tuple(stop), tuple(again[item] for item in resend)) for stop, resend in answers]
+        leased = await self._lease_the_rest(work, operations, [len(resend) for _, resend in answers])
+        return [
+            Adopted(tuple(stop), tuple(again[item] for item in resend), tasks)
+            for (stop, resend), tasks in zip(answers, leased, strict=True)
+        ]
+
+    async def _lease_the_rest(
+        self, work: UnitOfWork, operations: Sequence[Adopt], sent_again: Sequence[int]
+    ) -> Sequence[tuple[Assigned, ...]]:
+        # A stream is opened because there is work: one commit finds it, not a second one.
+        limits = [operation.limit - sent for operation, sent in zip(operations, sent_again, strict=True)]
+        places = [place for place, limit in enumerate(limits) if limit > 0]
+        found: list[tuple[Assigned, ...]] = [()] * len(operations)
+        if places:
+            leases = [
+                Lease(operations[at].agent_id, operations[at].epoch, limits[at], operations[at].now)
+                for at in places
+            ]
+            for at, tasks in zip(places, await self.lease(work, leases), strict=True):
+                found[at] = tasks
+        return found
 
     def _renewed(self, attempt_id: str, operation: Adopt) -> dict[str, Any]:
         return {

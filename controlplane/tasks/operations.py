@@ -60,16 +60,22 @@ class Adopted:
     """Attempts that nobody wants any more."""
     resend: tuple[Assigned, ...]
     """Attempts that were handed out and are not in the journal."""
+    leased: tuple[Assigned, ...] = ()
+    """Attempts that are handed out now, as if a Lease had followed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt(Operation[Adopted]):
-    """The agent lists its journal: (attempt id, finished) of each attempt not acknowledged."""
+    """The agent lists its journal: (attempt id, finished) of each attempt not acknowledged.
+
+    It can take ``limit`` attempts, those that are sent again included.
+    """
 
     agent_id: str
     epoch: int
     journal: tuple[tuple[str, bool], ...]
     now: int
+    limit: int = 0
 
     @property
     def key(self) -> str:

@@ -136,6 +136,11 @@ class TasksWorld:
     async def state(self, task_id: str) -> TaskState:
         return (await self.get(task_id)).state
 
+    async def counts(self) -> dict[TaskState, int]:
+        """Return how many tasks are in which open state, where there are any."""
+        depths = await self.tasks.depths()
+        return {state: depth.count for state, depth in depths.items() if depth.count}
+
     async def attempts(self, task_id: str) -> list[AttemptRecord]:
         return await self.tasks.attempts(task_id)
 

@@ -10,9 +10,8 @@ import pytest
 import pytest_asyncio
 
 from controlplane.errors import NotFound
-from controlplane.tasks.operations import Disposition
+from controlplane.tasks.operations import Adopt, Adopted, Disposition
 from controlplane.tasks.rules import Acceptance, AttemptState, Outcome, TaskState
-from controlplane.tasks.store import delivery
 from tests.contracts.agents_world import OPERATOR
 from tests.contracts.tasks_world import TasksWorld, open_tasks_world
 
@@ -189,18 +188,18 @@ async def test_many_agents_list_their_journals_in_one_commit(work: TasksWorld) -
     assert [await work.state(task_id) for task_id in tasks] == [TaskState.RUNNING, TaskState.LEASED]
 
 
-async def test_journals_of_more_entries_than_one_statement_takes_are_compared_whole(
-    work: TasksWorld, monkeypatch: pytest.MonkeyPatch
+async def test_a_journal_of_more_entries_than_sqlite_has_parameters_is_compared_whole(
+    work: TasksWorld,
 ) -> None:
-    monkeypatch.setattr(delivery, "IN_ONE_STATEMENT", 2)
     for _ in range(10):
         await work.create()
     leased = await work.lease()
     journal = {assigned.attempt_id: False for assigned in leased[:5]}
-    stop, again = await work.adopt(journal | {"unknown": False}, epoch=2)
-    assert stop == {"unknown"}
+    unknown = {f"unknown-{number}" for number in range(40_000)}
+    stop, again = await work.adopt(dict.fromkeys(unknown, False) | journal, epoch=2)
+    assert stop == unknown
     assert {assigned.attempt_id for assigned in again} == {one.attempt_id for one in leased[5:]}
-    assert await work.tasks.state_counts() == {TaskState.RUNNING: 5, TaskState.LEASED: 5}
+    assert await work.counts() == {TaskState.RUNNING: 5, TaskState.LEASED: 5}
 
 
 async def test_unknown_and_foreign_attempts_are_to_be_stopped_unless_finished(work: TasksWorld) -> None:
@@ -335,3 +334,19 @@ async def test_a_lost_journal_interrupts_what_is_not_idempotent_and_repeats_what
     assert await work.lose_journal() == 0
     assert await work.adopt({attempt_id: False}) == ({attempt_id}, [])
     assert await work.again() != attempt_id
+
+
+async def test_a_journal_and_a_lease_share_a_commit_and_their_limit(work: TasksWorld) -> None:
+    for _ in range(5):
+        await work.create()
+    (sent,) = await work.lease(limit=1)
+    adopted = await work.world.writer.submit(Adopt("a1", 2, (), work.now, limit=3))
+    assert [one.attempt_id for one in adopted.resend] == [sent.attempt_id]
+    assert len(adopted.leased) == 2
+    assert {one.task_id for one in adopted.leased}.isdisjoint({sent.task_id})
+
+
+async def test_a_journal_that_is_only_reported_leases_nothing(work: TasksWorld) -> None:
+    await work.create()
+    adopted = await work.world.writer.submit(Adopt("a1", 2, (), work.now, limit=0))
+    assert adopted == Adopted((), ())

@@ -10,7 +10,7 @@ from fleetwright.v1 import work_pb2
 
 from controlplane.sessions import outbox
 from controlplane.sessions.dispatching import LEASED_AT_ONCE, Dispatcher
-from controlplane.tasks.operations import Lease
+from controlplane.tasks.operations import Adopt, Adopted, Lease
 from controlplane.tasks.records import Assigned
 
 SPEC = work_pb2.TaskSpec(echo=work_pb2.EchoSpec(payload=bytes(1_000))).SerializeToString()
@@ -24,10 +24,18 @@ class Room:
         self.stops = stops or []
         self.leases: list[int] = []
         self.asked = asyncio.Event()
+        self.adopting = asyncio.Event()
         self.answer = asyncio.Event()
         self.answer.set()
 
-    async def submit(self, lease: Lease) -> tuple[Assigned, ...]:
+    async def submit(self, operation: Lease | Adopt) -> tuple[Assigned, ...] | Adopted:
+        if isinstance(operation, Adopt):
+            self.adopting.set()
+            await self.answer.wait()
+            return Adopted((), (), self.lease(operation))
+        return self.lease(operation)
+
+    def lease(self, lease: Lease | Adopt) -> tuple[Assigned, ...]:
         self.leases.append(lease.limit)
         count = min(lease.limit, self.queued)
         self.queued -= count
@@ -77,6 +85,50 @@ async def test_a_lease_is_bounded_and_followed_by_the_next_while_there_are_credi
     await running
     assert room.leases == [LEASED_AT_ONCE] * 3
     assert await said(dispatcher) == ["assignment"] * 40
+
+
+async def test_opening_leases_in_the_same_commit_and_says_so_after_it() -> None:
+    room = Room(queued=3)
+    room.answer.clear()
+    dispatcher = dispatcher_on(room, 8)
+    opened = asyncio.Event()
+    dispatcher.wake()
+    running = asyncio.create_task(dispatcher.serve((), opened.set))
+    await room.adopting.wait()
+    assert not opened.is_set()
+    room.answer.set()
+    await opened.wait()
+    await idle()
+    dispatcher.end()
+    await running
+    assert room.leases == [8]
+    assert await said(dispatcher) == ["assignment"] * 3
+
+
+async def test_work_that_comes_while_a_stream_opens_is_looked_for_once_more() -> None:
+    room = Room(queued=0)
+    room.answer.clear()
+    dispatcher = dispatcher_on(room, 8)
+    running = asyncio.create_task(dispatcher.serve((), lambda: None))
+    await room.adopting.wait()
+    dispatcher.wake()
+    room.answer.set()
+    await idle()
+    dispatcher.end()
+    await running
+    assert room.leases == [8, 8]
+
+
+async def test_what_was_leased_for_a_stream_that_ended_as_it_opened_is_known_as_untaken() -> None:
+    room = Room(queued=1)
+    room.answer.clear()
+    dispatcher = dispatcher_on(room, 8)
+    running = asyncio.create_task(dispatcher.serve((), lambda: None))
+    await room.adopting.wait()
+    dispatcher.end()
+    room.answer.set()
+    await running
+    assert dispatcher.leaves_work
 
 
 async def test_no_more_is_leased_than_has_place_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
