@@ -35,6 +35,8 @@ def folder(settings: Settings) -> Iterator[Finding]:
         yield fail("folder", str(error))
     else:
         yield ok("folder", f"{settings.data_dir} is initialised and can be written")
+    if (settings.data_dir / preflight.RESTORING).is_dir():
+        yield warn("restore", "one was interrupted: the next start of the server finishes it")
 
 
 def process(settings: Settings) -> Iterator[Finding]:

@@ -103,6 +103,16 @@ def test_a_folder_that_was_named_and_is_not_there_fails(doctor: Doctor, tmp_path
     assert "fleetwright init" in answer.one("folder")[1]
 
 
+def test_a_restore_that_was_interrupted_is_told(doctor: Doctor, folder: Path) -> None:
+    (folder / "trust").rename(folder / "moved")
+    (folder / ".restore").mkdir()
+    (folder / "moved").rename(folder / ".restore/trust")
+    answer = doctor.ask("--data-dir", folder)
+    assert answer.status == 0
+    assert answer.one("restore")[0] == "WARN"
+    assert "finishes it" in answer.one("restore")[1]
+
+
 FILES = (
     "trust/agents-root.key",
     "trust/agents-root.pem",
