@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+from fleetwright.client import Identity, connect
 from fleetwright.v1 import (
     agent_registry_service_pb2,
     agent_registry_service_pb2_grpc,
@@ -34,9 +35,7 @@ class Administrator:
     """Calls the admin listener with the first administrator's identity."""
 
     def __init__(self, address: str, identity: Path) -> None:
-        root, key, chain = ((identity / name).read_bytes() for name in ("ca.pem", "key.pem", "cert.pem"))
-        credentials = grpc.ssl_channel_credentials(root, key, chain)
-        self._channel = grpc.secure_channel(address, credentials)
+        self._channel = connect(address, Identity.load(identity))
         self._agents = agent_registry_service_pb2_grpc.AgentRegistryServiceStub(self._channel)
         self._tasks = task_service_pb2_grpc.TaskServiceStub(self._channel)
         self._telemetry = telemetry_service_pb2_grpc.TelemetryServiceStub(self._channel)

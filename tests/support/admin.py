@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from fleetwright.client import Identity, connect_aio
 from fleetwright.v1 import (
     agent_registry_service_pb2,
     agent_registry_service_pb2_grpc,
@@ -28,12 +29,7 @@ FINAL = task_service_pb2.TASK_STATE_SUCCEEDED
 
 def operator_channel(address: str, identity: Path) -> grpc.aio.Channel:
     """Connect to the admin listener with an identity folder as ``fleetwright init`` makes it."""
-    credentials = grpc.ssl_channel_credentials(
-        (identity / "ca.pem").read_bytes(),
-        (identity / "key.pem").read_bytes(),
-        (identity / "cert.pem").read_bytes(),
-    )
-    return grpc.aio.secure_channel(address, credentials, OPTIONS)
+    return connect_aio(address, Identity.load(identity))
 
 
 @dataclass
