@@ -244,5 +244,7 @@ def _yaml(document: dict[str, Any]) -> str:
     # Not at the top: only -o yaml needs it.
     import yaml
 
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=10_000)
+    # The one in C is ten times faster, which 10,000 agents make visible; it is not in every build.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=10_000)
     return text
