@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.resources import files
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor import Descriptor, FileDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 from google.rpc import error_details_pb2, status_pb2
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -68,7 +70,26 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     )
 
 
-def _published(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
+class _Symbols:
+    """A pool that finds methods too, as the reflection protocol has it; the library's own does not."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - a pool's own name
+        """Return the file that declares a symbol by its full name; KeyError where none does."""
+        service, _, method = symbol.rpartition(".")
+        with suppress(KeyError):
+            found = self._pool.FindServiceByName(service)
+            if method in found.methods_by_name:
+                return found.file
+        return self._pool.FindFileContainingSymbol(symbol)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+
+def _published(services: Iterable[str]) -> Any:
     """Return the contract as it is published, and what else describes ``services`` and their refusals.
 
     The stubs do not know the file that declares the validation rules (docs/decisions/0012); whoever asks
@@ -89,6 +110,8 @@ def _published(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
             add(dependency)
         described = FileDescriptorProto()
         file.CopyToProto(described)
+        for message in described.message_type:
+            _name_in_json(file.message_types_by_name[message.name], message)
         pool.Add(described)
 
     for service in services:
@@ -97,7 +120,15 @@ def _published(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
     # No method names them: they travel as Any in a status, and tools decode only what they can ask for.
     for details in (error_details_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR):
         add(details)
-    return pool
+    return _Symbols(pool)
+
+
+def _name_in_json(message: Descriptor, described: DescriptorProto) -> None:
+    """Give fields their names in JSON: libraries come without them, and tools do not make them up."""
+    for field in described.field:
+        field.json_name = message.fields_by_name[field.name].json_name
+    for nested in described.nested_type:
+        _name_in_json(message.nested_types_by_name[nested.name], nested)
 
 
 def add_channelz(server: grpc.aio.Server) -> None:

@@ -13,7 +13,8 @@ line, each command ending with 0". Clauses are joined by ``;``::
     <!-- runs: never, because ... -->
     <!-- shows -->                                 before a block that is no command: what the last one said
 
-A command line that ends with ``# until Ctrl-C`` is interrupted after its first output. A document that
+A command line that ends with ``# until Ctrl-C`` is interrupted after its first output, and may end with 0
+or 130; programs of others that end otherwise stand last in a block marked with ``exit``. A document that
 needs what another one sets up says so once: ``<!-- begins with: README.md#heading -->``.
 """
 

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from fleetwright.v1 import agent_service_pb2, enrollment_token_service_pb2
 from google.protobuf import empty_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -167,16 +168,29 @@ async def test_every_service_of_the_libraries_that_reflection_names_can_be_descr
     "name",
     [
         *("google.rpc.Status", "google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"),
-        "fleetwright.v1.ErrorReason",
+        *("fleetwright.v1.ErrorReason", "fleetwright.v1.TaskService.CreateTask"),
     ],
 )
-async def test_what_a_refusal_is_made_of_can_be_described(doors: Doors, name: str) -> None:
+async def test_methods_and_what_a_refusal_is_made_of_can_be_described(doors: Doors, name: str) -> None:
     channel: Any = doors.channel("integrator")
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     stream = stub.ServerReflectionInfo()
     await stream.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
     assert (await stream.read()).HasField("file_descriptor_response")
     await stream.done_writing()
+
+
+async def test_fields_of_the_libraries_are_described_with_their_names_in_json(doors: Doors) -> None:
+    channel: Any = doors.channel("operator")
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    stream = stub.ServerReflectionInfo()
+    await stream.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol="google.rpc.BadRequest"))
+    files = (await stream.read()).file_descriptor_response.file_descriptor_proto
+    await stream.done_writing()
+    described = {file.name: file for file in map(FileDescriptorProto.FromString, files)}
+    messages = described["google/rpc/error_details.proto"].message_type
+    fields = [field for message in messages if message.name == "BadRequest" for field in message.field]
+    assert [field.json_name for field in fields] == ["fieldViolations"]
 
 
 async def test_admin_port_answers_channelz_to_operators(doors: Doors) -> None:
