@@ -127,7 +127,7 @@ class Session:
             expected = (block.marks.exit_status,) if is_last and block.marks.exit_status else _INTERRUPTED
         if said.status not in expected:
             raise DocumentError(
-                f"{block.place}: {command}\nended with {said.status}, not {block.marks.exit_status if is_last else 0}:\n{said.text}"
+                f"{block.place}: {command}\nended with {said.status}, not {expected[0]}:\n{said.text}"
             )
         if block.language == "console":
             _require_lines(block, _shown_after(block, command), said.text)
