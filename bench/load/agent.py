@@ -15,6 +15,9 @@ from fleetwright.v1 import work_pb2
 from agent_sim.protocol.connection import agent_channel
 from agent_sim.protocol.identity import AgentIdentity
 
+Journal = dict[str, pb2.Assignment]
+"""Attempts that are done and whose results are not acknowledged, by attempt id."""
+
 CREDITS = 64
 """Assignments that a stream takes at once; half of them are granted again together."""
 
@@ -52,6 +55,7 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._working = False
         self._work_waits = False
+        self._journal: Journal = {}
         self._leaving = False
 
     async def connect(self) -> None:
@@ -155,10 +159,12 @@ class Agent:
 
     async def _work(self) -> None:
         try:
-            await WorkStream(self._stub.Tasks(), self._epoch, self._observer).serve(self._read_one)
+            await WorkStream(self._stub.Tasks(), self._epoch, self._journal, self._observer).serve(
+                self._read_one
+            )
         finally:
             self._working = False
-            if self._work_waits and not self._leaving:
+            if (self._work_waits or self._journal) and not self._leaving:
                 self._open_work()
 
     def _aside(self, work: Any) -> None:
@@ -168,27 +174,32 @@ class Agent:
 
 
 class WorkStream:
-    """One Tasks stream: every assignment is accepted and finished at once."""
+    """One Tasks stream: every assignment is accepted and finished at once.
 
-    def __init__(self, call: Any, epoch: int, observer: Observer) -> None:
+    What this stream could not tell, because the assignment crossed its half-close, stays in the
+    ``journal`` and is told on the next one.
+    """
+
+    def __init__(self, call: Any, epoch: int, journal: Journal, observer: Observer) -> None:
         self._call = call
         self._epoch = epoch
+        self._journal = journal
         self._observer = observer
         self._used = 0
-        self._open = 0
         self._linger = 5.0
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
 
     async def serve(self, read: Callable[[Any], Any]) -> None:
         """Work until the server has ended the stream, which follows our own half-close."""
-        opening = pb2.TasksOpen(session_epoch=self._epoch, credits=CREDITS)
+        entries = [pb2.JournalEntry(attempt_id=attempt_id, finished=True) for attempt_id in self._journal]
+        opening = pb2.TasksOpen(session_epoch=self._epoch, credits=CREDITS, journal=entries)
         try:
-            await self._call.write(pb2.TasksRequest(open=opening))
+            await self._write(open=opening)
+            for assignment in list(self._journal.values()):
+                await self._finish(assignment)
             while (message := await read(self._call)) is not None:
                 await self._hear(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # an assignment that crossed our half-close: it comes again on the next stream
         finally:
             self._keep()
             self._call.cancel()
@@ -197,30 +208,39 @@ class WorkStream:
         kind = message.WhichOneof("message")
         if kind == "assignment":
             self._keep()
-            self._open += 1
+            self._journal[message.assignment.attempt_id] = message.assignment
             self._observer.received(message.assignment.task)
-            await self._do(message.assignment)
+            await self._write(accepted=pb2.AttemptAccepted(attempt_id=message.assignment.attempt_id))
+            await self._finish(message.assignment)
+            await self._grant()
         elif kind == "result_acknowledged":
-            self._open -= 1
-            self._observer.acknowledged()
-            if not self._open:
-                self._timer = asyncio.get_running_loop().call_later(self._linger, self._close)
+            if self._journal.pop(message.result_acknowledged.attempt_id, None) is not None:
+                self._observer.acknowledged()
+            self._linger_on()
         elif kind == "opened":
             self._linger = message.opened.linger.ToTimedelta().total_seconds()
-            self._timer = asyncio.get_running_loop().call_later(self._linger, self._close)
+            self._linger_on()
 
-    async def _do(self, assignment: pb2.Assignment) -> None:
-        attempt_id = assignment.attempt_id
-        accepted = pb2.AttemptAccepted(attempt_id=attempt_id)
-        await self._call.write(pb2.TasksRequest(accepted=accepted))
+    async def _finish(self, assignment: pb2.Assignment) -> None:
         result = work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_SUCCEEDED)
         result.echo.payload = assignment.spec.echo.payload
-        finished = pb2.AttemptFinished(attempt_id=attempt_id, result=result)
-        await self._call.write(pb2.TasksRequest(finished=finished))
+        await self._write(finished=pb2.AttemptFinished(attempt_id=assignment.attempt_id, result=result))
+
+    async def _grant(self) -> None:
         self._used += 1
         if self._used * 2 >= CREDITS:
-            await self._call.write(pb2.TasksRequest(credits=pb2.CreditsAdded(credits=self._used)))
+            await self._write(credits=pb2.CreditsAdded(credits=self._used))
             self._used = 0
+
+    async def _write(self, **what: Any) -> None:
+        try:
+            await self._call.write(pb2.TasksRequest(**what))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # half-closed or ended meanwhile: the journal keeps what was not told
+
+    def _linger_on(self) -> None:
+        if not self._journal and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._linger, self._close)
 
     def _keep(self) -> None:
         if self._timer is not None:
