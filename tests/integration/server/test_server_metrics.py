@@ -102,7 +102,7 @@ async def load(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         scrape = await scraped(
             server,
             lambda now: (
-                now.get("fleetwright_tasks", state="RUNNING") == 0
+                now.get("fleetwright_tasks") == now.get("fleetwright_tasks", state="QUEUED") == 1
                 and now.get("fleetwright_results_total") == TASKS
                 and now.get("fleetwright_task_oldest_seconds", state="QUEUED") > 0
             ),
