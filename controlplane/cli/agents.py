@@ -27,7 +27,7 @@ from controlplane.cli.calling import calling, noun
 from controlplane.cli.connection import Client
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Column, Output
-from controlplane.cli.paging import read_all, summarize
+from controlplane.cli.paging import print_all
 from controlplane.cli.values import (
     age,
     enum_name,
@@ -122,13 +122,9 @@ def list_(
       fleetwright agents list --filter 'labels.env = prod' -o name
       fleetwright agents list -o json | jq -r '.agents[].agentId'
     """
-    response = read_all(
-        client.agents.ListAgents, ListAgentsRequest(filter=filter_text), "agents", limit, output
-    )
-    output.items(
-        response, "agents", columns(output.now), "no agent matches" if filter_text else "no agents yet"
-    )
-    summarize(output, response, "agents")
+    request, call = ListAgentsRequest(filter=filter_text), client.agents.ListAgents
+    empty = "no agent matches" if filter_text else "no agents yet"
+    print_all(output, call, request, "agents", limit, columns(output.now), empty)
 
 
 @app.command("show")

@@ -26,7 +26,7 @@ from controlplane.cli.calling import calling, noun
 from controlplane.cli.connection import Client
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Column, Output
-from controlplane.cli.paging import read_all, summarize
+from controlplane.cli.paging import print_all
 from controlplane.cli.values import DURATION_HELP, age, duration, duration_message, enum_name, shown_time
 from controlplane.settings import ClientSettings
 from controlplane.trust import setup
@@ -145,11 +145,8 @@ def list_(
       fleetwright identities list
       fleetwright identities list -o wide
     """
-    response = read_all(
-        client.identities.ListIdentities, ListIdentitiesRequest(), "identities", limit, output
-    )
-    output.items(response, "identities", _columns(output.now), "no identities yet")
-    summarize(output, response, "identities")
+    request, call = ListIdentitiesRequest(), client.identities.ListIdentities
+    print_all(output, call, request, "identities", limit, _columns(output.now), "no identities yet")
 
 
 @app.command("revoke")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from controlplane.cli.output import Output
+from controlplane.cli.output import Column, Output
 
 LARGEST_PAGE: Final = 1000
 """The most that a server gives at once (ListAgentsRequest.page_size)."""
@@ -38,6 +38,21 @@ def read_all(
             found.extend(getattr(page, field))
             whole.next_page_token = page.next_page_token
     return whole
+
+
+def print_all(
+    output: Output,
+    call: Callable[[Any], Any],
+    request: Any,
+    field: str,
+    limit: int,
+    columns: Sequence[Column[Any]],
+    empty: str,
+) -> None:
+    """Read a list as ``read_all`` does and print it; where it has nothing, a person is told ``empty``."""
+    response = read_all(call, request, field, limit, output)
+    output.items(response, field, columns, empty)
+    summarize(output, response, field)
 
 
 def summarize(output: Output, response: Any, field: str) -> None:

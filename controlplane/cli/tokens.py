@@ -18,7 +18,7 @@ from fleetwright.v1.enrollment_token_service_pb2 import (
 from controlplane.cli.calling import calling, noun
 from controlplane.cli.connection import Client
 from controlplane.cli.output import Column, Output
-from controlplane.cli.paging import read_all, summarize
+from controlplane.cli.paging import print_all
 from controlplane.cli.values import (
     DURATION_HELP,
     age,
@@ -114,11 +114,8 @@ def list_(
       fleetwright tokens list
       fleetwright tokens list -o json | jq '.tokens[] | select(.state == "ENROLLMENT_TOKEN_STATE_ACTIVE")'
     """
-    response = read_all(
-        client.tokens.ListEnrollmentTokens, ListEnrollmentTokensRequest(), "tokens", limit, output
-    )
-    output.items(response, "tokens", _columns(output.now), "no tokens yet")
-    summarize(output, response, "tokens")
+    request, call = ListEnrollmentTokensRequest(), client.tokens.ListEnrollmentTokens
+    print_all(output, call, request, "tokens", limit, _columns(output.now), "no tokens yet")
 
 
 @app.command("revoke")

@@ -50,27 +50,20 @@ def test_the_list_names_every_verb_of_a_noun(noun: str) -> None:
     assert sorted(verbs) == sorted(main._loaded(noun).commands)
 
 
-def test_help_waits_for_no_library_of_servers_or_clients() -> None:
-    script = (
-        "import sys\n"
-        "from controlplane.cli.main import app\n"
-        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
-        "slow = {'grpc', 'pydantic', 'sqlalchemy', 'cryptography', 'google.protobuf'}\n"
-        "print(sorted(slow & set(sys.modules)), file=sys.stderr)"
-    )
+def slow_imports_of(script: str, *slow: str) -> str:
+    """Run a script and return which of the modules ``slow`` it has imported."""
+    words = f"import sys\n{script}\nprint(sorted(set({slow}) & set(sys.modules)), file=sys.stderr)"
     ended = subprocess.run(
-        [sys.executable, "-c", script], env=environment({}), capture_output=True, text=True, check=False
+        [sys.executable, "-c", words], env=environment({}), capture_output=True, text=True, check=True
     )
-    assert (ended.returncode, ended.stderr) == (0, "[]\n")
+    return ended.stderr.strip()
+
+
+def test_help_waits_for_no_library_of_servers_or_clients() -> None:
+    script = "from controlplane.cli.main import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass"
+    assert slow_imports_of(script, "grpc", "pydantic", "sqlalchemy", "cryptography", "rich.table") == "[]"
 
 
 def test_a_client_does_not_wait_for_the_server() -> None:
-    script = (
-        "import sys\nfrom controlplane.cli import main\nmain._loaded('agents')\n"
-        "slow = {'sqlalchemy', 'controlplane.bootstrap', 'alembic', 'uvloop'}\n"
-        "print(sorted(slow & set(sys.modules)), file=sys.stderr)"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script], env=environment({}), capture_output=True, text=True, check=False
-    )
-    assert (ended.returncode, ended.stderr) == (0, "[]\n")
+    script = "from controlplane.cli import main\nmain._loaded('agents')"
+    assert slow_imports_of(script, "sqlalchemy", "controlplane.bootstrap", "alembic", "uvloop") == "[]"
