@@ -244,7 +244,7 @@ class ClientSettings(BaseSettings):
     context: str | None = Field(default=None, description="Name of the context to use.")
     config: Path | None = Field(
         default=None,
-        description="File of the contexts; without it `fleetwright/config.toml` in XDG_CONFIG_HOME or `~/.config`.",
+        description="File of the contexts; without it fleetwright/config.toml in XDG_CONFIG_HOME or ~/.config.",
     )
     data_dir: Path = Field(
         default=Path("fleetwright-data"),
