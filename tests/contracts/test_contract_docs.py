@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import subprocess
 import sys
@@ -12,11 +11,9 @@ from pathlib import Path
 
 import protovalidate
 import pytest
-import typer
 from fleetwright.v1 import agent_service_pb2
 from google.protobuf import text_format
 from google.protobuf.message import Message
-from typer.testing import CliRunner
 
 from scripts import doc_tables
 
@@ -143,38 +140,6 @@ def test_the_readme_draws_the_calls_between_rooms_as_they_are() -> None:
     either = "|".join(ROOMS)
     drawn = set(re.findall(rf"^ +({either}) --> ({either})$", text, re.MULTILINE))
     assert drawn == {(room, called) for room in ROOMS for called in calls_of(room)}
-
-
-def test_every_make_target_that_a_document_names_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = {name for path in DOCUMENTS for name in re.findall(r"`make ([a-z-]+)", path.read_text("utf-8"))}
-    assert named <= targets
-
-
-@pytest.mark.parametrize(
-    ("program", "module"),
-    [
-        ("fleetwright", "controlplane.cli.main"),
-        ("fleetwright-agent", "agent_sim.agent.commands"),
-        ("fleetwright-sim", "agent_sim.fleet.cli"),
-    ],
-)
-def test_every_option_that_the_readme_gives_a_program_exists(program: str, module: str) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = re.findall(rf"\.venv/bin/{program} ([^\n|&>]*)", text)
-    assert lines
-    app = importlib.import_module(module).app
-    for line in lines:
-        words = line.split()
-        command = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
-        shown = help_of(app, command)
-        assert [word for word in words if word.startswith("--") and word not in shown] == [], line
-
-
-def help_of(app: typer.Typer, command: list[str]) -> str:
-    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def test_the_renderer_says_which_table_has_drifted() -> None:
