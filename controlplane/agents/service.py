@@ -232,8 +232,7 @@ class AgentsService:
     async def record_beats(self, last_seen: Mapping[str, int]) -> None:
         """Move the last-seen times of many agents forward, in microseconds; watchers are not told."""
         if last_seen:
-            async with self._database.unit_of_work() as work:
-                await presence.write_beats(work.connection, last_seen)
+            await self._database.transact(lambda work: presence.write_beats(work.connection, last_seen))
 
     async def health_sweep(
         self, now: datetime, live_sessions: Mapping[str, int], limits: HealthLimits | None = None

@@ -13,6 +13,7 @@ from controlplane.agents.records import SessionFacts
 from controlplane.agents.rules import Nonces, Presence, PresenceReason, Sighting, Transition
 from controlplane.agents.store.selecting import alive
 from controlplane.agents.store.tables import agents
+from controlplane.storage.prepared import Prepared, each, listed, updating
 from controlplane.storage.unit_of_work import UnitOfWork
 
 IDS_AT_ONCE = 10_000
@@ -33,9 +34,8 @@ class SessionState:
     suspected_clone: bool
 
 
-async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) -> Mapping[str, SessionState]:
-    """Return the state of each of ``agent_ids`` that is not deleted."""
-    statement = select(
+_STATES = Prepared(
+    select(
         agents.c.agent_id,
         agents.c.session_epoch,
         agents.c.presence,
@@ -46,7 +46,12 @@ async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) 
         agents.c.boot_id,
         agents.c.journal_id,
         agents.c.suspected_clone,
-    ).where(agents.c.agent_id.in_(agent_ids), alive())
+    ).where(agents.c.agent_id.in_(each("agent_ids")), alive())
+)
+
+
+async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) -> Mapping[str, SessionState]:
+    """Return the state of each of ``agent_ids`` that is not deleted."""
     return {
         row.agent_id: SessionState(
             epoch=row.session_epoch,
@@ -56,9 +61,9 @@ async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) 
             nonces=Nonces(row.nonce, row.previous_nonce),
             boot_id=row.boot_id,
             journal_id=row.journal_id,
-            suspected_clone=row.suspected_clone,
+            suspected_clone=bool(row.suspected_clone),
         )
-        for row in await connection.execute(statement)
+        for row in await _STATES.rows(connection, {"agent_ids": listed(agent_ids)})
     }
 
 
@@ -68,11 +73,7 @@ _SESSION_COLUMNS = (
     *("task_kinds", "inventory_digest", "clock_offset", "session_epoch", "nonce", "previous_nonce"),
     *("boot_id", "journal_id", "suspected_clone", "certificate_expire_time", "update_time", "revision"),
 )
-_WRITE_SESSION = (
-    update(agents)
-    .where(agents.c.agent_id == bindparam("of"))
-    .values({name: bindparam(f"to_{name}") for name in _SESSION_COLUMNS})
-)
+_WRITE_SESSION = updating(agents, "agent_id", _SESSION_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,8 @@ async def write_sessions(work: UnitOfWork, sessions: Sequence[NewSession]) -> No
     rows = []
     for session in sessions:
         state, facts = session.state, session.facts
-        values = {
+        row = {
+            "agent_id": session.agent_id,
             "presence": state.presence.value,
             "presence_time": state.presence_time,
             "presence_reason": state.presence_reason.value,
@@ -114,11 +116,11 @@ async def write_sessions(work: UnitOfWork, sessions: Sequence[NewSession]) -> No
             "update_time": session.now,
             "revision": revision,
         }
-        rows.append({"of": session.agent_id, **{f"to_{name}": value for name, value in values.items()}})
-    await work.connection.execute(_WRITE_SESSION, rows)
+        rows.append(row)
+    await _WRITE_SESSION.run_each(work.connection, rows)
 
 
-_WRITE_TRANSITION = (
+_WRITE_TRANSITION = Prepared(
     update(agents)
     .where(
         agents.c.agent_id == bindparam("of"),
@@ -159,10 +161,10 @@ async def write_transitions(work: UnitOfWork, transitions: Sequence[tuple[Transi
         }
         for transition, now in transitions
     ]
-    await work.connection.execute(_WRITE_TRANSITION, rows)
+    await _WRITE_TRANSITION.run_each(work.connection, rows)
 
 
-_WRITE_BEAT = (
+_WRITE_BEAT = Prepared(
     update(agents)
     .where(
         agents.c.agent_id == bindparam("of"),
@@ -176,7 +178,7 @@ _WRITE_BEAT = (
 async def write_beats(connection: AsyncConnection, last_seen: Mapping[str, int]) -> None:
     """Move the last-seen times forward."""
     rows = [{"of": agent_id, "seen": seen} for agent_id, seen in last_seen.items()]
-    await connection.execute(_WRITE_BEAT, rows)
+    await _WRITE_BEAT.run_each(connection, rows)
 
 
 async def online(connection: AsyncConnection) -> frozenset[str]:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controlplane.identity.records import CertificateRecord
 from controlplane.identity.rules import LIVE_STATES, CertificateState, Standing
 from controlplane.identity.store.tables import certificates
+from controlplane.storage.prepared import Prepared, each, listed
 from controlplane.storage.unit_of_work import UnitOfWork
 
 COLUMNS = [column for column in certificates.columns if column.name not in ("revoke_time", "revoke_reason")]
@@ -31,17 +32,20 @@ async def find(connection: AsyncConnection, serials: Collection[str]) -> dict[st
     return {row.serial: record(row) for row in rows}
 
 
-async def standings(connection: AsyncConnection, serials: Collection[str]) -> dict[str, Standing]:
-    """Return where the certificates of these serial numbers stand, by serial number."""
-    columns = (
+_STANDINGS = Prepared(
+    select(
+        certificates.c.serial,
         certificates.c.agent_id,
         certificates.c.state,
         certificates.c.not_before,
         certificates.c.not_after,
-    )
-    rows = await connection.execute(
-        select(certificates.c.serial, *columns).where(certificates.c.serial.in_(serials))
-    )
+    ).where(certificates.c.serial.in_(each("serials")))
+)
+
+
+async def standings(connection: AsyncConnection, serials: Collection[str]) -> dict[str, Standing]:
+    """Return where the certificates of these serial numbers stand, by serial number."""
+    rows = await _STANDINGS.rows(connection, {"serials": listed(serials)})
     return {
         serial: Standing(agent_id, CertificateState(state), not_before, not_after)
         for serial, agent_id, state, not_before, not_after in rows

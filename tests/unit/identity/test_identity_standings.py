@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controlplane.identity.rules import Standing
 from controlplane.identity.store import certificates
 from controlplane.storage.database import Database
 from controlplane.storage.gathered_reads import GatheredReads
@@ -18,17 +20,16 @@ async def test_questions_that_come_together_are_read_together(world: World) -> N
     token = await world.token(max_uses=50)
     agents = [f"node-{number}" for number in range(20)]
     callers = [caller_of((await world.enroll(agent, token)).certificate, agent) for agent in agents]
-    statements: list[str] = []
+    asked: list[int] = []
 
-    @event.listens_for(world.database.read_engine.sync_engine, "before_cursor_execute")
-    def _count(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if statement != "BEGIN":
-            statements.append(statement)
+    async def read(connection: AsyncConnection, serials: Sequence[str]) -> Mapping[str, Standing]:
+        asked.append(len(serials))
+        return await certificates.standings(connection, serials)
 
-    standings = GatheredReads(world.database, certificates.standings)
+    standings = GatheredReads(world.database, read)
     found = await asyncio.gather(*(standings.find(caller.serial) for caller in callers))
     assert [standing and standing.agent_id for standing in found] == agents
-    assert len(statements) == 1
+    assert asked == [20]
 
 
 async def test_an_answer_is_never_older_than_its_question(world: World) -> None:
