@@ -18,19 +18,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from agent_sim.fleet.machine import TooFewFilesError, allow_connections
 from bench import machine, run
 from bench.children import BenchFailed, Children
 from bench.figures import BUDGETS
 from bench.profiles import Profile
 from bench.report import Results
-from bench.stage import Stage
+from bench.stage import Stage, most_agents
 from demo.processes import DemoFailed
 from scripts import doc_tables
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-LARGEST_FLEET = 10_000
 
 
 def _interrupted(_number: int, _frame: object) -> NoReturn:
@@ -48,6 +45,9 @@ def _run(folder: Path, chosen: dict[str, list[str]], quick: bool, windows: int, 
     """Take the measures one after the other and print their lines. Whatever was started is ended."""
     children = Children(folder)
     stage = Stage(folder, children, _say, quick, 1 if quick else windows)
+    if not quick:
+        stage.fit = most_agents()
+        _say(f"fleets of up to {stage.fit:,} agents fit into the files that a process may open here")
     lines: list[dict[str, Any]] = []
     profiles: dict[str, Profile] = {}
     try:
@@ -92,12 +92,11 @@ def main(
     folder = Path(tempfile.mkdtemp(prefix="fleetwright-bench-"))
     problem = ""
     try:
-        allow_connections(0 if quick else LARGEST_FLEET)
         results = _run(folder, chosen, quick, windows, profile)
         if write:
             results.write()
             doc_tables.main(["bench", "profiles"])
-    except (BenchFailed, DemoFailed, TooFewFilesError) as error:
+    except (BenchFailed, DemoFailed) as error:
         problem = str(error)
     except KeyboardInterrupt:
         problem = "interrupted; everything is stopped"

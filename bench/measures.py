@@ -14,7 +14,7 @@ from statistics import median
 
 from bench import machine, statements
 from bench.figures import Window, percentile
-from bench.stage import Side, Stage
+from bench.stage import WANTED, Side, Stage
 
 
 @dataclass
@@ -103,7 +103,8 @@ def tasks(stage: Stage) -> Found:
 
 def growth(stage: Stage) -> Found:
     """Memory and CPU of a fleet that grows to 5,000 agents, in steps that take turns."""
-    few, many, step = stage.size(1_000, 50), stage.size(5_000, 150), stage.size(500, 25)
+    few, step = stage.size(1_000, 50), stage.size(500, 25)
+    many = stage.agents(5_000 + step, 150 + step) // step * step - step
     folder = stage.site(many + step)
     bare, product = stage.yardstick(folder), stage.product(folder, many + step)
     sides = (bare, product)
@@ -119,6 +120,7 @@ def growth(stage: Stage) -> Found:
             rss[connected] = [_rss(side) for side in sides]
     slopes = [(rss[many][side] - rss[few][side]) / (many - few) / 1024 for side in range(2)]
     found.windows["memory"].append(Window(slopes[0], slopes[1]))
+    found.notes["memory"] = f"{few:,} to {many:,} agents"
     stage.interrupted(product)
     found.again = lambda length: product.load.tell(do="connect", number=step)
     bare.stop()
@@ -127,7 +129,7 @@ def growth(stage: Stage) -> Found:
 
 def fleet(stage: Stage) -> Found:
     """A fleet of 1,000, then the most that fits: what each agent costs, and dispatch among them all."""
-    few, many = stage.size(1_000, 50), stage.size(10_000, 200)
+    few, many = stage.size(1_000, 50), stage.agents(WANTED, 200)
     found = Found()
     small = stage.product(stage.site(few), few)
     empty = median(_idle(stage, small, "no agents"))
@@ -147,8 +149,12 @@ def fleet(stage: Stage) -> Found:
     for one, all_ in zip(light, heavy, strict=True):
         found.windows["scale-cpu"].append(Window(one / few * 1e6, all_ / many * 1e6))
     _dispatch(stage, bare, product, found)
+    if many < WANTED:
+        found.void.update(_DISPATCH.values())
     stage.interrupted(product)
     note = f"{few:,} against {many:,} agents, the most for one process here; 50,000 need several processes"
+    for name in _DISPATCH.values():
+        found.notes[name] = f"{many:,} agents connected, {found.notes[name]}"
     found.notes.update({"scale-memory": note, "scale-cpu": note})
     found.again = lambda length: product.load.tell(do="dispatch", rate=_RATE, seconds=length)
     bare.stop()
@@ -156,13 +162,13 @@ def fleet(stage: Stage) -> Found:
 
 
 _RATE = 200.0
+_DISPATCH = {50: "dispatch-p50", 99: "dispatch-p99"}
 _KEPT_UP = 0.97
 """Share of the wanted rate below which the rate was not held."""
 
 
 def _dispatch(stage: Stage, bare: Side, product: Side, found: Found) -> None:
     rate, seconds = (_RATE, 10.0) if not stage.quick else (20.0, 2.0)
-    names = {50: "dispatch-p50", 99: "dispatch-p99"}
     shares, rates = [], []
     for window in range(stage.windows + 1):
         stage.say(f"dispatch: window {window} of {stage.windows}" if window else "dispatch: warming up")
@@ -172,16 +178,16 @@ def _dispatch(stage: Stage, bare: Side, product: Side, found: Found) -> None:
         if window:
             shares.append((product.server.cpu() - before) / dispatched["seconds"])
             rates.append(dispatched["created_per_second"])
-            for percent, name in names.items():
+            for percent, name in _DISPATCH.items():
                 waits = percentile(dispatched["milliseconds"], percent)
                 found.windows[name].append(Window(percentile(echoes, percent), waits))
     note = (
         f"{rate:g} tasks a second wanted, {median(rates):.0f} taken, the server at {median(shares):.0%} of a "
         "core; create_time is read before the commit, so the commit is in it"
     )
-    found.notes.update(dict.fromkeys(names.values(), note))
+    found.notes.update(dict.fromkeys(_DISPATCH.values(), note))
     if median(rates) < rate * _KEPT_UP:
-        found.void.update(names.values())
+        found.void.update(_DISPATCH.values())
 
 
 def statement(stage: Stage) -> Found:

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent_sim.fleet.machine import allow_connections
 from bench import site
 from bench.children import BenchFailed, Child, Children
+from controlplane.preflight import RESERVED_FILES
 from demo.processes import log_event
 
 Say = Callable[[str], None]
 
+WANTED = 10_000
+"""Agents of the largest fleet, where this machine lets a process have so many connections."""
+
+LEAST = 2_000
+"""Fewer than that say nothing of growth."""
+
+_SPARE = 100
+"""Sessions that a server may hold beside those that are measured."""
+
 _SETTLED = 0.02
 """CPU seconds in a tenth of a second below which a server that nobody asks anything counts as quiet."""
+
+
+def most_agents() -> int:
+    """Return how many agents fit into one server of this machine, at most ``WANTED``.
+
+    Raises the soft limit of open files to the hard one, for every child too. Raises ``BenchFailed``
+    where fewer than ``LEAST`` fit.
+    """
+    allow_connections(0)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    fit = WANTED if files == resource.RLIM_INFINITY else min(WANTED, files - RESERVED_FILES - _SPARE)
+    if fit < LEAST:
+        raise BenchFailed(
+            f"this process may open {files} files, which is enough for {max(0, fit)} agents; "
+            f"{LEAST} are the least to measure with: raise the limit (ulimit -Hn)"
+        )
+    return fit
 
 
 @dataclass
@@ -61,11 +90,16 @@ class Stage:
     say: Say
     quick: bool = False
     windows: int = 5
+    fit: int = WANTED
     _sites: int = field(default=0, init=False)
 
     def size(self, whole: int, quick: int) -> int:
         """Return how many: fewer in a quick run."""
         return quick if self.quick else whole
+
+    def agents(self, whole: int, quick: int) -> int:
+        """Return how many agents: fewer in a quick run, and never more than fit."""
+        return min(self.fit, self.size(whole, quick))
 
     def site(self, agents: int) -> Path:
         """Make a data folder with so many enrolled agents."""
@@ -82,7 +116,7 @@ class Stage:
         server = self.children.launch(
             "server",
             "bench.server",
-            [*arguments, "--max-agents", str(agents + 100)],
+            [*arguments, "--max-agents", str(agents + _SPARE)],
             {"FLEETWRIGHT_LOG_FORMAT": "json", **(settings or {})},
         )
         serving = log_event(server, "serving", 60)

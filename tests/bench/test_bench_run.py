@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,7 +20,9 @@ from tests.support.process import REPOSITORY, environment
 PATIENCE = 100.0
 
 
-async def start(scratch: Path, *arguments: str) -> asyncio.subprocess.Process:
+async def start(
+    scratch: Path, *arguments: str, preexec: Callable[[], None] | None = None
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "bench", *arguments),
@@ -27,6 +31,7 @@ async def start(scratch: Path, *arguments: str) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=preexec,
     )
 
 
@@ -82,3 +87,12 @@ async def test_a_wrong_call_is_refused_before_anything_starts(
     status, out, errors = await ended(await start(tmp_path, *arguments))
     assert (status, out, message in " ".join(errors.replace("│", " ").split())) == (2, "", True)
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_machine_whose_files_are_too_few_is_named_with_what_fits(tmp_path: Path) -> None:
+    few = (2_000, 2_000)
+    process = await start(tmp_path, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few))
+    status, out, errors = await ended(process)
+    assert (status, out) == (1, "")
+    assert "this process may open 2000 files, which is enough for 876 agents" in errors
+    assert "ulimit -Hn" in errors
