@@ -1,6 +1,6 @@
 """Renders the tables of the documents that repeat what the code says, between markers in each file.
 
-Usage: python scripts/doc_tables.py [--check] [settings|metrics|methods|errors|licences|bench|profiles ...]
+Usage: python scripts/doc_tables.py [--check] [NAME ...], of those in TABLES
 
 Without names, all of them. With --check nothing is written, and the exit status is 1 where a document
 has drifted from the code. Tests in tests/contracts hold every table to this.
@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 from bench import report
 from controlplane.observability.metrics import Metrics
 from controlplane.observability.statements import LABELS, StatementMetrics
-from controlplane.settings import Settings
+from controlplane.settings import ClientSettings, Settings
 from controlplane.transport.methods import METHODS, Method
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _value(value: Any) -> str:
-    if value is PydanticUndefined or value in ("", ()):
+    if value is PydanticUndefined or value in ("", (), None):
         return "(empty)"
     if isinstance(value, timedelta):
         return _duration(value)
@@ -88,6 +88,18 @@ def settings() -> str:
                 field.description or "",
             )
             for name, field in Settings.model_fields.items()
+        ),
+    )
+
+
+def client() -> str:
+    """Return one row for each variable that the command, as a client, reads."""
+    return _rows(
+        ("variable", "meaning"),
+        (
+            (f"`FLEETWRIGHT_{name.upper()}`", field.description or "")
+            for name, field in ClientSettings.model_fields.items()
+            if field.validation_alias is None
         ),
     )
 
@@ -204,6 +216,7 @@ def profiles() -> str:
 
 TABLES = {
     "settings": Table("docs/operations.md", settings),
+    "client": Table("docs/command-line.md", client),
     "metrics": Table("docs/operations.md", metrics),
     "methods": Table("docs/operations.md", methods),
     "errors": Table("docs/errors.md", errors),

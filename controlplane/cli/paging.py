@@ -28,8 +28,10 @@ def read_all(
     request.page_size = _size(limit, 0, largest_page)
     whole = call(request)
     found = getattr(whole, field)
+    if not _goes_on(whole, found, limit):
+        return whole
     with output.progress(f"reading {field}") as progress:
-        while whole.next_page_token and (not limit or len(found) < limit):
+        while _goes_on(whole, found, limit):
             total = getattr(whole, "total_size", 0)
             progress(f"{len(found):,} {f'of {total:,} ' if total else ''}{field} read")
             request.page_token = whole.next_page_token
@@ -63,6 +65,10 @@ def summarize(output: Output, response: Any, field: str) -> None:
         output.summary(f"showing {shown:,} {field}; there are more")
     else:
         output.summary(f"showing {shown:,} of {total:,}")
+
+
+def _goes_on(whole: Any, found: Sequence[Any], limit: int) -> bool:
+    return bool(whole.next_page_token) and (not limit or len(found) < limit)
 
 
 def _size(limit: int, read: int, largest: int) -> int:
