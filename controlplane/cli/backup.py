@@ -114,6 +114,9 @@ def backup(
     without_keys: Annotated[
         bool, typer.Option("--without-keys", help="The database alone, without trust/ and identities/.")
     ] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Leave out the database's free space; takes longer.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace TARGET where it exists.")] = False,
 ) -> None:
     """Copy the data folder into one file, while its server runs or not.
@@ -135,6 +138,7 @@ def backup(
             now=datetime.now(UTC),
             keys=not without_keys,
             force=force,
+            compact=compact,
             progress=bars,
         )
     output.one(_Backup(taken), _BACKUP)
@@ -242,4 +246,4 @@ def _words(manifest: Manifest) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"
+    return f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size / 2**10:,.0f} KiB"

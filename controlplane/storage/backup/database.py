@@ -3,8 +3,10 @@
 A copy is made by SQLite's online backup, some pages at a time, inside one read
 transaction on the source. Without that transaction another process's commit begins the
 copy anew, and under steady writing it never ends; with it the copy is the database of one
-commit. ``docs/decisions/0011-online-backup.md`` has the measurement. The server's writer
+commit. ``docs/decisions/0014-online-backup.md`` has the measurement. The server's writer
 is not held up; its log cannot be folded into the database meanwhile, and grows.
+
+A compact copy is made by VACUUM INTO, which writes every row anew and leaves out free space.
 """
 
 from __future__ import annotations
@@ -26,12 +28,45 @@ Copied = Callable[[int, int], None]
 """Told how many bytes are done, of how many."""
 
 
-def copy(source: Path, target: Path, copied: Copied) -> None:
+_LOOK_EVERY = 1_000_000  # of SQLite's steps: some tens of milliseconds
+
+
+def copy(source: Path, target: Path, copied: Copied, *, compact: bool) -> None:
     """Copy the last commit of the database ``source`` to the new file ``target``, durably.
 
-    Raises ``sqlite3.Error`` and ``OSError``.
+    ``compact`` leaves out free space. Raises ``sqlite3.Error`` and ``OSError``.
     """
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    (_write_anew if compact else _copy_pages)(source, target, copied)
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_anew(source: Path, target: Path, copied: Copied) -> None:
+    size, ended = source.stat().st_size, []
+
+    def look() -> int:
+        try:
+            copied(min(target.stat().st_size, size), size)
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C too: SQLite would make its own error of it
+            ended.append(error)
+        return len(ended)
+
+    with closing(_open(source, "mode=rw")) as original:
+        original.set_progress_handler(look, _LOOK_EVERY)
+        try:
+            original.execute("VACUUM INTO ?", (str(target),))
+        except sqlite3.Error:
+            if ended:
+                raise ended[0] from None
+            raise
+    copied(size, size)
+
+
+def _copy_pages(source: Path, target: Path, copied: Copied) -> None:
     with closing(_open(source, "mode=rw")) as original, closing(_open(target, "mode=rw")) as fresh:
         original.execute("PRAGMA query_only=ON")
         page_size = int(original.execute("PRAGMA page_size").fetchone()[0])

@@ -40,18 +40,22 @@ def take(
     now: datetime,
     keys: bool = True,
     force: bool = False,
+    compact: bool = False,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Taken:
     """Write a backup of ``data_dir`` to ``target``, or under a name of its own into that folder.
 
-    It appears under its name once it is whole and was read back. Raises ``BackupError``,
+    It appears under its name once it is whole and was read back. ``keys`` False leaves out
+    ``trust`` and ``identities``, ``compact`` the free space of the database. Raises ``BackupError``,
     and leaves nothing behind then.
     """
     layout = Layout(data_dir)
     path = _path(layout, target, now, force=force)
     with writing(path.parent), _workshop(path) as workshop:
         copy = workshop / DATABASE
-        database.copy(layout.database, copy, lambda done, total: progress("copying", done, total))
+        database.copy(
+            layout.database, copy, lambda done, total: progress("copying", done, total), compact=compact
+        )
         schema = _schema(layout, copy)
         files = {DATABASE: copy, **(_private_files(layout, workshop) if keys else {})}
         entries = tuple(_entry(name, source) for name, source in files.items())

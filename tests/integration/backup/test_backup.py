@@ -161,6 +161,29 @@ def test_a_folder_as_target_gets_a_name_with_the_time(folder: Path, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", taken.path.name]
 
 
+def test_a_compact_backup_has_every_row_and_no_free_space(folder: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(folder / "fleetwright.db") as connection:
+        connection.execute("CREATE TABLE weight (x BLOB)")
+        connection.executemany("INSERT INTO weight VALUES (randomblob(?))", [(2**20,)] * 20)
+        connection.execute("DELETE FROM weight WHERE rowid > 2")
+    connection.close()
+    plain = taking.take(folder, tmp_path / "plain.tar", product="1", now=NOON)
+    looks: list[tuple[int, int]] = []
+    compact = taking.take(
+        folder,
+        tmp_path / "compact.tar",
+        product="1",
+        now=NOON,
+        compact=True,
+        progress=lambda what, done, total: looks.append((done, total)) if what == "copying" else None,
+    )
+    assert compact.size < plain.size / 5
+    assert all(done <= total for done, total in looks)
+    assert looks[-1][0] == looks[-1][1]
+    restoring.restore(tmp_path / "new", compact.path, now=NOON)
+    assert tables(tmp_path / "new") == tables(folder)
+
+
 def test_another_tar_reads_it(folder: Path, tmp_path: Path) -> None:
     for name, option in (("b.tar", "-tf"), ("b.tgz", "-tzf")):
         taken = taking.take(folder, tmp_path / name, product="1", now=NOON)
@@ -293,15 +316,18 @@ def test_a_disk_too_small_for_a_restore_is_told_and_nothing_is_left_on_it(good: 
     assert "MiB are needed and 0 MiB are free; free some space" in errors
 
 
+@pytest.mark.parametrize("options", [[], ["--compact"]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_backup_that_is_ended_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_backup_that_is_ended_leaves_nothing(
+    number: signal.Signals, options: list[str], tmp_path: Path
+) -> None:
     folder, target = make_folder(tmp_path / "data"), tmp_path / "to"
     with sqlite3.connect(folder / "fleetwright.db") as connection:
         connection.execute("CREATE TABLE weight (x BLOB)")
-        connection.executemany("INSERT INTO weight VALUES (randomblob(?))", [(2**20,)] * 150)
+        connection.executemany("INSERT INTO weight VALUES (randomblob(?))", [(2**20,)] * 60)
     connection.close()
     target.mkdir()
-    arguments = [PROGRAM, "backup", str(target / "b.tar.gz"), "--data-dir", str(folder)]
+    arguments = [PROGRAM, "backup", str(target / "b.tar.gz"), "--data-dir", str(folder), *options]
     with subprocess.Popen(arguments, env=environment({}), stderr=subprocess.PIPE) as process:
         while not list(target.glob(".*/fleetwright.db")):
             assert process.poll() is None
