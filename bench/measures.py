@@ -104,9 +104,11 @@ def tasks(stage: Stage) -> Found:
 def growth(stage: Stage) -> Found:
     """Memory and CPU of a fleet that grows to 5,000 agents, in steps that take turns."""
     few, step = stage.size(1_000, 50), stage.size(500, 25)
-    many = stage.agents(5_000 + step, 150 + step) // step * step - step
-    folder = stage.site(many + step)
-    bare, product = stage.yardstick(folder), stage.product(folder, many + step)
+    # What a profile connects comes on top: enough for all of its seconds.
+    more = stage.size(2_500, 25)
+    many = stage.agents(5_000 + more, 150 + more) // step * step - more
+    folder = stage.site(many + more)
+    bare, product = stage.yardstick(folder), stage.product(folder, many + more)
     sides = (bare, product)
     found = Found(product=product)
     rss: dict[int, list[int]] = {}
@@ -122,7 +124,7 @@ def growth(stage: Stage) -> Found:
     found.windows["memory"].append(Window(slopes[0], slopes[1]))
     found.notes["memory"] = f"{few:,} to {many:,} agents"
     stage.interrupted(product)
-    found.again = lambda length: product.load.tell(do="connect", number=step)
+    found.again = lambda _: product.load.tell(do="connect", number=more)
     bare.stop()
     return found
 

@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 WANTED = 10_000
 """Agents of the largest fleet, where this machine lets a process have so many connections."""
 
-LEAST = 2_000
+LEAST = 4_000
 """Fewer than that say nothing of growth."""
 
 _SPARE = 100
