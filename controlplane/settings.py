@@ -244,7 +244,8 @@ class ClientSettings(BaseSettings):
     context: str | None = Field(default=None, description="Name of the context to use.")
     config: Path | None = Field(
         default=None,
-        description="File of the contexts; without it fleetwright/config.toml in XDG_CONFIG_HOME or ~/.config.",
+        description="File of the contexts; without it, fleetwright/config.toml in XDG_CONFIG_HOME or"
+        " ~/.config.",
     )
     data_dir: Path = Field(
         default=Path("fleetwright-data"),
@@ -256,8 +257,13 @@ class ClientSettings(BaseSettings):
     @property
     def config_file(self) -> Path:
         """The file of the contexts; it need not exist."""
-        base = self.xdg_config_home or Path.home() / ".config"
-        return self.config or base / "fleetwright" / "config.toml"
+        if self.config is not None:
+            return self.config
+        try:
+            home = Path.home()
+        except RuntimeError:  # a user without a home, as in many containers
+            home = Path()
+        return (self.xdg_config_home or home / ".config") / "fleetwright" / "config.toml"
 
 
 def silence_grpc() -> None:

@@ -166,7 +166,7 @@ def label(
       fleetwright agents label web-1 rack-
     """
     chosen, removed = label_changes(changes)
-    output.one(_relabel(client, resource(agent), chosen, removed, overwrite=overwrite), _details(output.now))
+    output.one(relabel(client, resource(agent), chosen, removed, overwrite=overwrite), _details(output.now))
 
 
 @app.command("delete")
@@ -248,7 +248,7 @@ def _when(agent: Agent, field: str, now: datetime) -> str:
     return f"{shown_time(agent, field)} ({past} ago)" if past else ""
 
 
-def _relabel(
+def relabel(
     client: Client, name: str, chosen: dict[str, str], removed: set[str], *, overwrite: bool
 ) -> Agent:
     """Change labels of the agent that was read, and read it again where someone else was faster."""

@@ -86,7 +86,9 @@ def tell(failure: CommandFailed, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"error": failure.as_json()}), err=True)
     else:
-        typer.echo("\n".join(filter(None, (f"error: {failure.message}", failure.hint))), err=True)
+        text = "\n".join(filter(None, (f"error: {failure.message}", failure.hint)))
+        # What a server quotes may act on a terminal.
+        typer.echo("".join(char if char.isprintable() or char == "\n" else "?" for char in text), err=True)
 
 
 def understand(error: Exception) -> CommandFailed | None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import grpc
 import typer
 from fleetwright.v1.identity_service_pb2 import (
     ADMIN_ROLE_INTEGRATOR,
@@ -16,7 +17,6 @@ from fleetwright.v1.identity_service_pb2 import (
     Identity,
     IdentityState,
     IssueIdentityRequest,
-    IssueIdentityResponse,
     ListIdentitiesRequest,
     RevokeIdentityRequest,
 )
@@ -31,6 +31,7 @@ from controlplane.cli.values import DURATION_HELP, age, duration, duration_messa
 from controlplane.settings import ClientSettings
 from controlplane.trust import setup
 from controlplane.trust.handover import UnsignedIdentity
+from controlplane.trust.layout import DataFolderError
 
 app = noun(
     "Operators and integrators: issue, list, revoke.\n\n"
@@ -112,20 +113,18 @@ def issue(
         )
     length = duration_message(duration(ttl, "--ttl"))
     with UnsignedIdentity(out or Path(f"{kind}-{name}"), name) as unsigned:
-        response: IssueIdentityResponse = client.identities.IssueIdentity(
-            IssueIdentityRequest(
-                role=_ROLES[kind],
-                display_name=name,
-                certificate_signing_request=unsigned.request,
-                ttl=length,
-            )
+        request = IssueIdentityRequest(
+            role=_ROLES[kind],
+            display_name=name,
+            certificate_signing_request=unsigned.request,
+            ttl=length,
         )
-        folder = unsigned.finish(response.certificate, response.root)
+        folder, identity = signed(client, unsigned, request)
     if output.for_people:
-        output.text(f"{folder}: {kind} {name}, until {shown_time(response.identity, 'expire_time')}")
+        output.text(f"{folder}: {kind} {name}, until {shown_time(identity, 'expire_time')}")
         output.text("Carry this folder to its owner over a safe channel; key.pem is a secret.")
     else:
-        output.document(response.identity, [response.identity])
+        output.document(identity, [identity])
 
 
 @app.command("list")
@@ -166,6 +165,25 @@ def revoke(
         output.text(f"{response.identity.spiffe_id} ({name}) is revoked")
     else:
         output.document(response.identity, [response.identity])
+
+
+def signed(
+    client: Client, unsigned: UnsignedIdentity, request: IssueIdentityRequest
+) -> tuple[Path, Identity]:
+    """Have a key signed and put its certificate beside it; return the folder and what was issued.
+
+    A certificate that cannot be written is revoked again. Raises ``CommandFailed`` and ``grpc.RpcError``.
+    """
+    response = client.identities.IssueIdentity(request)
+    try:
+        return unsigned.finish(response.certificate, response.root), response.identity
+    except DataFolderError as error:
+        name = response.identity.name
+        try:
+            client.identities.RevokeIdentity(RevokeIdentityRequest(name=name))
+        except grpc.RpcError:
+            raise CommandFailed(f"{error}; {name} was issued and is of no use: revoke it") from None
+        raise CommandFailed(f"{error}; {name} was issued, and is revoked again") from None
 
 
 def _state(identity: Identity) -> str:

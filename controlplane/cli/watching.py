@@ -65,19 +65,28 @@ def following(
 ) -> Iterator[ChangeT]:
     """Yield every change of a watch, and tell ``note`` when its server is lost and when it is back."""
     away = threading.Event()
+    telling = threading.Lock()
 
     def lost(failure: Failure, wait: timedelta) -> None:
         away.set()
         note(f"connection lost ({failure.message}); trying again in {wait.total_seconds():.1f} s")
 
+    def back() -> None:
+        with telling:
+            if away.is_set():
+                away.clear()
+                note("connected again")
+
     def connectivity(state: grpc.ChannelConnectivity) -> None:
-        if state is grpc.ChannelConnectivity.READY and away.is_set():
-            away.clear()
-            note("connected again")
+        # From a thread of gRPC's. It may be long until something changes, so this cannot wait for that.
+        if state is grpc.ChannelConnectivity.READY:
+            back()
 
     client.channel.subscribe(connectivity)
     try:
-        yield from follow(start, lost=lost)
+        for change in follow(start, lost=lost):
+            back()
+            yield change
     finally:
         client.channel.unsubscribe(connectivity)
 
