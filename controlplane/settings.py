@@ -275,7 +275,7 @@ def silence_grpc() -> None:
 
 
 def notify_socket() -> str | None:
-    """Return where a service manager that started this process wants to be told of its state: sd_notify(3)."""
+    """Return where a service manager that started this process is to be told of its state: sd_notify(3)."""
     return os.environ.get("NOTIFY_SOCKET")
 
 
