@@ -34,6 +34,7 @@ from controlplane.storage.writer import Writer
 from controlplane.tasks.service import TasksService
 from controlplane.transport.context import current_caller
 from controlplane.transport.messages import host_fields
+from controlplane.transport.patience import Patience
 
 if TYPE_CHECKING:
     # A generic class only to the type checker.
@@ -78,6 +79,8 @@ class Heartbeats:
         self._tasks = tasks
         self._clock = clock
         self._policy = policy
+        self._opening = Patience(policy.first_message_after)
+        self._writing = Patience(policy.slow_reader_after)
         self._draining = False
 
     async def serve(self, context: Context) -> None:
@@ -103,7 +106,7 @@ class Heartbeats:
             raise session.ending.error
 
     async def _hello(self, context: Context) -> pb2.Hello:
-        hello: pb2.Hello = await reading.first(context, "hello", self._policy.first_message_after)
+        hello: pb2.Hello = await reading.first(context, "hello", self._opening)
         if hello.protocol_version not in rules.PROTOCOL_VERSIONS:
             raise FailedPrecondition(
                 "PROTOCOL_VERSION_UNSUPPORTED",
@@ -248,7 +251,7 @@ class Heartbeats:
     async def _send(self, context: Context, session: Session, response: pb2.HeartbeatResponse) -> None:
         try:
             async with session.lock:
-                await write(context, response, self._policy.slow_reader_after)
+                await write(context, response, self._writing)
         except ServiceError:
             session.unwritable = True
             raise

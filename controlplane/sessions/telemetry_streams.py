@@ -22,6 +22,7 @@ from controlplane.telemetry.records import PointRecord
 from controlplane.telemetry.rules import encode_attributes
 from controlplane.telemetry.service import TelemetryService
 from controlplane.transport.context import current_caller
+from controlplane.transport.patience import Patience
 
 if TYPE_CHECKING:
     # A generic class only to the type checker.
@@ -44,10 +45,12 @@ class TelemetryStreams:
         self._telemetry = telemetry
         self._clock = clock
         self._policy = policy
+        self._opening = Patience(policy.first_message_after)
+        self._writing = Patience(policy.slow_reader_after)
 
     async def serve(self, context: Context) -> None:
         """Serve one stream; raises the ``ServiceError`` that ends it as refused."""
-        opening = await reading.first(context, "open", self._policy.first_message_after)
+        opening = await reading.first(context, "open", self._opening)
         caller = current_caller()
         session = self._registry.live(caller.name, caller.serial, opening.session_epoch)
         structlog.contextvars.bind_contextvars(session=session.epoch)
@@ -88,7 +91,7 @@ class TelemetryStreams:
             failpoints.hit("telemetry.after_acknowledge")
 
     async def _send(self, context: Context, response: pb2.TelemetryResponse) -> None:
-        await write(context, response, self._policy.slow_reader_after)
+        await write(context, response, self._writing)
 
     def _operation(self, session: Session, batch: pb2.TelemetryBatch) -> StoreBatch:
         if batch.journal_id != session.journal_id:

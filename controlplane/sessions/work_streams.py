@@ -41,6 +41,7 @@ from controlplane.tasks.rules import Acceptance, Outcome
 from controlplane.tasks.service import TasksService
 from controlplane.transport.context import current_caller
 from controlplane.transport.errors import to_status
+from controlplane.transport.patience import Patience
 
 if TYPE_CHECKING:
     # A generic class only to the type checker.
@@ -70,10 +71,12 @@ class WorkStreams:
         self._clock = clock
         self._policy = policy
         self._metrics = metrics
+        self._opening = Patience(policy.first_message_after)
+        self._writing = Patience(policy.slow_reader_after)
 
     async def serve(self, context: Context) -> None:
         """Serve one stream; raises the ``ServiceError`` that ends it as refused."""
-        opening = await reading.first(context, "open", self._policy.first_message_after)
+        opening = await reading.first(context, "open", self._opening)
         caller = current_caller()
         session = self._registry.live(caller.name, caller.serial, opening.session_epoch)
         structlog.contextvars.bind_contextvars(session=session.epoch)
@@ -85,6 +88,7 @@ class WorkStreams:
             self._tasks,
             self._clock,
             self._policy,
+            self._writing,
             self._metrics,
         )
         if session.work is not None:
@@ -115,6 +119,7 @@ class _WorkStream:
         tasks: TasksService,
         clock: Clock,
         policy: SessionPolicy,
+        writing: Patience,
         metrics: Metrics,
     ) -> None:
         self._context = context
@@ -124,6 +129,7 @@ class _WorkStream:
         self._writer = writer
         self._clock = clock
         self._policy = policy
+        self._writing = writing
         self._metrics = metrics
         self._log = _log.bind()  # once for a stream: at the usual level its debug lines then cost nothing
         self._dispatcher = Dispatcher(
@@ -221,7 +227,7 @@ class _WorkStream:
         self._opened.set()
 
     async def _write(self, response: pb2.TasksResponse) -> None:
-        await write(self._context, response, self._policy.slow_reader_after)
+        await write(self._context, response, self._writing)
         if response.HasField("result_acknowledged"):
             failpoints.hit("results.after_acknowledge")
 

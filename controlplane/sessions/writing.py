@@ -8,21 +8,20 @@ and with it what was buffered.
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 from controlplane.errors import ResourceExhausted
+from controlplane.transport.patience import OutOfPatienceError, Patience
 
 
-async def write(context: Any, message: object, timeout: timedelta) -> None:
+async def write(context: Any, message: object, patience: Patience) -> None:
     """Write ``message``; raises ``ResourceExhausted`` SLOW_READER where it is not taken in time."""
     try:
-        async with asyncio.timeout(timeout.total_seconds()):
-            await context.write(message)
-    except TimeoutError as error:
+        await patience.wait(context.write(message))
+    except OutOfPatienceError as error:
+        seconds = patience.length.total_seconds()
         raise ResourceExhausted(
-            "SLOW_READER",
-            f"nothing was read from this stream for {timeout.total_seconds():g} s; read while you write",
+            "SLOW_READER", f"nothing was read from this stream for {seconds:g} s; read while you write"
         ) from error
 
 

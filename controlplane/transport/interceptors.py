@@ -23,7 +23,6 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -41,6 +40,7 @@ from controlplane.transport.call_metrics import CallMetrics, count_unknown
 from controlplane.transport.checked_context import CheckedContext
 from controlplane.transport.errors import DeadlineExceeded, MethodUnknown
 from controlplane.transport.methods import METHODS, Listener, Method, for_listener
+from controlplane.transport.patience import OutOfPatienceError, Patience
 from controlplane.transport.peers import Peers
 from controlplane.transport.rate_limits import RateLimits
 from controlplane.transport.standing import while_admitted
@@ -158,6 +158,7 @@ class _Served:
         self._limits = limits
         self._metrics = CallMetrics(metrics, method)
         self._parse = parse
+        self._patience = None if method.deadline is None else Patience(method.deadline)
         self._streams_in = bool(handler.request_streaming)
         self._streams_out = bool(handler.response_streaming)
         # Exactly one of them is set, and which says no more than the two flags above.
@@ -218,23 +219,20 @@ class _Served:
         else:
             request = call.request = self._parse(data)
         running = self._run(call, request)
-        if self._method.deadline is not None:
-            await self._within(self._method.deadline, running)
+        if self._patience is not None:
+            await self._within(self._patience, running)
         elif self._peers is not None and call.caller and call.caller.kind is not IdentityKind.AGENT:
             # Streams of agents are ended by their sessions, which say why.
             await while_admitted(running, partial(self._peers.check, call.caller), standing.CHECKED_EVERY)
         else:
             await running
 
-    async def _within(self, deadline: timedelta, running: Coroutine[Any, Any, None]) -> None:
-        context.set_remaining(deadline)
-        seconds = deadline.total_seconds()
+    async def _within(self, patience: Patience, running: Coroutine[Any, Any, None]) -> None:
+        context.set_remaining(patience.length)
         try:
-            async with asyncio.timeout(seconds) as limit:
-                await running
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
+            await patience.wait(running)
+        except OutOfPatienceError as error:
+            seconds = patience.length.total_seconds()
             raise DeadlineExceeded(
                 "DEADLINE_EXCEEDED",
                 f"{self._method.name}: not done within {seconds:g} s; ask for less, or try again",
