@@ -15,6 +15,7 @@ import pytest
 from tests.consumers import examples, installed
 from tests.consumers.conftest import Target
 from tests.consumers.installed import REPOSITORY, Environment
+from tests.docs.blocks import load
 
 EXAMPLES = REPOSITORY / "clients" / "python"
 RULES = REPOSITORY / "third_party" / "proto" / "buf" / "validate" / "validate.proto"
@@ -185,16 +186,37 @@ def test_without_a_commit_to_take_the_time_from_none_is_built(tmp_path: Path) ->
     assert list((tmp_path / "wheels").iterdir()) == []
 
 
+def reached(done: subprocess.CompletedProcess[str]) -> None:
+    """Check that pip installed; skip where no package index can be reached, but not in CI."""
+    unreachable = "No matching distribution" in done.stderr and "CI" not in os.environ
+    if done.returncode and unreachable:
+        pytest.skip("the package index is out of reach")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_document_install_the_wheel(wheels: dict[str, Path], tmp_path: Path) -> None:
+    blocks = load(REPOSITORY / "docs" / "integrators.md").commands()
+    (block,) = (block for block in blocks if block.marks.elsewhere == "tests/consumers/test_python_client.py")
+    (tmp_path / "dist").mkdir()
+    shutil.copy(wheels["fleetwright"], tmp_path / "dist")
+    reached(
+        subprocess.run(
+            ["bash", "-ec", "\n".join(block.lines)], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+    )
+    installed_there = Environment(tmp_path / "client")
+    done = mypy(installed_there, Path(shutil.copy(EXAMPLES / "sync_example.py", tmp_path)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 async def test_the_lower_bounds_are_true(wheels: dict[str, Path], target: Target, tmp_path: Path) -> None:
     environment = installed.make(tmp_path / "lowest")
     _, requires = required(wheels["fleetwright"])
     lowest = [text.split(",")[0].replace(">=", "==") for text in requires if "extra" not in text]
     assert len(lowest) == 3
-    done = installed.pip(environment, wheels["fleetwright"], *lowest)
-    if done.returncode and "No matching distribution" in done.stderr and "CI" not in os.environ:
-        pytest.skip("the package index is out of reach")
-    assert done.returncode == 0, done.stderr
+    reached(installed.pip(environment, wheels["fleetwright"], *lowest))
     lines = await examples.said(
         environment.python,
         EXAMPLES / "sync_example.py",
