@@ -15,11 +15,12 @@ from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.store import retention
 
-TASKS = 500
-"""Tasks that one transaction deletes, with their attempts."""
+TASKS = 100
+"""Tasks that one transaction deletes, with their attempts. Each lies on pages of its own in every index, so
+a transaction of 500 is one of 20 MB, for which others wait longer than they should."""
 
 CHUNKS = 200
-"""Chunks of output that one transaction deletes: 12 MiB at most."""
+"""Chunks of output that one transaction deletes, 12 MiB at most; more than ``TASKS``, for most have one."""
 
 BATCHES = 200
 """Batches that one transaction deletes; each has a spec of up to some MiB."""

@@ -3,7 +3,7 @@
 A copy is made by SQLite's online backup, some pages at a time, inside one read
 transaction on the source. Without that transaction another process's commit begins the
 copy anew, and under steady writing it never ends; with it the copy is the database of one
-commit. ``docs/decisions/0014-online-backup.md`` has the measurement. The server's writer
+commit. ``docs/decisions/0015-online-backup.md`` has the measurement. The server's writer
 is not held up; its log cannot be folded into the database meanwhile, and grows.
 
 A compact copy is made by VACUUM INTO, which writes every row anew and leaves out free space.
