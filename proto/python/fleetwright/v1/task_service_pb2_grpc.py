@@ -125,7 +125,9 @@ class TaskServiceServicer:
 
     def WatchTasks(self, request, context):
         """WatchTasks sends the tasks that match a filter as they are, then each one that changes, in the
-        order of commits. Several changes in quick succession may arrive as one.
+        order of commits. Several changes in quick succession may arrive as one. That a final task is
+        deleted, because the server keeps final tasks for a limited time, is not sent: whoever mirrors
+        tasks forgets what is final for as long as it wants to keep it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

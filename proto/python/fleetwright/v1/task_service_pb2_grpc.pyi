@@ -47,7 +47,9 @@ class TaskServiceStub:
     """CancelTask ends a task: at once while it is queued, by asking the agent while it runs."""
     WatchTasks: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]
     """WatchTasks sends the tasks that match a filter as they are, then each one that changes, in the
-    order of commits. Several changes in quick succession may arrive as one.
+    order of commits. Several changes in quick succession may arrive as one. That a final task is
+    deleted, because the server keeps final tasks for a limited time, is not sent: whoever mirrors
+    tasks forgets what is final for as long as it wants to keep it.
     """
     ReadTaskOutput: _grpc.UnaryStreamMultiCallable[_task_service_pb2.ReadTaskOutputRequest, _task_service_pb2.ReadTaskOutputResponse]
     """ReadTaskOutput sends the output of a task's last attempt that has any, in order."""
@@ -71,7 +73,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """CancelTask ends a task: at once while it is queued, by asking the agent while it runs."""
     WatchTasks: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]  # type: ignore[assignment]
     """WatchTasks sends the tasks that match a filter as they are, then each one that changes, in the
-    order of commits. Several changes in quick succession may arrive as one.
+    order of commits. Several changes in quick succession may arrive as one. That a final task is
+    deleted, because the server keeps final tasks for a limited time, is not sent: whoever mirrors
+    tasks forgets what is final for as long as it wants to keep it.
     """
     ReadTaskOutput: _aio.UnaryStreamMultiCallable[_task_service_pb2.ReadTaskOutputRequest, _task_service_pb2.ReadTaskOutputResponse]  # type: ignore[assignment]
     """ReadTaskOutput sends the output of a task's last attempt that has any, in order."""
@@ -134,7 +138,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_task_service_pb2.WatchTasksResponse], _abc.AsyncIterator[_task_service_pb2.WatchTasksResponse]]:
         """WatchTasks sends the tasks that match a filter as they are, then each one that changes, in the
-        order of commits. Several changes in quick succession may arrive as one.
+        order of commits. Several changes in quick succession may arrive as one. That a final task is
+        deleted, because the server keeps final tasks for a limited time, is not sent: whoever mirrors
+        tasks forgets what is final for as long as it wants to keep it.
         """
 
     @_abc_1.abstractmethod
