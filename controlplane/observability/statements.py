@@ -68,19 +68,20 @@ class StatementMetrics(Collector):
     described = (SECONDS, ROWS, FAILURES)
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._tallies: dict[tuple[str, str], Tally] = {}
+        self.tallies: dict[tuple[str, str], Tally] = {}
+        """By query and engine."""
         registry.register(self)
 
     def tally(self, query: str, engine: str) -> Tally:
         """Return what is counted of ``query`` on ``engine``."""
-        return self._tallies.setdefault((query, engine), Tally())
+        return self.tallies.setdefault((query, engine), Tally())
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         seconds = HistogramMetricFamily(SECONDS.name, SECONDS.meaning, labels=LABELS)
         rows = CounterMetricFamily(ROWS.name, ROWS.meaning, labels=LABELS)
         failures = CounterMetricFamily(FAILURES.name, FAILURES.meaning, labels=LABELS)
-        for labels, tally in self._tallies.items():
+        for labels, tally in self.tallies.items():
             seconds.add_metric(labels, tally.cumulative(), tally.seconds)
             rows.add_metric(labels, tally.rows)
             failures.add_metric(labels, tally.failures)

@@ -138,24 +138,26 @@ async def find_requests(
 
 async def insert_requests(work: UnitOfWork, made: Sequence[Create]) -> None:
     """Remember which calls made these tasks."""
-    for one in made:
-        await insert_request(work, one.creator, one.request_id, one.digest, one.task_id, one.now)
+    rows = [_request(one.creator, one.request_id, one.digest, one.task_id, one.now) for one in made]
+    if rows:
+        await _INSERT_REQUEST.run_each(work.connection, rows)
 
 
 async def insert_request(
     work: UnitOfWork, creator: str, request_id: str, digest: bytes, created_id: str, now: int
 ) -> None:
     """Remember what a create call made."""
-    await _INSERT_REQUEST.run(
-        work.connection,
-        {
-            "creator": creator,
-            "request_id": request_id,
-            "digest": digest,
-            "created_id": created_id,
-            "create_time": now,
-        },
-    )
+    await _INSERT_REQUEST.run(work.connection, _request(creator, request_id, digest, created_id, now))
+
+
+def _request(creator: str, request_id: str, digest: bytes, created_id: str, now: int) -> dict[str, Any]:
+    return {
+        "creator": creator,
+        "request_id": request_id,
+        "digest": digest,
+        "created_id": created_id,
+        "create_time": now,
+    }
 
 
 async def forget_requests(work: UnitOfWork, before: int) -> int:
