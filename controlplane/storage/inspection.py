@@ -1,4 +1,7 @@
-"""Looking at a database without changing it, whatever state it is in and whether a server uses it or not."""
+"""Looking at a database without changing it, whatever state it is in and whether a server uses it or not.
+
+SQLite may leave an empty log and its index beside it, with the database's owner.
+"""
 
 from __future__ import annotations
 

@@ -18,6 +18,9 @@ LONG_LOG = 256 * 1024 * 1024
 TOLERANCE = timedelta(minutes=1)
 """Between two looks at one clock that is being set."""
 
+# SQLite's own words (sqlite3_errstr) for what is outside of the file.
+_OF_THE_DISK = ("full", "unable to open", "readonly", "disk I/O", "locked")
+
 _REMEDY = "stop the server, and put back a backup with `fleetwright restore`"
 
 
@@ -34,13 +37,19 @@ def database(settings: Settings) -> Iterator[Finding]:
         seconds = inspection.CHECK_LIMIT.total_seconds()
         yield skip("database", f"too large to be read whole in {seconds:.0f} s: a backup checks all of it")
     except DatabaseUnreadableError as error:
-        yield fail("database", f"{path}: cannot be read ({error}): {_REMEDY}")
+        yield fail("database", f"{path}: cannot be read ({error}): {_remedy(str(error))}")
         return
     else:
         size = path.stat().st_size / 1024 / 1024
         text = f"{path}: damaged ({damage}): {_REMEDY}"
         yield fail("database", text) if damage else ok("database", f"sound, {size:.1f} MiB")
     yield _log(inspection.log_bytes(path))
+
+
+def _remedy(said: str) -> str:
+    if any(sign in said for sign in _OF_THE_DISK):
+        return "look at the disk, its room and who may write the folder; the database itself may be sound"
+    return _REMEDY
 
 
 def _schema(found: str | None) -> Finding:

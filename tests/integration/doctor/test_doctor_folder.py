@@ -195,8 +195,11 @@ def test_a_key_of_another_user_fails(doctor: Doctor, folder: Path) -> None:
 
 
 def test_a_full_disk_and_too_few_files_fail_with_how_much_is_needed(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / DATABASE)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
         resource.setrlimit(resource.RLIMIT_NOFILE, (600, 600))
 
     told = subprocess.run(
@@ -221,6 +224,8 @@ def test_a_full_disk_and_too_few_files_fail_with_how_much_is_needed(folder: Path
     assert "the disk is full (64 MiB are needed" in answer.one("disk")[1]
     assert answer.one("open files")[0] == "FAIL"
     assert "11024 are needed for 10000 agents and the limit is 600" in answer.one("open files")[1]
+    assert answer.one("database")[0] == "FAIL"
+    assert "look at the disk" in answer.one("database")[1]
 
 
 def test_a_port_that_another_program_has_fails_with_its_process(doctor: Doctor, folder: Path) -> None:
