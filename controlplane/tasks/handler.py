@@ -66,7 +66,8 @@ def _spec(wire: bytes) -> work_pb2.TaskSpec:
     if spec.HasField("script"):
         script = spec.script
         script.arguments[:] = redaction.arguments(script.arguments)
-        for name in script.environment:
+        # A list: protobuf's map leaves some out while it is changed.
+        for name in list(script.environment):
             script.environment[name] = redaction.REDACTED
     return spec
 
