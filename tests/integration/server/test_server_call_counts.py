@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +17,8 @@ from fleetwright.v1 import agent_service_pb2 as pb2
 from fleetwright.v1 import (
     enrollment_service_pb2,
     enrollment_token_service_pb2,
+    identity_service_pb2,
+    identity_service_pb2_grpc,
     task_service_pb2,
     work_pb2,
 )
@@ -23,6 +26,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from certs.requests import good
 from controlplane.transport.methods import METHODS
 from tests.support.admin import Admin
 from tests.support.agents import RawAgent, accepted, succeeded
@@ -162,6 +166,26 @@ async def test_calls_that_are_refused_at_the_door(
     assert refused.code() is StatusCode.UNIMPLEMENTED
     other_port: Any = admin.channel.unary_unary("/fleetwright.v1.EnrollmentService/Enroll")
     await books.unary(other_port(b""), UNKNOWN)
+
+
+async def test_calls_of_an_identity_that_may_not_make_them(
+    books: Books, site: LocalSite, admin: Admin, tmp_path: Path
+) -> None:
+    key = good("ticketing")
+    stub: Any = identity_service_pb2_grpc.IdentityServiceStub(admin.channel)
+    request = identity_service_pb2.IssueIdentityRequest(
+        role=identity_service_pb2.ADMIN_ROLE_INTEGRATOR,
+        display_name="ticketing",
+        certificate_signing_request=key.der,
+    )
+    issued = await books.unary(stub.IssueIdentity(request), labels_of("IssueIdentity"))
+    for name, pem in (("key", key.key_pem), ("cert", issued.certificate), ("ca", issued.root)):
+        (tmp_path / f"{name}.pem").write_bytes(pem)
+    integrator = site.admin(tmp_path)
+    tokens = enrollment_token_service_pb2.ListEnrollmentTokensRequest()
+    labels = labels_of("ListEnrollmentTokens")
+    refused = await books.unary(integrator.tokens.ListEnrollmentTokens(tokens), labels)
+    assert refused.code() is StatusCode.PERMISSION_DENIED
 
 
 async def test_calls_over_the_rate(books: Books, site: LocalSite) -> None:
