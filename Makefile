@@ -65,7 +65,8 @@ bench-quick: dev-env ## the same in small sizes, for its shape: claims nothing (
 	$(BIN)/python -m bench --quick $(ARGS)
 
 clean: ## takes away the environment, caches and build products
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info \
+		clients/*/gen clients/*/dist clients/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 runtime-env:
