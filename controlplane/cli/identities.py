@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import grpc
 import typer
@@ -42,6 +43,20 @@ app = noun(
     "  fleetwright identities list\n"
     "  fleetwright identities revoke 3f9c0a"
 )
+
+
+@dataclass(frozen=True)
+class _Issued:
+    """What is printed of an identity that no server has issued."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.folder)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"folder": self.name}
 
 
 class Kind(StrEnum):
@@ -80,8 +95,9 @@ def issue(
         Path | None, typer.Option(metavar="FOLDER", help="Folder to make. [default: ./KIND-NAME]")
     ] = None,
     ttl: Annotated[
-        str, typer.Option(metavar="DURATION", help=f"How long it holds. {DURATION_HELP}")
-    ] = "365d",
+        str | None,
+        typer.Option(metavar="DURATION", help=f"How long it holds. {DURATION_HELP} [default: 365d]"),
+    ] = None,
     offline: Annotated[
         bool,
         typer.Option(
@@ -103,7 +119,13 @@ def issue(
       fleetwright identities issue operator rescue --offline --data-dir /var/lib/fleetwright
     """
     if offline:
-        _issue_offline(client, kind, name, out)
+        if out is not None or ttl is not None:
+            raise CommandFailed(
+                "--offline issues for 365 days, into the data folder: leave out --out and --ttl", Exit.USAGE
+            )
+        data_dir = client.data_dir or ClientSettings().data_dir
+        made = _Issued(setup.issue_identity(data_dir, kind, name, datetime.now(UTC)))
+        _print(output, made.folder, f"{kind} {name}", made)
         return
     if not is_name(name):  # it becomes a folder's name before the server sees it
         raise typer.BadParameter(
@@ -111,7 +133,7 @@ def issue(
             "last",
             param_hint="name",
         )
-    length = duration_message(duration(ttl, "--ttl"))
+    length = None if ttl is None else duration_message(duration(ttl, "--ttl"))
     with UnsignedIdentity(out or Path(f"{kind}-{name}"), name) as unsigned:
         request = IssueIdentityRequest(
             role=_ROLES[kind],
@@ -120,11 +142,8 @@ def issue(
             ttl=length,
         )
         folder, identity = signed(client, unsigned, request)
-    if output.for_people:
-        output.text(f"{folder}: {kind} {name}, until {shown_time(identity, 'expire_time')}")
-        output.text("Carry this folder to its owner over a safe channel; key.pem is a secret.")
-    else:
-        output.document(identity, [identity])
+    until = shown_time(identity, "expire_time")
+    _print(output, folder, f"{kind} {name}, until {until}", identity)
 
 
 @app.command("list")
@@ -190,9 +209,9 @@ def _state(identity: Identity) -> str:
     return enum_name(IdentityState.DESCRIPTOR, identity.state)
 
 
-def _issue_offline(client: Client, kind: Kind, name: str, out: Path | None) -> None:
-    if out is not None:
-        raise CommandFailed("--out: --offline puts the folder into the data folder; leave it out", Exit.USAGE)
-    data_dir = client.data_dir or ClientSettings().data_dir
-    folder = setup.issue_identity(data_dir, kind, name, datetime.now(UTC))
-    typer.echo(f"{folder}: carry this folder to its owner over a safe channel; key.pem is a secret")
+def _print(output: Output, folder: Path, whose: str, issued: Identity | _Issued) -> None:
+    if output.for_people:
+        output.text(f"{folder}: {whose}")
+        output.text("Carry this folder to its owner over a safe channel; key.pem is a secret.")
+    else:
+        output.document(issued, [issued])

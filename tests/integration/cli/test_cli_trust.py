@@ -121,6 +121,16 @@ async def test_an_identity_is_issued_without_a_server_on_its_machine(command: Co
     assert (folder / "identities" / "operator-rescue" / "key.pem").stat().st_mode & 0o777 == 0o600
 
 
+async def test_without_a_server_nothing_is_silently_left_out(command: Command, folder: Path) -> None:
+    offline = ("identities", "issue", "operator", "rescue", "--offline", "--data-dir", str(folder))
+    refused = await command(*offline, "--ttl", "1h")
+    assert refused.status == 2
+    assert "--ttl" in refused.errors
+    assert (await command(*offline, "-o", "json")).document == {
+        "folder": str(folder / "identities" / "operator-rescue")
+    }
+
+
 async def test_versions_are_those_of_the_command_and_of_the_server(
     fleetwright: Command, site: LocalSite
 ) -> None:
