@@ -7,7 +7,7 @@ for a CPU second of the server's process, in which its database runs too.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
@@ -172,6 +172,7 @@ _KEPT_UP = 0.97
 def _dispatch(stage: Stage, bare: Side, product: Side, found: Found) -> None:
     rate, seconds = (_RATE, 10.0) if not stage.quick else (20.0, 2.0)
     shares, rates = [], []
+    refused: Counter[str] = Counter()
     for window in range(stage.windows + 1):
         stage.say(f"dispatch: window {window} of {stage.windows}" if window else "dispatch: warming up")
         echoes = bare.load.ask(do="echo", rate=rate, seconds=seconds / 4)["milliseconds"]
@@ -180,6 +181,7 @@ def _dispatch(stage: Stage, bare: Side, product: Side, found: Found) -> None:
         if window:
             shares.append((product.server.cpu() - before) / dispatched["seconds"])
             rates.append(dispatched["created_per_second"])
+            refused.update(dispatched["refused"])
             for percent, name in _DISPATCH.items():
                 waits = percentile(dispatched["milliseconds"], percent)
                 found.windows[name].append(Window(percentile(echoes, percent), waits))
@@ -187,8 +189,10 @@ def _dispatch(stage: Stage, bare: Side, product: Side, found: Found) -> None:
         f"{rate:g} tasks a second wanted, {median(rates):.0f} taken, the server at {median(shares):.0%} of a "
         "core; create_time is read before the commit, so the commit is in it"
     )
+    if refused:
+        note += f"; refused: {dict(refused)}"
     found.notes.update(dict.fromkeys(_DISPATCH.values(), note))
-    if median(rates) < rate * _KEPT_UP:
+    if median(rates) < rate * _KEPT_UP or refused:
         found.void.update(_DISPATCH.values())
 
 

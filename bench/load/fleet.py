@@ -6,9 +6,13 @@ import asyncio
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import grpc
 
 from agent_sim.protocol.identity import AgentIdentity
 from bench.load.administrator import Administrator
@@ -137,7 +141,7 @@ class Fleet:
             creating.add(creation)
             creation.add_done_callback(creating.discard)
         await asyncio.gather(*creating)
-        await self._until(wanted)
+        await self._until(partial(self._reached, wanted))
         self._slots = None
         return {"tasks": tasks, "seconds": time.perf_counter() - began}
 
@@ -149,8 +153,8 @@ class Fleet:
         for _ in range(number):
             before = self._acknowledged
             created = await self._admin.create_for(selector)
-            await self._until(before + created)
             tasks += created
+            await self._until(partial(self._reached, before + created))
         return {"tasks": tasks, "seconds": time.perf_counter() - began}
 
     async def dispatch(self, rate: float, seconds: float) -> dict[str, Any]:
@@ -160,25 +164,29 @@ class Fleet:
         that takes fewer tasks than ``rate`` gets them as fast as it takes them: ``created_per_second``.
         """
         self._receipts.clear()
-        wanted = self._acknowledged + round(rate * seconds)
         created: dict[str, int] = {}
-
+        refused: Counter[str] = Counter()
         gate = asyncio.Semaphore(_CREATING)
 
         async def one(place: int) -> None:
             async with gate:
-                # A step that meets every agent once before any of them again.
-                task = await self._create(place * 7919)
+                try:
+                    # A step that meets every agent once before any of them again.
+                    task = await self._create(place * 7919)
+                except grpc.aio.AioRpcError as error:
+                    refused[f"{error.code().name}: {error.details()}"] += 1
+                    return
             created[task.name] = task.create_time.ToNanoseconds()
 
         began = time.perf_counter()
         await self._paced(one, rate, seconds)
         creating = time.perf_counter() - began
-        await self._until(wanted)
+        await self._until(lambda: created.keys() <= self._receipts.keys())
         waits = [(self._receipts[name] - when) / 1e6 for name, when in created.items()]
         return {
             "milliseconds": waits,
             "created_per_second": len(created) / max(creating, seconds),
+            "refused": dict(refused),
             "seconds": time.perf_counter() - began,
         }
 
@@ -200,9 +208,13 @@ class Fleet:
         assert self._admin is not None
         return await self._admin.create(self._agents[place % len(self._agents)].agent_id)
 
-    async def _until(self, acknowledged: int) -> None:
+    def _reached(self, acknowledged: int) -> bool:
+        return self._acknowledged >= acknowledged
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Wait until ``done``, which is asked after each acknowledgement. Raises ``TimeoutError``."""
         async with asyncio.timeout(_PATIENCE):
-            while self._acknowledged < acknowledged:
+            while not done():
                 self._progress.clear()
                 await self._progress.wait()
 
