@@ -193,6 +193,22 @@ async def test_fields_of_the_libraries_are_described_with_their_names_in_json(do
     assert [field.json_name for field in fields] == ["fieldViolations"]
 
 
+async def test_reflection_tells_the_rules_of_a_field_and_what_declares_them(doors: Doors) -> None:
+    channel: Any = doors.channel("operator")
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    stream = stub.ServerReflectionInfo()
+    name = "fleetwright.v1.CreateTaskRequest"
+    await stream.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
+    files = (await stream.read()).file_descriptor_response.file_descriptor_proto
+    await stream.done_writing()
+    described = {file.name: file for file in map(FileDescriptorProto.FromString, files)}
+    assert "buf/validate/validate.proto" in described
+    tasks = described["fleetwright/v1/task_service.proto"]
+    assert "buf/validate/validate.proto" in tasks.dependency
+    (message,) = (message for message in tasks.message_type if message.name == "CreateTaskRequest")
+    assert b"^agents/" in message.field[0].options.SerializeToString()
+
+
 async def test_admin_port_answers_channelz_to_operators(doors: Doors) -> None:
     channel: Any = doors.channel("operator")
     stub: Any = channelz_pb2_grpc.ChannelzStub(channel)
