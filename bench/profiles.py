@@ -43,34 +43,37 @@ class Profile:
 def take(server: Child, seconds: int, into: Path) -> Profile:
     """Profile ``server`` for so long; ``into`` is a file for the samples."""
     before = _threads(server.pid)
-    command = [str(Path(sys.executable).with_name("py-spy")), "record", "--gil", "--rate", _RATE]
-    command += [
-        "--duration",
-        str(seconds),
-        "--format",
-        "raw",
-        "--output",
-        str(into),
-        "--pid",
-        str(server.pid),
-    ]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=seconds + _PATIENCE,
-        check=False,
-    )
+    problem = _sample(server.pid, seconds, into)
     after = _threads(server.pid)
     threads: Counter[str] = Counter()
     for thread, (kind, used) in after.items():
         threads[kind] += used - before.get(thread, (kind, 0))[1]
     spent = {kind: round(nanoseconds / 1e9, 3) for kind, nanoseconds in threads.most_common()}
-    if done.returncode:
-        return Profile(spent, 0, {}, {}, f"py-spy could not sample: {done.stderr.strip().splitlines()[-1]}")
+    if problem:
+        return Profile(spent, 0, {}, {}, f"py-spy could not sample: {problem}")
     alone, whole = count(into.read_text().splitlines())
     return Profile(spent, alone.total(), dict(alone.most_common(40)), dict(whole.most_common(200)))
+
+
+def _sample(pid: int, seconds: int, into: Path) -> str:
+    """Let py-spy write its samples; returns why it could not, "" where it did."""
+    what = ["--pid", str(pid), "--duration", str(seconds), "--rate", _RATE, "--gil"]
+    command = [str(Path(sys.executable).with_name("py-spy")), "record", *what]
+    try:
+        done = subprocess.run(
+            [*command, "--format", "raw", "--output", str(into)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds + _PATIENCE,
+            check=False,
+        )
+    except OSError as error:
+        return f"{error.strerror}; it comes with the development environment"
+    except subprocess.TimeoutExpired:
+        return f"it did not end within {seconds + _PATIENCE:.0f} s"
+    said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+    return said[-1] if done.returncode else ""
 
 
 def count(stacks: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
