@@ -118,7 +118,8 @@ async def test_a_stream_of_reflection_ends_with_its_identity(
 ) -> None:
     monkeypatch.setattr(standing, "CHECKED_EVERY", timedelta(milliseconds=5))
     night, name = await issue(site, admin, tmp_path, "night")
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(night.channel)
+    channel: Any = night.channel  # the stubs know synchronous ones only
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     stream = stub.ServerReflectionInfo()
     await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     assert (await stream.read()).list_services_response.service
