@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import subprocess
 from pathlib import Path
@@ -57,6 +58,15 @@ class Built:
             words, cwd=place, env=self.env(**variables), capture_output=True, text=True, check=False
         )
 
+    async def start(self, words: list[str], **variables: str) -> asyncio.subprocess.Process:
+        """Start a program that goes on."""
+        return await asyncio.create_subprocess_exec(
+            *words,
+            cwd=self.runner.at(self.image.workdir),
+            env=self.env(**variables),
+            stderr=asyncio.subprocess.PIPE,
+        )
+
     def files(self) -> dict[str, int]:
         """Return every file outside of volumes, with the time of its last change."""
         volumes = [self.runner.at(f"/var/lib/{name}") for name in ("fleetwright", "fleetwright-agent")]
@@ -70,8 +80,12 @@ class Built:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     runner = Runner(FILE, ROOT, tmp_path_factory.mktemp("image"))
-    # The agent's stage differs from the server's in metadata alone: one build has both programs.
-    return Built(runner, runner.build("server"))
+    # The agent's stage differs in metadata and its volume alone: one build has both programs.
+    image = runner.build("server")
+    volume = FILE.setting("agent", "VOLUME")
+    assert volume is not None
+    runner.at(volume.words[0]).mkdir(parents=True)
+    return Built(runner, image)
 
 
 def free_port() -> int:
@@ -97,49 +111,75 @@ def test_the_image_has_the_program_and_nothing_that_builds(built: Built) -> None
     assert {path.name for path in built.image.root.iterdir()} == {"opt", "var"}
 
 
-async def test_the_server_starts_is_healthy_writes_to_its_volume_alone_and_drains(built: Built) -> None:
+async def serving(server: asyncio.subprocess.Process) -> dict[str, Any]:
+    """Wait until a server serves; return what it says of that."""
+    assert server.stderr is not None
+    async with asyncio.timeout(60):
+        async for line in server.stderr:
+            entry: dict[str, Any] = json.loads(line)
+            if entry["event"] == "serving":
+                return entry
+    raise AssertionError("the server did not come up")
+
+
+async def end(process: asyncio.subprocess.Process) -> int:
+    """End a program as an engine does; return its status."""
+    process.terminate()
+    try:
+        async with asyncio.timeout(60):
+            await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0
+
+
+async def test_server_and_agent_start_are_healthy_write_to_their_volumes_alone_and_end_in_order(
+    built: Built,
+) -> None:
     made = built.run(built.words("server", "init"))
     assert made.returncode == 0, made.stderr
     before = built.files()
-    ports = {f"FLEETWRIGHT_{name}_PORT": "0" for name in ("AGENTS", "ADMIN", "ENROLLMENT")}
     settings = {
-        **ports,
+        **{f"FLEETWRIGHT_{name}_PORT": "0" for name in ("AGENTS", "ADMIN", "ENROLLMENT")},
         "FLEETWRIGHT_HEALTH_PORT": str(free_port()),
         "FLEETWRIGHT_MAX_AGENTS": "100",
         "FLEETWRIGHT_DRAIN_WINDOW": "0",
     }
-    server = await asyncio.create_subprocess_exec(
-        *built.words("server"),
-        cwd=built.runner.at(built.image.workdir),
-        env=built.env(**settings),
-        stderr=asyncio.subprocess.PIPE,
+    server = await built.start(built.words("server"), **settings)
+    ports = await serving(server)
+    assert (await http_get(int(settings["FLEETWRIGHT_HEALTH_PORT"]), "/readyz"))[0] == 200
+    healthy = await asyncio.to_thread(built.run, built.health("server"), **settings)
+    assert healthy.returncode == 0, healthy.stderr
+
+    tokens = built.words("server", "tokens", "create", "--server", f"localhost:{ports['admin']}")
+    token = await asyncio.to_thread(built.run, tokens)
+    assert token.returncode == 0, token.stderr
+    enrolment = (
+        "--server",
+        f"localhost:{ports['enrollment']}",
+        "--agent-address",
+        f"localhost:{ports['agents']}",
     )
-    try:
-        assert server.stderr is not None
-        async with asyncio.timeout(60):
-            async for line in server.stderr:
-                if b'"serving"' in line:
-                    break
-        assert (await http_get(int(settings["FLEETWRIGHT_HEALTH_PORT"]), "/readyz"))[0] == 200
-        healthy = await asyncio.to_thread(built.run, built.health("server"), **settings)
-        assert healthy.returncode == 0, healthy.stderr
-        server.terminate()
-        await server.communicate()
-        assert server.returncode == 0
-    finally:
-        if server.returncode is None:
-            server.kill()
-            await server.wait()
-    sick = await asyncio.to_thread(built.run, built.health("server"), **settings)
-    assert sick.returncode == 1
+    agent = await built.start(
+        [*built.words("agent"), *enrolment], FLEETWRIGHT_JOIN_TOKEN=token.stdout.strip()
+    )
+    async with asyncio.timeout(60):
+        while (await asyncio.to_thread(built.run, built.health("agent"))).returncode:
+            assert agent.returncode is None
+    assert await end(agent) == 0
+    assert built.run(built.health("agent")).returncode != 0
+    assert await end(server) == 0
+    assert built.run(built.health("server"), **settings).returncode == 1
     assert built.files() == before
 
 
-def test_the_agent_is_not_healthy_before_it_is_connected(built: Built) -> None:
-    place = built.runner.at("/var/lib/fleetwright-agent")
-    place.mkdir(parents=True, exist_ok=True)
-    assert built.run(built.words("agent", "--help")).returncode == 0
-    assert built.run(built.health("agent")).returncode != 0
-    refused: Any = built.run(built.words("agent"))
+def test_the_agent_that_is_nobody_yet_is_not_healthy_and_says_what_it_wants(
+    built: Built, tmp_path: Path
+) -> None:
+    words = [word.replace(str(built.runner.at("/var/lib")), str(tmp_path)) for word in built.words("agent")]
+    refused = built.run(words)
     assert refused.returncode != 0
+    assert "enrol" in refused.stderr
     assert "Traceback" not in refused.stderr

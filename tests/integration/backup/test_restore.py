@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from controlplane.preflight import FolderLock
 from controlplane.storage.backup import restoring, taking
 from controlplane.storage.backup.errors import BackupError
 from controlplane.trust.adoption import ADOPTION_FILE, Adoption, load_adoption
+from tests.integration.backup import archives
 from tests.integration.backup.commands import command
 from tests.integration.backup.conftest import NOON, Content
 from tests.support.folders import make_folder, tables
@@ -250,3 +252,29 @@ def test_the_command_refuses_with_one_message(folder: Path, good: Path) -> None:
     assert (status, out) == (1, "")
     assert errors.startswith(f"error: data folder {folder}: has trust, identities, {DATABASE} already")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda manifest: manifest.update(schema="0999"), "is from schema 0999, this program knows up to"),
+        (lambda manifest: manifest.update(format=2), "has format 2, this program knows up to 1"),
+        (
+            lambda manifest: manifest["files"][0].update(sha256="0" * 64),
+            "damaged, or no backup of Fleetwright",
+        ),
+    ],
+)
+def test_the_command_refuses_a_newer_or_damaged_backup_with_one_message(
+    change: Callable[[dict[str, Any]], None], said: str, good: Path, tmp_path: Path
+) -> None:
+    files = archives.with_manifest(archives.files_of(good), change)
+    source = archives.write(tmp_path / "bad.tar", files)
+    status, out, errors = command("restore", source, "--data-dir", tmp_path / "new")
+    assert (status, out, errors.count("\n")) == (1, "", 1)
+    assert errors.startswith(f"error: {source}: ")
+    assert said in errors
+    status, out, errors = command("restore", source, "--data-dir", tmp_path / "new", "-o", "json")
+    assert (status, out) == (1, "")
+    assert said in json.loads(errors)["error"]["message"]
+    assert not (tmp_path / "new").exists()
