@@ -122,10 +122,12 @@ def _may_resume(reason: PresenceReason) -> bool:
 def judge(sighting: Sighting, now: int, limits: HealthLimits) -> Transition | None:
     """Return what silence, or its end, makes of an agent; None where it stays as it is."""
     silence = now - _heard(sighting)
-    late = silence > limits.stale_after // _US
+    stale_after = limits.stale_after // _US
+    late = silence > stale_after
     if sighting.presence is Presence.ONLINE:
         return _lapse(sighting, silence, limits) if late else None
-    if sighting.beat is not None and sighting.beat > sighting.since and not late:
+    # The beat itself must be in time: that the agent was heard of later, by another session, is no beat.
+    if sighting.beat is not None and sighting.beat > sighting.since and now - sighting.beat <= stale_after:
         if not _may_resume(sighting.reason):
             return None
         detail = f"a beat came after {_words(sighting.beat - sighting.since)}"

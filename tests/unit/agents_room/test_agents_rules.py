@@ -107,6 +107,12 @@ def test_a_beat_brings_back_an_agent_whose_beats_were_late(presence: Presence) -
     assert moved.detail == "a beat came after 3 s"
 
 
+def test_a_beat_that_is_late_brings_no_agent_back_though_it_was_heard_of_since() -> None:
+    late = replace(STALE, since=NOW - 200 * SECOND, beat=NOW - 100 * SECOND, last_seen=NOW - 20 * SECOND)
+    moved = judge(late, NOW, LIMITS)
+    assert moved is None or moved.after is not Presence.ONLINE
+
+
 def test_a_beat_from_before_it_went_stale_brings_no_agent_back() -> None:
     assert judge(replace(STALE, beat=STALE.since), NOW, LIMITS) is None
 
