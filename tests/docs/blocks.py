@@ -8,7 +8,7 @@ line, each command ending with 0". Clauses are joined by ``;``::
     <!-- runs: stops NAME -->                      Ctrl-C in that terminal first; also ``stops A, B``
     <!-- runs: until interrupted after "TEXT" -->  Ctrl-C once the last command has said TEXT
     <!-- runs: exit 2 -->                          the last command ends with 2
-    <!-- runs: where PROGRAM -->                   left out, and reported, where PROGRAM is not installed
+    <!-- runs: where PROGRAM, PATH -->             left out, and a test skipped, where one of them is missing
     <!-- runs: elsewhere in tests/x.py, because ... -->
     <!-- runs: never, because ... -->
     <!-- shows -->                                 before a block that is no command: what the last one said
@@ -50,7 +50,7 @@ class Marks:
     stops: tuple[str, ...] = ()
     interrupted_after: str = ""
     exit_status: int = 0
-    program: str = ""
+    needs: tuple[str, ...] = ()
     elsewhere: str = ""
     reason: str = ""
     never: bool = False
@@ -173,7 +173,7 @@ _CLAUSES: dict[str, _Clause] = {
     r'until interrupted after "(.+)"': lambda m, found: replace(m, interrupted_after=found[1]),
     r"stops ([\w-]+(?:, [\w-]+)*)": lambda m, found: replace(m, stops=tuple(found[1].split(", "))),
     r"exit (\d+)": lambda m, found: replace(m, exit_status=int(found[1])),
-    r"where ([\w-]+)": lambda m, found: replace(m, program=found[1]),
+    r"where ([\w./-]+(?:, [\w./-]+)*)": lambda m, found: replace(m, needs=tuple(found[1].split(", "))),
     r"elsewhere in ([\w./-]+), because (.+)": lambda m, found: replace(
         m, elsewhere=found[1], reason=found[2]
     ),

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.docs.blocks import ROOT
 
+# What was fetched once and lies beside the clone: there is no way to a registry from within a document.
+_KEPT = ("tools", "clients")
 _NOT_CLONED = shutil.ignore_patterns(
     ".venv", ".cache", ".git", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis"
 )
@@ -24,11 +27,18 @@ def make_clone(folder: Path) -> Path:
     else:
         shutil.copytree(ROOT, clone, ignore=_NOT_CLONED)
     _make_environment(clone)
-    tools = ROOT / ".cache/tools"
-    if tools.exists():
-        (clone / ".cache").mkdir()
-        (clone / ".cache/tools").symlink_to(tools)
+    (clone / ".cache").mkdir()
+    for kept in _KEPT:
+        if (ROOT / ".cache" / kept).exists():
+            (clone / ".cache" / kept).symlink_to(ROOT / ".cache" / kept)
     return clone
+
+
+def missing(needs: Iterable[str], folder: Path = ROOT) -> list[str]:
+    """Return what is neither a program that can be found from a work tree nor a path in it."""
+    programs = [folder / ".cache/tools/bin", folder / ".venv/bin", *os.environ["PATH"].split(os.pathsep)]
+    path = os.pathsep.join(map(str, programs))
+    return [need for need in needs if not (shutil.which(need, path=path) or (folder / need).exists())]
 
 
 def variables(home: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.docs.blocks import ROOT, Block, Document, load
+from tests.docs.clone import missing
 from tests.docs.terminal import Said, Terminal, TerminalError
 
 MAIN: Final = "main"
+TRACEBACK: Final = "Traceback (most recent call last)"
 UNTIL_INTERRUPTED: Final = "# until Ctrl-C"
 _INTERRUPTED: Final = (0, 130)
 _TOLD: Final = 8_000
@@ -60,9 +61,9 @@ class Session:
         if not marks.is_run:
             self.tell(f"--- {block.place}: left out: {marks.reason}")
             return
-        if marks.program and not shutil.which(marks.program, path=self._path()):
-            self.tell(f"--- {block.place}: left out: {marks.program} is not installed")
-            self.left_out.append(marks.program)
+        if lacking := missing(marks.needs, self.folder):
+            self.tell(f"--- {block.place}: left out: there is no {', '.join(lacking)}")
+            self.left_out += lacking
             return
         self.tell(f"--- {block.place}")
         for name in marks.stops:
@@ -71,9 +72,6 @@ class Session:
             self._type(block, self._terminal(marks.background or MAIN))
         except TerminalError as error:
             raise DocumentError(f"{block.place}: {error}") from error
-
-    def _path(self) -> str:
-        return f"{self.folder / '.cache/tools/bin'}:{self.folder / '.venv/bin'}:{self.environment['PATH']}"
 
     def _terminal(self, name: str) -> Terminal:
         if name not in self.terminals:
@@ -118,6 +116,8 @@ class Session:
         return terminal.ended()
 
     def _judge(self, block: Block, command: str, said: Said, *, is_last: bool) -> None:
+        if TRACEBACK in said.text:
+            raise DocumentError(f"{block.place}: {command}\nended with a traceback:\n{said.text}")
         self.said += said.text
         self.tell(said.text.rstrip("\n")[-_TOLD:])
         expected: tuple[int, ...] = (block.marks.exit_status if is_last else 0,)
@@ -144,7 +144,7 @@ class Session:
             raise DocumentError(f"{place}: {name} did not end after Ctrl-C: {error}") from error
         finally:
             terminal.close()
-        if said.status not in _INTERRUPTED:
+        if said.status not in _INTERRUPTED or TRACEBACK in said.text:
             raise DocumentError(f"{place}: {name} ended with {said.status} after Ctrl-C:\n{said.text}")
 
 
@@ -158,7 +158,7 @@ def blocks_of(document: Document) -> list[Block]:
 
 
 def run_document(document: Document, folder: Path, environment: Mapping[str, str]) -> list[str]:
-    """Run a document in a work tree; return the programs whose blocks were left out."""
+    """Run a document in a work tree; return what was missing, so that blocks were left out."""
     session = Session(folder, environment)
     try:
         session.run(blocks_of(document))

@@ -13,6 +13,7 @@ import pytest
 
 from tests.docs.__main__ import CANNOT_RUN_HERE
 from tests.docs.blocks import ROOT, Block, Document, documents, load
+from tests.docs.clone import missing
 
 DOCUMENTS = [load(path) for path in documents()]
 BLOCKS = [block for document in DOCUMENTS for block in document.commands()]
@@ -46,6 +47,13 @@ def test_every_command_of_a_document_runs_as_it_stands(document: Document) -> No
     if ended.returncode == CANNOT_RUN_HERE:
         pytest.skip(ended.stdout)
     assert ended.returncode == 0, f"{ended.stderr}\n\nall of it:\n{ended.stdout[-20_000:]}"
+
+
+@pytest.mark.parametrize("need", sorted({need for block in BLOCKS for need in block.marks.needs}))
+def test_what_blocks_of_documents_need_is_here(need: str) -> None:
+    places = [block.place for block in BLOCKS if need in block.marks.needs]
+    if missing([need]):
+        pytest.skip(f"there is no {need}, so these were left out: {', '.join(places)}")
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)

@@ -103,6 +103,17 @@ def test_a_block_of_a_missing_program_is_left_out_and_named(read: Read) -> None:
     assert read(block("no-such-program", mark="runs: where no-such-program")) == ["no-such-program"]
 
 
+def test_a_block_of_a_path_that_is_there_is_run(read: Read) -> None:
+    blocks = (block("touch here"), block("rm here", mark="runs: where here, ls"))
+    with pytest.raises(DocumentError, match="ended with 1, not 0"):
+        read(*blocks, block("ls here | grep -q here"))
+
+
+def test_a_traceback_fails_the_document(read: Read) -> None:
+    with pytest.raises(DocumentError, match="ended with a traceback"):
+        read(block("echo 'Traceback (most recent call last):'"))
+
+
 def test_a_document_begins_with_a_section_of_another_one() -> None:
     text = f"# A\n{block('1')}## B\n{block('2')}### C\n{block('3')}## D\n{block('4')}"
     assert [b.lines for b in parse(text, "a.md").section("b")] == [("2",), ("3",)]

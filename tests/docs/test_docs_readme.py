@@ -17,8 +17,8 @@ def test_the_second_agent_is_enrolled_in_under_ten_commands() -> None:
 
 def test_every_recipe_with_grpcurl_has_one_with_buf_that_is_always_run() -> None:
     blocks = README.section("calls")
-    with_grpcurl = "\n".join("\n".join(b.lines) for b in blocks if b.marks.program == "grpcurl")
-    with_buf = "\n".join("\n".join(b.lines) for b in blocks if b.is_command and not b.marks.program)
+    with_grpcurl = "\n".join("\n".join(b.lines) for b in blocks if "grpcurl" in b.marks.needs)
+    with_buf = "\n".join("\n".join(b.lines) for b in blocks if b.is_command and not b.marks.needs)
     methods = ("ListAgents", "CreateTask", "WatchTasks", "Health/Check", "Channelz/GetServerSockets")
     assert [m for m in methods if m not in with_grpcurl or m not in with_buf] == []
     assert (" list\n" in with_grpcurl, "--list-methods" in with_buf) == (True, True)
