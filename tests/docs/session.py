@@ -35,13 +35,13 @@ class Session:
     environment: Mapping[str, str]
     tell: Callable[[str], None] = field(default=lambda line: print(line, flush=True))
     terminals: dict[str, Terminal] = field(default_factory=dict)
-    said: str = ""
+    said: str | None = None
     left_out: list[str] = field(default_factory=list)
 
     def run(self, blocks: Iterable[Block]) -> None:
         """Run blocks in order."""
         for block in blocks:
-            if block.shows:
+            if block.shows and self.said is not None:
                 require_shape(block, self.said)
             elif block.is_command:
                 self._run(block)
@@ -58,6 +58,7 @@ class Session:
 
     def _run(self, block: Block) -> None:
         marks = block.marks
+        self.said = None
         if not marks.is_run:
             self.tell(f"--- {block.place}: left out: {marks.reason}")
             return
@@ -118,7 +119,7 @@ class Session:
     def _judge(self, block: Block, command: str, said: Said, *, is_last: bool) -> None:
         if TRACEBACK in said.text:
             raise DocumentError(f"{block.place}: {command}\nended with a traceback:\n{said.text}")
-        self.said += said.text
+        self.said = (self.said or "") + said.text
         self.tell(said.text.rstrip("\n")[-_TOLD:])
         expected: tuple[int, ...] = (block.marks.exit_status if is_last else 0,)
         if is_last and block.marks.background:

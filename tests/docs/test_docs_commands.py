@@ -18,20 +18,12 @@ from tests.docs.clone import missing
 DOCUMENTS = [load(path) for path in documents()]
 BLOCKS = [block for document in DOCUMENTS for block in document.commands()]
 
-# Documents that are not yet as they should be, and why. Empty when this issue is done.
-KNOWN: dict[str, str] = {}
-
 # What no test can run. A block more needs a reason that holds, and this number raised.
-NEVER_RUN_AT_MOST = 6
+NEVER_RUN_AT_MOST = 4
 
 
 def runnable(document: Document) -> bool:
     return any(block.marks.is_run for block in document.commands())
-
-
-def marked(document: Document) -> object:
-    known = pytest.mark.xfail(reason=KNOWN.get(document.name, ""), strict=True)
-    return pytest.param(document, id=document.name, marks=[known] if document.name in KNOWN else [])
 
 
 def run(document: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +33,9 @@ def run(document: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("document", [marked(document) for document in DOCUMENTS if runnable(document)])
+@pytest.mark.parametrize(
+    "document", [document for document in DOCUMENTS if runnable(document)], ids=lambda document: document.name
+)
 def test_every_command_of_a_document_runs_as_it_stands(document: Document) -> None:
     ended = run(document.name)
     if ended.returncode == CANNOT_RUN_HERE:

@@ -99,8 +99,12 @@ def test_a_line_until_ctrl_c_is_interrupted(read: Read) -> None:
     read(block("bash -c 'echo up; read -r _'    # until Ctrl-C\necho after"))
 
 
-def test_a_block_of_a_missing_program_is_left_out_and_named(read: Read) -> None:
-    assert read(block("no-such-program", mark="runs: where no-such-program")) == ["no-such-program"]
+def test_a_block_of_a_missing_program_is_left_out_and_named_with_what_it_shows(read: Read) -> None:
+    blocks = (
+        block("no-such-program", mark="runs: where no-such-program"),
+        block("x", language="", mark="shows"),
+    )
+    assert read(block("echo y"), *blocks) == ["no-such-program"]
 
 
 def test_a_block_of_a_path_that_is_there_is_run(read: Read) -> None:
