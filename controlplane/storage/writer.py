@@ -1,4 +1,4 @@
-"""The group-commit writer: what agents stream, many operations in one transaction.
+"""The group-commit writer: what agents stream and calls create, many operations in one transaction.
 
 While one transaction is being synced, the operations of the next one gather. An
 idle writer commits at once, a busy one up to ``MAX_OPERATIONS`` together, so the
@@ -48,7 +48,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Operation(Protocol[R_co]):
-    """One change that an agent's stream asks for; ``R`` is its outcome."""
+    """One change that an agent's stream or an administrator's call asks for; ``R`` is its outcome."""
 
     @property
     def key(self) -> str:

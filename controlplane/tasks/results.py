@@ -83,18 +83,6 @@ class Results:
         ]
         refused = {attempt.attempt_id: refusal for _, attempt, refusal in judged if refusal is not None}
         new = [(operation, attempt) for operation, attempt, refusal in judged if refusal is None]
-        await store.update_attempts(
-            work,
-            [
-                {
-                    "attempt_id": operation.attempt_id,
-                    "outcome": int(operation.outcome),
-                    "result": operation.result,
-                    "summary": operation.summary,
-                }
-                for operation, _ in new
-            ],
-        )
         decided = [
             (
                 attempt,
@@ -104,7 +92,15 @@ class Results:
             )
             for operation, attempt in new
         ]
-        await self._settling.settle(work, decided, AttemptState.FINISHED)
+        reports = {
+            operation.attempt_id: {
+                "outcome": int(operation.outcome),
+                "result": operation.result,
+                "summary": operation.summary,
+            }
+            for operation, _ in new
+        }
+        await self._settling.settle(work, decided, AttemptState.FINISHED, reports)
         stop = await self._end_others(
             work,
             {

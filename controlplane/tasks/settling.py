@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controlplane.clock import duration_micros
@@ -24,15 +24,22 @@ class Settling:
         work: UnitOfWork,
         decided: Sequence[tuple[AttemptWithTask, Event | None, str, int]],
         ending: AttemptState,
+        reports: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """End attempts as ``ending`` and let each event befall its task, if that is still open.
 
         Each item is (attempt, event, reason, now); an event of None leaves the task as it is.
+        ``reports`` are what was reported of the attempts, columns by attempt id: of all or of none.
         """
         await store.update_attempts(
             work,
             [
-                {"attempt_id": attempt.attempt_id, "state": int(ending), "end_time": now}
+                {
+                    "attempt_id": attempt.attempt_id,
+                    "state": int(ending),
+                    "end_time": now,
+                    **(reports[attempt.attempt_id] if reports else {}),
+                }
                 for attempt, _, _, now in decided
             ],
         )

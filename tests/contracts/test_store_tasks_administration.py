@@ -433,3 +433,35 @@ async def test_a_final_task_is_in_no_depth(work: TasksWorld) -> None:
     await work.finish(attempt_id)
     await work.tasks.cancel(OPERATOR, await work.create())
     assert {depth.count for depth in (await work.tasks.depths()).values()} == {0}
+
+
+# --- calls that share a commit
+
+
+async def test_a_call_that_comes_twice_at_once_makes_one_task(work: TasksWorld) -> None:
+    first, second = await asyncio.gather(work.create(request_id="r"), work.create(request_id="r"))
+    assert first == second
+    assert len(await work.lease()) == 1
+
+
+async def test_calls_that_are_refused_leave_those_beside_them_alone(work: TasksWorld) -> None:
+    answers = await asyncio.gather(
+        work.create(request_id="r"),
+        work.create("nobody"),
+        work.create(request_id="r", priority=1),
+        work.create("a2"),
+        return_exceptions=True,
+    )
+    made, unknown, reused, other = answers
+    assert isinstance(unknown, NotFound)
+    assert isinstance(reused, InvalidArgument)
+    assert (unknown.reason, reused.reason) == ("AGENT_UNKNOWN", "REQUEST_ID_REUSED")
+    assert isinstance(made, str)
+    assert isinstance(other, str)
+    assert [task.task_id for task in await work.lease()] == [made]
+    assert [task.task_id for task in await work.lease("a2")] == [other]
+
+
+async def test_a_created_task_reads_as_it_was_answered(work: TasksWorld) -> None:
+    task = await work.tasks.create(OPERATOR, "a1", new_task(priority=3, idempotent=True, attempts=2), "r")
+    assert await work.get(task.task_id) == task

@@ -138,9 +138,11 @@ async def find_requests(
 
 async def insert_requests(work: UnitOfWork, made: Sequence[Create]) -> None:
     """Remember which calls made these tasks."""
-    rows = [_request(one.creator, one.request_id, one.digest, one.task_id, one.now) for one in made]
-    if rows:
-        await _INSERT_REQUEST.run_each(work.connection, rows)
+    if made:
+        await _INSERT_REQUEST.run_each(
+            work.connection,
+            [_request(one.creator, one.request_id, one.digest, one.task_id, one.now) for one in made],
+        )
 
 
 async def insert_request(
