@@ -13,7 +13,14 @@ from google.protobuf import json_format
 from tests.integration.cli.command import Command
 from tests.integration.cli.working_agents import working
 from tests.support.admin import Admin
-from tests.support.in_process import LocalSite
+from tests.support.in_process import LocalSite, serving
+
+
+@pytest.fixture
+async def site(folder: Path) -> AsyncIterator[LocalSite]:
+    """The real server; its agents measure often, so that a watch that began late still sees points."""
+    async with serving(folder, telemetry_interval="200ms") as running:
+        yield running
 
 
 @pytest.fixture
