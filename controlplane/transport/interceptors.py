@@ -158,6 +158,7 @@ class _Served:
         self._limits = limits
         self._metrics = CallMetrics(metrics, method)
         self._parse = parse
+        self._log = _log.bind()  # once for a method: at the usual level its debug lines then cost nothing
         self._patience = None if method.deadline is None else Patience(method.deadline)
         self._streams_in = bool(handler.request_streaming)
         self._streams_out = bool(handler.response_streaming)
@@ -190,7 +191,7 @@ class _Served:
         finally:
             seconds = perf_counter() - call.began
             metrics.handled(call.code, seconds, call.reason)
-            _log.debug("call ended", code=call.code.name, reason=call.reason, seconds=round(seconds, 6))
+            self._log.debug("call ended", code=call.code.name, reason=call.reason, seconds=round(seconds, 6))
             if self._method.audited:
                 resource = audit.resource_name(self._method, call.request, call.response)
                 audit.record(self._method, call.caller, resource, call.code.name, call.reason)
