@@ -39,6 +39,10 @@ class Cost(NamedTuple):
     transactions: int
 
 
+Doing = Callable[[], Awaitable[object]]
+"""What is measured."""
+
+
 @dataclass
 class World:
     """The server, an administrator, and ``MANY`` agents, ``a0`` and so on, of which none is connected."""
@@ -183,3 +187,17 @@ async def opened(folder: Path) -> AsyncIterator[World]:
         stub = site.enrollment()
         agents = [await site.enroll(f"a{at}", others if at else first, stub) for at in range(MANY)]
         yield World(site, admin, agents)
+
+
+Prepare = Callable[[World, int], Awaitable[Doing]]
+"""Makes what must be there before so many rows are asked for; returns what is measured."""
+
+
+async def check(world: World, budget: Cost, prepare: Prepare, rows: int) -> None:
+    doing = await prepare(world, rows)
+    cost, issued = await world.cost(doing)
+    assert cost == budget, f"{rows} rows: {describe(issued)}"
+
+
+def describe(issued: Counter[tuple[str, str]]) -> str:
+    return ", ".join(f"{number} {query} ({engine})" for (query, engine), number in sorted(issued.items()))
