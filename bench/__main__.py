@@ -43,6 +43,7 @@ def _say(text: str) -> None:
 
 def _run(folder: Path, chosen: dict[str, list[str]], quick: bool, windows: int, profile: bool) -> Results:
     """Take the measures one after the other and print their lines. Whatever was started is ended."""
+    here = machine.describe()
     children = Children(folder)
     stage = Stage(folder, children, _say, quick, 1 if quick else windows)
     if not quick:
@@ -62,7 +63,7 @@ def _run(folder: Path, chosen: dict[str, list[str]], quick: bool, windows: int, 
                 run.table(taken, _say)
     finally:
         children.kill_all()
-    return Results(machine.describe(), f"{datetime.now(UTC):%Y-%m-%d}", lines, profiles)
+    return Results(here, f"{datetime.now(UTC):%Y-%m-%d}", lines, profiles)
 
 
 def main(

@@ -24,8 +24,9 @@ def rss_bytes(pid: int) -> int:
 
 
 def describe() -> dict[str, str | int | float]:
-    """Return what the figures of a run depend on."""
+    """Return what the figures of a run depend on; ``load_before`` is the load average when this is called."""
     return {
+        "load_before": round(os.getloadavg()[0], 1),
         "cores": os.cpu_count() or 1,
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "python": platform.python_version(),

@@ -68,8 +68,9 @@ def _figure_row(line: Mapping[str, Any]) -> tuple[str, ...]:
     if line.get("ratio_range"):
         least, greatest = line["ratio_range"]
         ratio += f" ({least:g} to {greatest:g})"
+    note = f" ({line['note']})" if line.get("note") else ""
     return (
-        f"`{budget.name}`: {budget.what}",
+        f"`{budget.name}`: {budget.what}{note}",
         _with_unit(line["yardstick"], budget.unit),
         _with_unit(line["value"], budget.unit),
         ratio,
@@ -120,7 +121,8 @@ def origin(results: Results) -> str:
     machine = results.machine
     return (
         f"Taken on {results.date} on {machine['cores']} cores with {machine['memory_gb']:g} GB, "
-        f"{machine['system']}, Python {machine['python']}, grpcio {machine['grpcio']}."
+        f"{machine['system']}, Python {machine['python']}, grpcio {machine['grpcio']}; the machine's load "
+        f"before the run began was {machine['load_before']:g}."
     )
 
 

@@ -12,6 +12,7 @@ from bench.report import Results
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 MACHINE: dict[str, str | int | float] = {
+    "load_before": 0.2,
     "cores": 2,
     "memory_gb": 24.0,
     "python": "3.11.2",
@@ -48,6 +49,15 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_without_a_run_there_are_no_results(tmp_path: Path) -> None:
     assert report.read(tmp_path / "results.json") is None
+
+
+def test_what_a_figure_holds_for_and_where_it_was_taken_stand_beside_it() -> None:
+    noted = results(replace(missed("connects"), note="few agents"))
+    assert report.figure_rows(noted)[0][0].endswith(" (few agents)")
+    assert report.origin(noted) == (
+        "Taken on 2026-01-01 on 2 cores with 24 GB, Linux x86_64, Python 3.11.2, grpcio 1.85.1; the "
+        "machine's load before the run began was 0.2."
+    )
 
 
 def test_a_row_says_what_was_measured_and_names_the_profile_of_a_miss() -> None:
