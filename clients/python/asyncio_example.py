@@ -7,10 +7,10 @@ For example: python asyncio_example.py localhost:7444 site/identities/operator-a
 from __future__ import annotations
 
 import asyncio
-import random
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from fleetwright.v1 import agent_registry_service_pb2_grpc as agents_pb2_grpc
 from fleetwright.v1 import task_service_pb2 as tasks_pb2
 from fleetwright.v1 import task_service_pb2_grpc as tasks_pb2_grpc
 from fleetwright.v1 import work_pb2
+from fleetwright.watching import follow_aio
 
 if TYPE_CHECKING:  # the stubs of an asyncio channel are the same objects, with types of their own
     from fleetwright.v1.agent_registry_service_pb2_grpc import AgentRegistryServiceAsyncStub
@@ -54,26 +55,19 @@ async def create(tasks: TaskServiceAsyncStub, agent: str, request_id: str) -> ta
 
 async def to_the_end(tasks: TaskServiceAsyncStub, name: str) -> tasks_pb2.Task:
     """Return the task once it is final; a watch that is lost goes on from its last resume token."""
-    request = tasks_pb2.WatchTasksRequest(filter=f'task_id = "{name.removeprefix("tasks/")}"')
-    while True:
-        pause = 1.0
-        watch = tasks.WatchTasks(request)
-        try:
-            async for change in watch:
-                request.resume_token = change.resume_token or request.resume_token
-                if change.change_type == agents_pb2.CHANGE_TYPE_SYNCED:
-                    continue  # all that there was has been sent; what follows are changes
-                print("now:", tasks_pb2.TaskState.Name(change.task.state))
-                if change.task.state >= tasks_pb2.TASK_STATE_SUCCEEDED:
-                    return change.task
-        except grpc.aio.AioRpcError as error:
-            failure = Failure.of(error)
-            if failure.code != grpc.StatusCode.UNAVAILABLE:
-                raise
-            pause = failure.retry_after.total_seconds() if failure.retry_after else pause
-        finally:
-            watch.cancel()
-        await asyncio.sleep(pause * (1 + random.random()))  # many clients should not come back at once
+    wanted = f'task_id = "{name.removeprefix("tasks/")}"'
+
+    def start(token: str) -> AsyncIterable[tasks_pb2.WatchTasksResponse]:
+        return tasks.WatchTasks(tasks_pb2.WatchTasksRequest(filter=wanted, resume_token=token))
+
+    async with aclosing(follow_aio(start)) as changes:
+        async for change in changes:
+            if change.change_type == agents_pb2.CHANGE_TYPE_SYNCED:
+                continue  # all that there was has been sent; what follows are changes
+            print("now:", tasks_pb2.TaskState.Name(change.task.state))
+            if change.task.state >= tasks_pb2.TASK_STATE_SUCCEEDED:
+                return change.task
+    raise AssertionError("a followed watch has no end of its own")
 
 
 async def output(tasks: TaskServiceAsyncStub, name: str) -> bytes:

@@ -1,10 +1,12 @@
-"""Following a watch over lost connections, by its resume tokens."""
+"""Following a watch over lost connections, by its resume tokens; synchronously, and with asyncio."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar
 
@@ -46,24 +48,78 @@ def follow(
     Raises ``grpc.RpcError`` where the first opening fails, because then the address or the identity may be
     wrong, and for every refusal that a repetition would not mend.
     """
-    token, attempt, begun = resume_token, 0, False
+    progress = _Progress(resume_token)
     while True:
-        call = start(token)
+        call = start(progress.token)
         try:
             for change in call:
-                token, attempt, begun = change.resume_token or token, 0, True
+                progress.note(change)
                 yield change
-            failure = Failure(grpc.StatusCode.UNAVAILABLE, message="the server ended the watch")
+            failure = _ENDED
         except grpc.RpcError as error:
-            failure = Failure.of(error)
-            if not begun or failure.code not in _LOST:
-                raise
+            failure = progress.lost_by(error)
         finally:
             _cancel(call)
-        pause = _pause(attempt, failure.retry_after)
-        attempt += 1
+        pause = progress.pause(failure)
         lost(failure, pause)
         wait(pause.total_seconds())
+
+
+async def follow_aio(
+    start: Callable[[str], AsyncIterable[ChangeT]],
+    *,
+    resume_token: str = "",
+    lost: Callable[[Failure, timedelta], None] = lambda failure, wait: None,
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncGenerator[ChangeT, None]:
+    """Yield every change of a watch as ``follow`` does, with a stub on a channel of ``connect_aio``.
+
+    Close the generator (``contextlib.aclosing``) where you leave it before its end.
+    """
+    progress = _Progress(resume_token)
+    while True:
+        call = start(progress.token)
+        try:
+            async for change in call:
+                progress.note(change)
+                yield change
+            failure = _ENDED
+        except grpc.RpcError as error:
+            failure = progress.lost_by(error)
+        finally:
+            _cancel(call)
+        pause = progress.pause(failure)
+        lost(failure, pause)
+        await wait(pause.total_seconds())
+
+
+_ENDED: Final = Failure(grpc.StatusCode.UNAVAILABLE, message="the server ended the watch")
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a watch has come, over all its connections."""
+
+    token: str
+    begun: bool = False
+    attempt: int = 0
+
+    def note(self, change: Change) -> None:
+        """Go on after ``change`` from now on."""
+        self.token, self.attempt, self.begun = change.resume_token or self.token, 0, True
+
+    def lost_by(self, error: grpc.RpcError) -> Failure:
+        """Return why the connection was lost; raises ``error`` where a repetition would not mend it."""
+        failure = Failure.of(error)
+        if not self.begun or failure.code not in _LOST:
+            raise error
+        return failure
+
+    def pause(self, failure: Failure) -> timedelta:
+        """Return how long to wait before the next attempt."""
+        pause = _pause(self.attempt, failure.retry_after)
+        self.attempt += 1
+        return pause
 
 
 def _pause(attempt: int, asked: timedelta | None) -> timedelta:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from fleetwright import client
 from fleetwright.client import Identity, check_address
 from fleetwright.errors import AddressError, Failure, IdentityError, Violation
-from fleetwright.watching import LONGEST_WAIT, follow
+from fleetwright.watching import LONGEST_WAIT, follow, follow_aio
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
@@ -246,3 +247,31 @@ def test_what_is_left_early_is_cancelled() -> None:
     next(seen)
     seen.close()
     assert call.cancelled
+
+
+class AsyncWatches(Watches):
+    """The same for asyncio."""
+
+    async def start_aio(self, token: str) -> AsyncIterator[Said]:
+        for item in self.start(token):
+            yield item
+
+    def follow_aio(self) -> AsyncGenerator[Said, None]:
+        async def wait(seconds: float) -> None:
+            self.waits.append(seconds)
+
+        return follow_aio(self.start_aio, lost=lambda failure, wait: self.reasons.append(failure), wait=wait)
+
+
+async def test_a_watch_with_asyncio_goes_on_after_the_last_token_it_had() -> None:
+    watches = AsyncWatches([[Said("1"), Said("2"), UNAVAILABLE], [UNAVAILABLE], [Said("3")]])
+    async with aclosing(watches.follow_aio()) as changes:
+        assert [(await anext(changes)).resume_token for _ in range(3)] == ["1", "2", "3"]
+    assert watches.opened_at == ["", "2", "2"]
+    assert [failure.code for failure in watches.reasons] == [grpc.StatusCode.UNAVAILABLE] * 2
+    assert len(watches.waits) == 2
+
+
+async def test_a_watch_with_asyncio_raises_what_repetition_does_not_mend() -> None:
+    with pytest.raises(grpc.RpcError):
+        await anext(AsyncWatches([[UNAVAILABLE]]).follow_aio())
