@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,13 +34,28 @@ def run(document: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
+    """Run the documents that were chosen two at a time: each has a network of its own, and waits a lot."""
+    items: list[Any] = [item for item in request.session.items if _runs_a_document(item)]
+    chosen = [item.callspec.params["document"].name for item in items]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield {name: pool.submit(run, name) for name in chosen}
+
+
+def _runs_a_document(item: Any) -> bool:
+    return getattr(item, "function", None) is test_every_command_of_a_document_runs_as_it_stands
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "document", [document for document in DOCUMENTS if runnable(document)], ids=lambda document: document.name
 )
-def test_every_command_of_a_document_runs_as_it_stands(document: Document) -> None:
-    ended = run(document.name)
+def test_every_command_of_a_document_runs_as_it_stands(
+    document: Document, runs: dict[str, Future[subprocess.CompletedProcess[str]]]
+) -> None:
+    ended = runs[document.name].result()
     if ended.returncode == CANNOT_RUN_HERE:
         pytest.skip(ended.stdout)
     assert ended.returncode == 0, f"{ended.stderr}\n\nall of it:\n{ended.stdout[-20_000:]}"
