@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -108,6 +109,12 @@ class ArchiveReader:
             advance(len(data))
         self._read(len(_padding(size)))
         return digest.hexdigest()
+
+    def small(self, name: str, most: int) -> bytes:
+        """Return what the next member has, which must be the file ``name`` of at most ``most`` bytes."""
+        content = io.BytesIO()
+        self.copy(self.expect(name, None, most), content, lambda _size: None)
+        return content.getvalue()
 
     def end(self) -> None:
         """Read the end; what comes after it is no backup."""

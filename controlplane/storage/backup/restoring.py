@@ -8,7 +8,6 @@ start of the server. What the backup replaces is set aside in a folder of its ow
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import os
@@ -195,10 +194,7 @@ def _check_room(data_dir: Path, described: Manifest) -> None:
 
 
 def _manifest_of(source: Path, reader: archive.ArchiveReader) -> Manifest:
-    text = io.BytesIO()
-    size = reader.expect(manifest.NAME, None, manifest.MAX_BYTES)
-    reader.copy(size, text, lambda _size: None)
-    described = manifest.read(source, text.getvalue())
+    described = manifest.read(source, reader.small(manifest.NAME, manifest.MAX_BYTES))
     known = migrate.revisions()
     if described.schema not in known:
         raise BackupError(
