@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
-from buf.validate import validate_pb2
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
 )
+
+from scripts import contract
 
 ROOT = Path(__file__).parents[2]
 STATUS_CODES = {code.name for code in grpc.StatusCode}
@@ -76,8 +78,18 @@ def requests(files: list[FileDescriptorProto]) -> list[DescriptorProto]:
     return [message for file in files for message in file.message_type if message.name.endswith("Request")]
 
 
-def rules_of(field: FieldDescriptorProto) -> validate_pb2.FieldRules:
-    return field.options.Extensions[validate_pb2.field]
+POOL = descriptor_pool.DescriptorPool()
+for declared in FileDescriptorSet.FromString(
+    (ROOT / "proto/python/fleetwright/contract.binpb").read_bytes()
+).file:
+    POOL.Add(declared)
+OPTIONS: Any = message_factory.GetMessageClass(POOL.FindMessageTypeByName("google.protobuf.FieldOptions"))
+
+
+@pytest.fixture(scope="module")
+def rules() -> dict[str, dict[str, str]]:
+    published = ROOT / "proto/python/fleetwright/contract.binpb"
+    return contract.rules(FileDescriptorSet.FromString(published.read_bytes()))
 
 
 def test_the_walk_reaches_services_fields_and_reasons(things: list[Commented]) -> None:
@@ -124,33 +136,39 @@ def test_no_two_reasons_mean_the_same(things: list[Commented]) -> None:
     assert len(set(meanings)) == len(meanings)
 
 
-def test_every_name_in_a_request_has_a_pattern(files: list[FileDescriptorProto]) -> None:
+def test_every_name_in_a_request_has_a_pattern(
+    files: list[FileDescriptorProto], rules: dict[str, dict[str, str]]
+) -> None:
     without = [
         f"{message.name}.{field.name}"
         for message in requests(files)
         for field in message.field
-        if field.name in {"name", "parent"} and not rules_of(field).string.pattern
+        if field.name in {"name", "parent"} and "string.pattern" not in rules[full_name(message, field)]
     ]
     assert without == []
 
 
-def test_every_text_and_every_list_of_a_request_is_bounded(files: list[FileDescriptorProto]) -> None:
+def test_every_text_and_every_list_of_a_request_is_bounded(
+    files: list[FileDescriptorProto], rules: dict[str, dict[str, str]]
+) -> None:
     unbounded = [
         f"{message.name}.{field.name}"
         for message in requests(files)
         for field in message.field
-        if not is_bounded(field)
+        if not is_bounded(field, rules[full_name(message, field)].keys())
     ]
     assert unbounded == []
 
 
-def is_bounded(field: FieldDescriptorProto) -> bool:
-    rules = rules_of(field)
+def full_name(message: DescriptorProto, field: FieldDescriptorProto) -> str:
+    return f"fleetwright.v1.{message.name}.{field.name}"
+
+
+def is_bounded(field: FieldDescriptorProto, rules: Set[str]) -> bool:
     if field.label == FieldDescriptorProto.LABEL_REPEATED:
-        return rules.repeated.HasField("max_items") or rules.map.HasField("max_pairs")
+        return not rules.isdisjoint({"repeated.max_items", "map.max_pairs"})
     if field.type == FieldDescriptorProto.TYPE_STRING:
-        text = rules.string
-        return text.HasField("max_len") or text.HasField("pattern") or text.HasField("uuid")
+        return not rules.isdisjoint({"string.max_len", "string.max_bytes", "string.pattern", "string.uuid"})
     if field.type == FieldDescriptorProto.TYPE_BYTES:
-        return rules.bytes.HasField("max_len") or rules.bytes.HasField("len")
+        return not rules.isdisjoint({"bytes.max_len", "bytes.len"})
     return True
