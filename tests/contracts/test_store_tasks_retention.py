@@ -159,7 +159,7 @@ async def test_finding_what_is_over_scans_no_table(work: TasksWorld) -> None:
         await store.delete_output(unit, ["a", "b"], 10)
         await store.delete_tasks(unit, ["a", "b"])
         await store.delete_batches(unit, 5, 10)
-        await driver.of(unit.connection).set_trace_callback(None)
+        await driver.of(unit.connection).set_trace_callback(None)  # type: ignore[arg-type]  # the library's types forget it
         steps = [
             str(row[-1])
             for statement in asked
