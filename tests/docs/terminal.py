@@ -55,7 +55,7 @@ def cleaned(raw: str) -> str:
 class Terminal:
     """Types into one shell and waits for what it says; nothing is decided by time but giving up."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], patience: float = 180) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], patience: float = 300) -> None:
         self._patience = patience
         self._changed = threading.Condition()
         self._said = ""
