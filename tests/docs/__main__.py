@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.inside:
         return _inside(options.document, options.inside)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the folder is removed
     with tempfile.TemporaryDirectory(prefix="fleetwright-docs-") as folder:
         if _can_make_networks():
             return _again(options.document, folder)
