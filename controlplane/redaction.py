@@ -46,7 +46,9 @@ _CREDENTIALS = re.compile(r"\b(authorization\s*+[:=]\s*+)(?:[A-Za-z][\w-]*+\s++)
 _BEARER = re.compile(r"\b((?i:bearer)\s++|(?i:basic)\s++(?=\S*[0-9A-Z=]))(?!\[redacted\])[\w.~+/=-]{6,}+")
 # Tokens that tell by their form: of this product, and of RFC 7519.
 _TOKENS = re.compile(r"(?<![\w-])(?:fwt1\.[\w.-]++|eyJ[\w-]++\.[\w-]++\.[\w-]*+)")
-_ASSIGNMENT = re.compile(r"(?<![\w.-])([\w.-]++)=(?!\[redacted\])(\"[^\"]*+\"?|'[^']*+'?|[^\s&;,\"']++)")
+# An assignment of a text, or a field of JSON: an unquoted name before a colon only speaks of a secret.
+_ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]++)(?:=|[\"']\s*+:\s*+)(?!\[redacted\])")
+_VALUE = re.compile(r"\"(?:[^\"\\]|\\.)*+\"?|'(?:[^'\\]|\\.)*+'?|[^\s&;,\"']++", re.DOTALL)
 _NAME = re.compile(r"(?<![\w.-])([\w.-]++)[\"']?\s*+[=:]\s*+")
 
 
@@ -66,12 +68,14 @@ def text(value: str) -> str:
     For log lines and reasons. Of an assignment the value ends at the next space or
     separator, since what follows it belongs to the text.
     """
-    return _ASSIGNMENT.sub(_assigned, _by_form(value)) if _may_hold_secrets(value) else value
+    return _without_assigned(_by_form(value)) if _may_hold_secrets(value) else value
 
 
 def _may_hold_secrets(value: str) -> bool:
     # Every pattern needs one of these signs, and most texts have none: a tenth of the time.
     if "=" in value or "@" in value or "-----" in value or "eyJ" in value or "fwt1." in value:
+        return True
+    if ":" in value and ('"' in value or "'" in value):
         return True
     lower = value.lower()
     return "bearer" in lower or "basic" in lower or "authorization" in lower
@@ -96,10 +100,10 @@ def _announces(argument: str) -> bool:
 def _argument(value: str) -> str:
     value = _by_form(value)
     for found in _NAME.finditer(value):
-        rest = value[found.end() :]
+        end = found.end()
         # "token://x" is no assignment to "token".
-        if is_secret_name(found[1]) and not rest.startswith("//"):
-            return value[: found.end()] + REDACTED if rest else value
+        if is_secret_name(found[1]) and not value.startswith("//", end):
+            return value[:end] + REDACTED if end < len(value) else value
     return value
 
 
@@ -132,5 +136,14 @@ def _is_port(authority: str) -> bool:
     return "@" not in authority and authority.rpartition(":")[2].isdigit()
 
 
-def _assigned(found: re.Match[str]) -> str:
-    return f"{found[1]}={REDACTED}" if is_secret_name(found[1]) else found[0]
+def _without_assigned(value: str) -> str:
+    """Hide what is assigned to names of secrets, also inside of what is assigned to another name."""
+    shown, kept = [], 0
+    for found in _ASSIGNED.finditer(value):
+        if found.start() < kept or not is_secret_name(found[1]):
+            continue
+        assigned = _VALUE.match(value, found.end())
+        if assigned is not None:
+            shown += [value[kept : found.end()], REDACTED]
+            kept = assigned.end()
+    return "".join((*shown, value[kept:]))

@@ -129,6 +129,21 @@ def test_a_text_keeps_what_follows_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("command='psql password=hunter2 -l'", "command='psql password=[redacted] -l'"),
+        ('run="a=b;token=hunter2"', 'run="a=b;token=[redacted]"'),
+        ("dsn=host=db;password=hunter2", "dsn=host=db;password=[redacted]"),
+        ('{"user": "ada", "password": "hunter2"}', '{"user": "ada", "password": [redacted]}'),
+        ("{'apiKey': 'hunter2'}", "{'apiKey': [redacted]}"),
+        (r'password="one\"hunter2" --list', "password=[redacted] --list"),
+    ],
+)
+def test_a_secret_inside_of_another_value_is_hidden_in_a_text(told: str, shown: str) -> None:
+    assert redaction.text(told) == shown
+
+
+@pytest.mark.parametrize(
     "told", ["join_token: is none; make one with CreateEnrollmentToken", "exit status 3", "basic arithmetic"]
 )
 def test_a_text_that_only_speaks_of_secrets_is_kept(told: str) -> None:
