@@ -198,7 +198,7 @@ class IdentityService:
         now = to_micros(self._clock.now())
         async with self._database.reading() as connection:
             self._denied.update(await certificates.revoked(connection, now))
-            self._denied.update(await denials.denied(connection, now))
+            self._denied.update(await denials.denied(connection))
 
     async def sweep(self) -> int:
         """Forget certificates that ended ``KEPT_AFTER_END`` ago; returns how many. For a schedule."""

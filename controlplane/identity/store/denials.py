@@ -19,10 +19,12 @@ async def deny(work: UnitOfWork, serial: str, *, not_after: int, reason: str, cr
     await work.connection.execute(statement)
 
 
-async def denied(connection: AsyncConnection, now: int) -> Iterable[str]:
-    """Return the refused serial numbers whose certificate's time is not over."""
-    statement = select(denied_serials.c.serial).where(denied_serials.c.not_after >= now)
-    return (await connection.execute(statement)).scalars()
+async def denied(connection: AsyncConnection) -> Iterable[str]:
+    """Return all serial numbers that are refused, until ``forget``.
+
+    Those of certificates whose time seems to be over, too: a clock that is ahead may be set back.
+    """
+    return (await connection.execute(select(denied_serials.c.serial))).scalars()
 
 
 async def forget(work: UnitOfWork, before: int) -> list[str]:

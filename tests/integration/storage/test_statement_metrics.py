@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from controlplane.filtering import read
 from controlplane.observability.metrics import Metrics
+from controlplane.observability.statements import Tally
 from controlplane.storage import migrate
 from controlplane.storage.database import READERS, Database
 from controlplane.tasks.store import creation, delivery, reading
@@ -155,3 +156,19 @@ async def test_a_wait_for_a_connection_is_counted_once_it_is_had(
     released.set()
     await asyncio.gather(*holding)
     assert waits() == READERS + 1
+
+
+def test_a_query_that_is_met_for_the_first_time_during_a_scrape_does_not_fail_it(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cumulative = Tally.cumulative
+
+    def meet(tally: Tally) -> list[tuple[str, float]]:
+        # A group commit looks its tallies up in the thread of its connection, at any moment.
+        metrics.statements.tally("store.new", "write")
+        return cumulative(tally)
+
+    metrics.statements.tally("store.known", "write")
+    monkeypatch.setattr(Tally, "cumulative", meet)
+    assert b"store.known" in metrics.expose()
+    assert b"store.new" in metrics.expose()

@@ -253,3 +253,13 @@ async def test_the_sweep_forgets_identities_and_their_denials_long_after_their_e
     assert await world.identity.sweep() == 2
     assert [record.serial for record in await listed(world)] == [kept.serial]
     assert not world.identity.is_denied(short.serial)
+
+
+async def test_a_clock_that_was_ahead_at_the_start_lets_no_revoked_identity_back_in(world: World) -> None:
+    revoked = (await world.issued("revoked", ttl=timedelta(hours=1))).identity
+    await world.identity.administrators.revoke(ADMIN, revoked.serial)
+    world.clock.turn(DAY)
+    world.identity._denied.clear()  # what a restart does
+    await world.identity.load()
+    world.clock.turn(-DAY)
+    assert world.identity.is_denied(revoked.serial)
