@@ -124,7 +124,8 @@ async def test_only_the_agent_sees_the_secrets_of_a_task(
         later = (await seen.call(admin.tasks.CreateTask(create(agent)))).task
         await seen.call(admin.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=later.name)))
     seen.check()
-    assert len([spec for answer in seen.answers for spec in specs(answer)]) >= 10
+    # Eight answers, and at least the last change: several changes may come as one.
+    assert len([spec for answer in seen.answers for spec in specs(answer)]) >= 9
     assert_quiet(lines)
     assert SECRET not in (await http_get(site.ports.health, "/metrics"))[1]
 
