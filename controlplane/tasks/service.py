@@ -99,6 +99,7 @@ class TasksService:
         Raises ``NotFound`` AGENT_UNKNOWN, and ``InvalidArgument`` REQUEST_ID_REUSED
         where the request_id stands for another content.
         """
+        _check_request_id(request_id)
         digest = _digest(new_task, "agent", agent_id)
         created = await self._writer.submit(
             Create(
@@ -122,6 +123,7 @@ class TasksService:
         Raises ``InvalidArgument`` for a selector that does not parse, or that
         matches no agent unless ``allow_empty``.
         """
+        _check_request_id(request_id)
         selector: Selector = self._agents.selector(selector_text)
         digest = _digest(new_task, "selector", selector_text)
         async with self._database.unit_of_work() as work:
@@ -323,6 +325,12 @@ def _size(task: TaskRecord) -> int:
     # Texts may have up to four bytes a character.
     texts = len(task.state_reason.encode()) + len(task.progress_message.encode())
     return _TASK_OVERHEAD + len(task.spec) + len(task.result or b"") + texts
+
+
+def _check_request_id(request_id: str) -> None:
+    # SQLite ends a text of JSON there, so that the first call would not be found; PostgreSQL keeps none.
+    if "\0" in request_id:
+        raise invalid("request_id", "has a NUL character; use a UUID")
 
 
 def _digest(new_task: NewTask, target: str, value: str) -> bytes:

@@ -435,6 +435,18 @@ async def test_a_final_task_is_in_no_depth(work: TasksWorld) -> None:
     assert {depth.count for depth in (await work.tasks.depths()).values()} == {0}
 
 
+@pytest.mark.parametrize("kind", ["task", "batch"])
+async def test_a_request_id_that_no_database_can_look_up_is_refused(work: TasksWorld, kind: str) -> None:
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "task": lambda: work.create(request_id="r\0s"),
+        "batch": lambda: work.tasks.create_batch(OPERATOR, "*", new_task(), "r\0s", allow_empty=False),
+    }
+    with pytest.raises(InvalidArgument, match="request_id: has a NUL character") as refused:
+        await calls[kind]()
+    assert refused.value.reason == "VALIDATION_FAILED"
+    assert await work.rows("SELECT * FROM tasks") == []
+
+
 # --- calls that share a commit
 
 
