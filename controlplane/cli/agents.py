@@ -26,7 +26,7 @@ from controlplane.cli import completion
 from controlplane.cli.calling import calling, noun
 from controlplane.cli.connection import Client
 from controlplane.cli.failures import CommandFailed, Exit
-from controlplane.cli.output import Column, Output
+from controlplane.cli.output import Column, Output, clean
 from controlplane.cli.paging import print_all
 from controlplane.cli.values import (
     age,
@@ -274,7 +274,7 @@ def _confirmed(client: Client, output: Output, name: str) -> str:
         raise CommandFailed(f"{name}: there is no terminal to ask on: give --yes to delete it", Exit.USAGE)
     agent = client.agents.GetAgent(GetAgentRequest(name=name)).agent
     shown = ", ".join(filter(None, (presence(agent), agent.host.hostname, shown_labels(agent.labels))))
-    output.errors.print(f"Delete {name} ({shown}) for good? [y/N] ", end="")
+    output.errors.print(clean(f"Delete {name} ({shown}) for good? [y/N] "), end="")
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise CommandFailed(f"{name}: kept")
     return agent.etag

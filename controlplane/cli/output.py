@@ -153,7 +153,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """Tell a person something that is no result, on standard error."""
-        self.errors.print(Text(text, "dim"))
+        self.errors.print(Text(clean(text), "dim"))
 
     def summary(self, text: str) -> None:
         """Tell a person at a terminal how much was printed; programs and files do not get it."""

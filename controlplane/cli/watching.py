@@ -179,7 +179,8 @@ class _Drawn:
 
     def note(self, text: str) -> None:
         # Above the table: what goes past rich's console would tear it.
-        (self.live.console if self.live else self._output.errors).print(Text(f"watch: {text}", "dim"))
+        console = self.live.console if self.live else self._output.errors
+        console.print(Text(clean(f"watch: {text}"), "dim"))
 
     def frame(self) -> Group:
         """Draw what is known: by name where it fits, and what changed last where it does not."""

@@ -34,6 +34,11 @@ def test_what_agents_choose_cannot_act_on_a_terminal(value: str) -> None:
     assert len(clean(value)) == len(value)
 
 
+def test_a_note_cannot_act_on_a_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().note("tasks/a: SUCCEEDED: \x1b]0;title\x07")
+    assert capsys.readouterr().err == "tasks/a: SUCCEEDED: \ufffd]0;title\ufffd\n"
+
+
 def test_wide_columns_come_only_when_asked() -> None:
     assert [column.title for column in Output(Format.TABLE).chosen(COLUMNS)] == ["NAME", "NOTES"]
     assert [column.title for column in Output(Format.WIDE).chosen(COLUMNS)] == ["NAME", "NOTES", "ETAG"]
