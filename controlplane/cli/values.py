@@ -41,13 +41,7 @@ def moment(text: str, now: datetime, option: str | None = None) -> datetime:
     Raises ``typer.BadParameter``; also for a time without a zone, which would mean another one elsewhere.
     """
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is not None and found.tzinfo is not None:
-        return found.astimezone(UTC)
-    try:
-        return now - duration(text)
+        return _of_a_clock(text) or now - duration(text)
     except (typer.BadParameter, OverflowError):
         raise typer.BadParameter(
             f"{text!r}: write a time with its zone, such as 2026-11-23T08:00:00Z, or how long ago: 15m",
@@ -55,17 +49,29 @@ def moment(text: str, now: datetime, option: str | None = None) -> datetime:
         ) from None
 
 
-def labels(texts: Iterable[str], option: str = "--label") -> dict[str, str]:
-    """Read KEY=VALUE of each text. Raises ``typer.BadParameter``, also for a key that comes twice."""
+def _of_a_clock(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if found.tzinfo is None else found.astimezone(UTC)
+
+
+def labels(texts: Iterable[str], option: str = "--label", *, secret: bool = False) -> dict[str, str]:
+    """Read KEY=VALUE of each text.
+
+    Raises ``typer.BadParameter``, also for a key that comes twice; of what is ``secret`` it names the place
+    and the key alone.
+    """
     found: dict[str, str] = {}
-    for text in texts:
+    for number, text in enumerate(texts, 1):
         key, equals, value = text.partition("=")
+        where = f"{option} number {number}" if secret else f"{option} {text!r}"
         if not equals or not key:
-            raise typer.BadParameter(f"{option} {text!r}: write KEY=VALUE")
+            raise typer.BadParameter(f"{where}: write KEY=VALUE")
         if found.setdefault(key, value) != value:
-            raise typer.BadParameter(
-                f"{option} {text!r}: {key} is {found[key]!r} already: name each key once"
-            )
+            other = "another value" if secret else repr(found[key])
+            raise typer.BadParameter(f"{where}: {key} is {other} already: name each key once")
     return found
 
 

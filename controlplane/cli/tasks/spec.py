@@ -19,6 +19,9 @@ from controlplane.cli.values import duration, duration_message, labels
 SCRIPT_BYTES: Final = 262_144
 """Largest script, as the contract has it: told before anything is sent."""
 
+LARGEST_LOG_BYTES: Final = 16 * 1024 * 1024
+"""LogsSpec.max_bytes takes no more."""
+
 ENVIRONMENT_FILE_BYTES: Final = 1024 * 1024
 
 DEFAULT_INTERPRETER: Final = "sh"
@@ -110,9 +113,13 @@ def _check_belongings(kind: str, script: ScriptDetails, other: OtherDetails) -> 
 
 
 def _script(work: Work, details: ScriptDetails) -> work_pb2.ScriptSpec:
+    if _is_standard_input(work.script_file) and _is_standard_input(details.environment_file):
+        raise typer.BadParameter(
+            "--script-file - and --env-file -: standard input can be read once: give one of them as a file"
+        )
     body = work.script if work.script is not None else _text(work.script_file, SCRIPT_BYTES, "--script-file")
     environment = _environment_file(details.environment_file)
-    environment.update(labels(details.environment, "--env"))
+    environment.update(labels(details.environment, "--env", secret=True))
     made = work_pb2.ScriptSpec(
         interpreter=details.interpreter or _interpreter(body),
         body=body,
@@ -181,7 +188,11 @@ def _text(path: Path | None, most: int, option: str) -> str:
 
 
 def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
-    return nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb")
+    return nullcontext(sys.stdin.buffer) if _is_standard_input(path) else path.open("rb")
+
+
+def _is_standard_input(path: Path | None) -> bool:
+    return str(path) == "-"
 
 
 @dataclass(frozen=True, slots=True)

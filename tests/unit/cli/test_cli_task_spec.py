@@ -49,6 +49,11 @@ def test_the_first_line_of_a_script_names_its_interpreter(first_line: str, inter
     assert made(Work(script=f"{first_line}\nx")).script.interpreter == interpreter
 
 
+def test_standard_input_is_not_the_script_and_its_variables_at_once() -> None:
+    with pytest.raises(typer.BadParameter, match="--script-file - and --env-file -"):
+        made(Work(script_file=Path("-")), ScriptDetails(environment_file=Path("-")))
+
+
 def test_a_script_is_read_from_a_file_or_from_standard_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,10 +52,13 @@ def test_a_time_is_a_clocks_or_how_long_ago(text: str, expected: datetime) -> No
     assert moment(text, NOW) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-11-23T07:00:00", "2026-11-23", "", "999999999d"])
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2026-11-23T07:00:00", "2026-11-23", "", "999999999d", "0001-01-01T00:00:00+23:59"]
+)
 def test_a_time_that_another_machine_would_read_otherwise_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter):
-        moment(text, NOW)
+    with pytest.raises(typer.BadParameter) as refused:
+        moment(text, NOW, "--since")
+    assert refused.value.param_hint == "--since"
 
 
 def test_labels_are_read_up_to_the_first_equals_sign() -> None:
@@ -66,6 +69,14 @@ def test_labels_are_read_up_to_the_first_equals_sign() -> None:
 def test_what_is_no_label_is_refused(texts: list[str]) -> None:
     with pytest.raises(typer.BadParameter):
         labels(texts)
+
+
+@pytest.mark.parametrize("texts", [["hunter2"], ["=hunter2"], ["PIN=hunter2", "PIN=hunter3"]])
+def test_a_secret_is_not_said_again_where_it_is_refused(texts: list[str]) -> None:
+    with pytest.raises(typer.BadParameter) as refused:
+        labels(texts, "--env", secret=True)
+    assert refused.value.message.startswith(f"--env number {len(texts)}: ")
+    assert "hunter" not in refused.value.message
 
 
 def test_changes_set_and_remove() -> None:
