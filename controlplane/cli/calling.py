@@ -31,6 +31,9 @@ from controlplane.cli.output import Format, Output, clean
 from controlplane.cli.values import duration
 from controlplane.settings import ClientSettings
 
+LONGEST_TIMEOUT = timedelta(days=365)
+"""gRPC counts in nanoseconds, and takes what is far beyond for no time at all."""
+
 _CLIENT_OPTIONS: dict[str, tuple[Any, Any]] = {
     "context": (
         Annotated[
@@ -108,6 +111,7 @@ def calling(command: Callable[..., None]) -> Callable[..., None]:
     added = {**(_CLIENT_OPTIONS if clients else {}), **(_OUTPUT_OPTIONS if outputs else {})}
 
     def run(**given: Any) -> None:
+        _check_text(given)
         chosen = {name: given.pop(name) for name in added}
         if outputs:
             given[outputs[0]] = Output(chosen.pop("output_format"))
@@ -176,8 +180,30 @@ def pointed(failed: CommandFailed, given: Mapping[str, Any]) -> CommandFailed:
     return failed
 
 
+def _check_text(given: Mapping[str, Any]) -> None:
+    """Refuse words that the contract cannot carry; the names of files may be any bytes."""
+    for name, value in given.items():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and not _is_utf8(word):
+                raise typer.BadParameter(
+                    "its bytes are not text in UTF-8, and the server takes no other: write it in UTF-8",
+                    param_hint=name.removesuffix("_text").replace("_", "-"),
+                )
+
+
+def _is_utf8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # what is no UTF-8 on the command line comes as surrogates
+        return False
+    return True
+
+
 def _timeout(text: str) -> timedelta:
     found = duration(text, "--timeout")
-    if not found:
-        raise typer.BadParameter(f"{text!r}: give a call some time, such as 15s", param_hint="--timeout")
+    if not timedelta() < found <= LONGEST_TIMEOUT:
+        raise typer.BadParameter(
+            f"{text!r}: give a call some time, such as 15s, and at most {LONGEST_TIMEOUT.days}d",
+            param_hint="--timeout",
+        )
     return found

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
@@ -162,7 +163,8 @@ def _told(error: Exception, words: Sequence[str]) -> Exit:
         sys.stdout.flush()
     except OSError:
         _abandon_output()
-    tell(failure, as_json=wants_json(words))
+    with suppress(OSError):  # who read it went away: the status still says what happened
+        tell(failure, as_json=wants_json(words))
     return failure.exit
 
 

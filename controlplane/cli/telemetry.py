@@ -18,7 +18,8 @@ from controlplane.cli import completion
 from controlplane.cli.agents import resource as agent_resource
 from controlplane.cli.calling import calling, noun
 from controlplane.cli.connection import Client
-from controlplane.cli.output import Column, Output, clean
+from controlplane.cli.failures import CommandFailed, Exit
+from controlplane.cli.output import Column, Format, Output, clean
 from controlplane.cli.paging import read_all, summarize
 from controlplane.cli.values import instant, moment, shown_labels, timestamp_message
 from controlplane.cli.watching import following
@@ -82,13 +83,14 @@ def query(
       fleetwright telemetry query --agent web-1 --since 15m
       fleetwright telemetry query --metric memory.used_bytes --since 2026-11-23T00:00:00Z --limit 0 -o json
     """
+    _check_format(output)
     request = QueryTelemetryRequest(metric=metric)
     if agent is not None:
         request.agent = agent_resource(agent)
     if since is not None:
-        request.start_time.CopyFrom(timestamp_message(moment(since, output.now)))
+        request.start_time.CopyFrom(timestamp_message(moment(since, output.now, "--since")))
     if until is not None:
-        request.end_time.CopyFrom(timestamp_message(moment(until, output.now)))
+        request.end_time.CopyFrom(timestamp_message(moment(until, output.now, "--until")))
     response = read_all(client.telemetry.QueryTelemetry, request, "points", limit, output, LARGEST_PAGE)
     output.items(response, "points", COLUMNS, "no points: agents send them every 30 s unless set otherwise")
     summarize(output, response, "points")
@@ -106,6 +108,7 @@ def watch(client: Client, output: Output, agent: AgentOption = None, metric: Met
       fleetwright telemetry watch --agent web-1
       fleetwright telemetry watch -o json | jq --unbuffered -c ".points[].point"
     """
+    _check_format(output)
     name = "" if agent is None else agent_resource(agent)
 
     def start(token: str) -> Iterable[Any]:
@@ -127,6 +130,11 @@ def value_words(metric: str, value: float) -> str:
     while abs(value) >= 1024 and step < len(_STEPS) - 1:
         value, step = value / 1024, step + 1
     return f"{value:,.1f} {_STEPS[step]}B" if step else f"{value:,.0f} B"
+
+
+def _check_format(output: Output) -> None:
+    if output.format is Format.NAME:
+        raise CommandFailed("-o name: points have no names: take table, wide, json or yaml", Exit.USAGE)
 
 
 def _lines(output: Output, points: Iterable[StoredPoint]) -> Iterable[Text]:

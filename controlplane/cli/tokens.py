@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from fleetwright.v1.enrollment_token_service_pb2 import (
@@ -38,6 +38,9 @@ app = noun(
     "  fleetwright tokens revoke 4k2m9x"
 )
 
+LARGEST_MAX_USES: Final = 1_000_000
+"""CreateEnrollmentTokenRequest.max_uses takes no more."""
+
 _COLORS = {"ACTIVE": "green", "EXPIRED": "yellow", "EXHAUSTED": "yellow", "REVOKED": "red"}
 
 
@@ -64,7 +67,9 @@ def create(
     ttl: Annotated[
         str, typer.Option(metavar="DURATION", help=f"How long it lets agents in. {DURATION_HELP}")
     ] = "1h",
-    max_uses: Annotated[int, typer.Option(help="How many agents it may enrol.", min=1)] = 1,
+    max_uses: Annotated[
+        int, typer.Option(help="How many agents it may enrol.", min=1, max=LARGEST_MAX_USES)
+    ] = 1,
     label: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Label that each agent gets; repeatable."),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from fleetwright.errors import AddressError
 from pydantic import ValidationError
 from rich.text import Text
 
@@ -135,6 +136,9 @@ def _call(options: Options, settings: Settings, now: datetime) -> Iterator[Findi
         return
     except ValidationError as error:
         yield fail("server", explain(error))
+        return
+    except AddressError as error:
+        yield fail("server", str(error))
         return
     if target.server == LOCAL_SERVER and target.identity.is_relative_to(settings.data_dir):
         if not _is_there(Layout(settings.data_dir).trust):

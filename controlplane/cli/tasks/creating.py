@@ -38,8 +38,8 @@ CREATE_TRIES: Final = 3
 _UNANSWERED = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
 
 
-def _work(option: str, metavar: str | None, text: str) -> Any:
-    return typer.Option(option, metavar=metavar, help=text, rich_help_panel="Work")
+def _work(option: str, metavar: str | None, text: str, **more: Any) -> Any:
+    return typer.Option(option, metavar=metavar, help=text, rich_help_panel="Work", **more)
 
 
 def _script(option: str, metavar: str | None, text: str) -> Any:
@@ -88,7 +88,10 @@ def create(
     ] = None,
     packages: Annotated[bool, _work("--packages", None, "With --inventory: installed packages too.")] = False,
     contains: Annotated[str | None, _work("--contains", "TEXT", "With --logs: only lines with it.")] = None,
-    max_bytes: Annotated[int | None, _work("--max-bytes", "N", "With --logs: at most so much.")] = None,
+    max_bytes: Annotated[
+        int | None,
+        _work("--max-bytes", "N", "With --logs: at most so much.", min=0, max=task_spec.LARGEST_LOG_BYTES),
+    ] = None,
     priority: Annotated[
         int | None, _delivery("--priority", "N", "Higher goes first to its agent, 0 to 100.", min=0, max=100)
     ] = None,

@@ -94,11 +94,19 @@ def connect_aio(server: str, identity: Identity, *, options: Options = ()) -> gr
 def check_address(server: str) -> str:
     """Return ``server`` where it is HOST:PORT, with an IPv6 address in brackets; raises ``AddressError``."""
     match = _ADDRESS.fullmatch(server)
-    if match is None or not 0 < int(match[1]) < 65536:
+    if match is None or not 0 < int(match[1]) < 65536 or not _may_be_a_name(server.rpartition(":")[0]):
         raise AddressError(
             f"server {server!r}: write HOST:PORT, for example fleet.example.org:7444 or [::1]:7444"
         )
     return server
+
+
+def _may_be_a_name(host: str) -> bool:
+    try:
+        host.encode("idna")  # as the resolver does, which raises no OSError: an empty or endless label
+    except UnicodeError:
+        return False
+    return True
 
 
 def _read(folder: Path, name: str) -> bytes:

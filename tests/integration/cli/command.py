@@ -96,7 +96,9 @@ class Command:
         """Type a command and wait for its end."""
         return await (await self.start(*words)).ended()
 
-    async def start(self, *words: str, stdout: int = asyncio.subprocess.PIPE) -> Running:
+    async def start(
+        self, *words: str, stdout: int = asyncio.subprocess.PIPE, stderr: int = asyncio.subprocess.PIPE
+    ) -> Running:
         """Type a command."""
         return Running(
             await asyncio.create_subprocess_exec(
@@ -106,7 +108,7 @@ class Command:
                 env=self._environment(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=stdout,
-                stderr=asyncio.subprocess.PIPE,
+                stderr=stderr,
             )
         )
 

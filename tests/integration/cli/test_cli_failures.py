@@ -212,10 +212,44 @@ async def test_without_any_server_named_the_ways_to_name_one_are_told(command: C
     failed(ended, 2, "--identity", "--data-dir", "fleetwright contexts add")
 
 
-async def test_a_timeout_of_nothing_is_refused(command: Command) -> None:
-    ended = await command("agents", "list", "--timeout", "0")
+@pytest.mark.parametrize("timeout", ["0", "366d"])
+async def test_a_timeout_that_no_call_can_have_is_refused(command: Command, timeout: str) -> None:
+    ended = await command("agents", "list", "--timeout", timeout)
     assert ended.status == 2
-    assert "--timeout" in ended.errors
+    assert f"--timeout: '{timeout}'" in ended.errors
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("agents", "show", "\udcff"), "agent: its bytes are not text in UTF-8"),
+        (("agents", "list", "--filter", "\udcff"), "filter: its bytes are not text in UTF-8"),
+        (("tasks", "create", "a", "--script", "x", "--env", "A=\udcff"), "env: its bytes are not text"),
+        (("tasks", "create", "a", "--logs", "/x", "--max-bytes", str(2**64)), "--max-bytes"),
+        (("tasks", "create", "a", "--logs", "/x", "--max-bytes", "-1"), "--max-bytes"),
+        (("tokens", "create", "--max-uses", str(2**32)), "--max-uses"),
+        (("telemetry", "query", "-o", "name"), "-o name: points have no names"),
+        (("telemetry", "watch", "-o", "name"), "-o name: points have no names"),
+        (("telemetry", "query", "--since", "0001-01-01T00:00:00+23:59"), "--since"),
+        (("agents", "list", "--server", "a..b:7444", "--identity", "x"), "server 'a..b:7444'"),
+    ],
+)
+async def test_what_the_contract_cannot_carry_is_wrong_usage_before_any_call(
+    command: Command, words: tuple[str, ...], said: str
+) -> None:
+    ended = await command(*words)
+    assert (ended.status, ended.out) == (2, "")
+    assert said in ended.errors
+
+
+async def test_the_status_is_kept_where_nobody_reads_the_message(fleetwright: Command) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        running = await fleetwright.start("agents", "show", "nobody", stderr=writer)
+    finally:
+        os.close(writer)
+    assert (await running.ended()).status == 3
 
 
 async def test_ctrl_c_ends_a_call_that_waits(fleetwright: Command) -> None:

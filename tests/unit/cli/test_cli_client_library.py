@@ -75,7 +75,22 @@ def test_an_identity_does_not_show_its_key(folder: Path) -> None:
     assert "PRIVATE" not in repr(Identity.load(folder))
 
 
-@pytest.mark.parametrize("address", ["x", "x:", "x:0", "x:65536", "::1:7444", "http://x:1", "a b:1", ""])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "x",
+        "x:",
+        "x:0",
+        "x:65536",
+        "::1:7444",
+        "http://x:1",
+        "a b:1",
+        "",
+        "a..b:1",
+        f"{'a' * 64}:1",
+        "\udcff:1",
+    ],
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(AddressError, match="HOST:PORT"):
         check_address(address)
