@@ -21,7 +21,7 @@ from fleetwright.v1 import (
     telemetry_service_pb2_grpc,
 )
 
-from controlplane.cli.contexts_file import Contexts
+from controlplane.cli.contexts_file import Contexts, written_out
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.settings import ClientSettings
 from controlplane.trust.layout import Layout
@@ -76,7 +76,7 @@ def target_of(options: Options, settings: ClientSettings) -> Target:
         server, identity = server or settings.server, identity or settings.identity
     if server is None or identity is None:
         server, identity = _fall_back(server, identity, settings)
-    return Target(check_address(server), identity)
+    return Target(check_address(server), written_out(identity))
 
 
 def _fall_back(server: str | None, identity: Path | None, settings: ClientSettings) -> tuple[str, Path]:

@@ -12,7 +12,7 @@ from fleetwright.client import Identity, check_address
 
 from controlplane.cli import completion
 from controlplane.cli.calling import calling, noun
-from controlplane.cli.contexts_file import Context, Contexts, check_name
+from controlplane.cli.contexts_file import Context, Contexts, check_name, edit, written_out
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Column, Output
 from controlplane.settings import ClientSettings
@@ -88,14 +88,18 @@ def add(
       fleetwright contexts add prod --server fleet.example.org:7444 --identity ./operator-ada
       fleetwright contexts add local --server localhost:7444 --identity site/identities/operator-admin --use
     """
-    contexts = _contexts()
-    if check_name(name) in contexts.known and not replace:
-        raise CommandFailed(f"context {name!r} exists already: give --replace, or another name")
-    folder = identity.expanduser().absolute()
+    folder = written_out(identity).absolute()
+    added = Context(check_name(name), check_address(server), folder)
+
+    def with_it(contexts: Contexts) -> Contexts:
+        if name in contexts.known and not replace:
+            raise CommandFailed(f"context {name!r} exists already: give --replace, or another name")
+        return contexts.with_context(added, current=use or not contexts.current)
+
     Identity.load(folder)  # raises where it cannot be used: better now than at the first call
-    current = use or not contexts.current
-    contexts.with_context(Context(name, check_address(server), folder), current=current).save()
-    typer.echo(f"context {name!r} added{', and is the current one now' if current else ''}: {contexts.path}")
+    contexts = edit(_file(), with_it)
+    now = ", and is the current one now" if contexts.current == name else ""
+    typer.echo(f"context {name!r} added{now}: {contexts.path}")
 
 
 @app.command("list")
@@ -116,7 +120,7 @@ def use(name: Name) -> None:
 
     Example: fleetwright contexts use prod
     """
-    _contexts().using(name).save()
+    edit(_file(), lambda contexts: contexts.using(name))
     typer.echo(f"context {name!r} is the current one now")
 
 
@@ -153,9 +157,13 @@ def remove(name: Name) -> None:
 
     Example: fleetwright contexts remove test
     """
-    _contexts().without(name).save()
+    edit(_file(), lambda contexts: contexts.without(name))
     typer.echo(f"context {name!r} removed")
 
 
 def _contexts() -> Contexts:
-    return Contexts.load(ClientSettings().config_file)
+    return Contexts.load(_file())
+
+
+def _file() -> Path:
+    return ClientSettings().config_file

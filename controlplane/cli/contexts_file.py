@@ -11,10 +11,12 @@ It is TOML, to be written by ``fleetwright contexts`` or by hand:
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -39,8 +41,8 @@ class Context:
 
     @property
     def folder(self) -> Path:
-        """The identity's folder, with ``~`` written out."""
-        return self.identity.expanduser()
+        """The identity's folder, with ``~`` written out. Raises ``CommandFailed``."""
+        return written_out(self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,17 @@ class Contexts:
         return Contexts(self.path, self.known, self.get(name).name)
 
     def save(self) -> None:
-        """Write the file in one step. Raises ``OSError``."""
+        """Write the file in one step. Raises ``OSError``, and ``CommandFailed`` for what TOML cannot hold."""
+        try:
+            content = self._toml().encode()
+        except UnicodeEncodeError:
+            raise CommandFailed(
+                f"{self.path}: it is UTF-8, and the name of an identity's folder is not: rename the folder",
+                Exit.USAGE,
+            ) from None
         target = self.path.resolve()  # a link stays a link
         make_folder(target.parent)
-        write_file(target, self._toml().encode())
+        write_file(target, content)
 
     def _toml(self) -> str:
         lines = ["# Written by `fleetwright contexts`."]
@@ -112,6 +121,34 @@ class Contexts:
                 f"identity = {_string(str(context.identity))}",
             ]
         return "\n".join(lines) + "\n"
+
+
+def edit(path: Path, change: Callable[[Contexts], Contexts]) -> Contexts:
+    """Change the file while nobody else does, and return what it has now.
+
+    Raises ``CommandFailed``, ``OSError``, and what ``change`` raises; the file is as it was then.
+    """
+    folder = path.resolve().parent
+    make_folder(folder)
+    # The folder is locked: the file itself is another one after each change.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        changed = change(Contexts.load(path))
+        changed.save()
+    finally:
+        os.close(descriptor)
+    return changed
+
+
+def written_out(folder: Path) -> Path:
+    """Return a folder with ``~`` written out; raises ``CommandFailed`` for a user who is not known."""
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise CommandFailed(
+            f"{folder}: this user is not known here: write the folder out", Exit.USAGE
+        ) from None
 
 
 def check_name(name: str) -> str:
@@ -142,7 +179,7 @@ def _parse(path: Path, document: dict[str, Any]) -> Contexts:
     known = {name: _context(path, name, entry) for name, entry in tables.items()}
     if current and current not in known:
         raise _wrong(
-            path, f"current context {current!r} is not among contexts: `fleetwright contexts use` sets it"
+            path, f"current context {current!r} is not among contexts: name another one there, or none"
         )
     return Contexts(path, known, current)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.cli.connection import LOCAL_SERVER, NoServerNamed, Options, Target, target_of
-from controlplane.cli.contexts_file import Context, Contexts, check_name
+from controlplane.cli.contexts_file import Context, Contexts, check_name, edit
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.settings import ClientSettings
 
@@ -81,6 +83,42 @@ def test_what_is_wrong_in_a_file_is_named_with_the_file(path: Path, text: str, w
         Contexts.load(path)
     assert failed.value.message.startswith(str(path))
     assert failed.value.exit is Exit.USAGE
+
+
+def test_two_who_change_the_file_at_once_both_do(path: Path) -> None:
+    names = [f"c{number}" for number in range(8)]
+
+    def add(name: str) -> None:
+        for _ in range(5):
+            edit(path, lambda contexts: contexts.with_context(replace(PROD, name=name), current=True))
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(add, names))
+    assert sorted(Contexts.load(path).known) == names
+
+
+def test_a_change_that_is_refused_leaves_the_file_and_locks_nobody_out(contexts: Contexts) -> None:
+    before = contexts.path.read_bytes()
+    with pytest.raises(CommandFailed):
+        edit(contexts.path, lambda found: found.using("gone"))
+    assert contexts.path.read_bytes() == before
+    assert edit(contexts.path, lambda found: found.using("test")).current == "test"
+
+
+def test_a_folder_of_nobody_known_and_a_folder_that_is_no_text_are_refused(path: Path) -> None:
+    with pytest.raises(CommandFailed, match="~no-such-user/x: this user is not known here"):
+        target_of(Options(server="x:1", identity=Path("~no-such-user/x")), settings(path))
+    with pytest.raises(CommandFailed, match="rename the folder"):
+        Contexts(path, {"a": replace(PROD, identity=Path("/\udcff"))}).save()
+    assert not path.exists()
+
+
+def test_the_home_of_who_calls_is_written_out_wherever_it_stands(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    chosen = target_of(Options(), settings(path, server="x:1", identity=Path("~/operator")))
+    assert chosen.identity == Path("/home/me/operator")
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "x" * 64, "é"])
