@@ -27,14 +27,14 @@ class UnsignedIdentity:
 
     def __init__(self, target: Path, common_name: str) -> None:
         """Make the folder, open to its owner alone, and the key. Raises ``DataFolderError``."""
+        if target.exists():  # so have . and /, which have no name beside which to write
+            raise DataFolderError(
+                f"{target}: exists already, and nothing is overwritten: choose another folder"
+            )
         self._target = target
         self._fresh = target.with_name(f".{target.name}.new")
         key = new_key()
         self.request = _request(key, common_name)
-        if target.exists():
-            raise DataFolderError(
-                f"{target}: exists already, and nothing is overwritten: choose another folder"
-            )
         try:
             shutil.rmtree(self._fresh, ignore_errors=True)
             make_folder(self._fresh)

@@ -24,6 +24,12 @@ def modes(folder: Path) -> set[int]:
     return {path.stat().st_mode & 0o777 for path in folder.iterdir()}
 
 
+@pytest.mark.parametrize("target", [".", "/", ".."])
+def test_a_folder_that_can_have_none_beside_it_exists_already(target: str) -> None:
+    with pytest.raises(DataFolderError, match="exists already"):
+        UnsignedIdentity(Path(target), "ada")
+
+
 def test_a_finished_identity_is_open_to_its_owner_alone(tmp_path: Path) -> None:
     with UnsignedIdentity(tmp_path / "deep" / "ada", "ada") as unsigned:
         folder = unsigned.finish(b"certificate", b"root")
