@@ -79,9 +79,8 @@ class Server:
         self._background: list[asyncio.Task[None]] = []
         self.failed = asyncio.Event()
         """Set when a part without which nothing works has ended by itself."""
-        secret = hashlib.sha256(b"fleetwright page tokens\0" + trust.server_key_pem).digest()
         self._trust_domain = trust.trust_domain
-        self._build_rooms(trust, secret)
+        self._build_rooms(trust, self._token_secret(trust))
         self._wire()
         self._listeners = Listeners(
             settings.bind_host,
@@ -141,6 +140,11 @@ class Server:
             TelemetryStreams(registry, writer, self._telemetry, clock, policy),
             self._identity,
         )
+
+    def _token_secret(self, trust: ServerTrust) -> bytes:
+        # Of one history: after a restore, numbers that a watch has passed come again, for other changes.
+        history = inspection.history(self._database.path).to_bytes(4, "big", signed=True)
+        return hashlib.sha256(b"fleetwright page tokens\0" + history + trust.server_key_pem).digest()
 
     def _adoption(self) -> Adoption | None:
         found = load_adoption(self._settings.data_dir)

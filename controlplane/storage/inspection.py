@@ -42,6 +42,12 @@ def schema_version(path: Path) -> str | None:
     return None if row is None else str(row[0])
 
 
+def history(path: Path) -> int:
+    """Return the number of the history that a database is in: each restore begins another one."""
+    with _reading(path) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def find_damage(path: Path, limit: timedelta = CHECK_LIMIT) -> str:
     """Return the first damage that SQLite's quick check finds, empty where there is none.
 

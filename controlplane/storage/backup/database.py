@@ -12,6 +12,7 @@ A compact copy is made by VACUUM INTO, which writes every row anew and leaves ou
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -38,11 +39,7 @@ def copy(source: Path, target: Path, copied: Copied, *, compact: bool) -> None:
     """
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     (_write_anew if compact else _copy_pages)(source, target, copied)
-    descriptor = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(target)
 
 
 def _write_anew(source: Path, target: Path, copied: Copied) -> None:
@@ -82,7 +79,20 @@ def _copy_pages(source: Path, target: Path, copied: Copied) -> None:
             progress=lambda _status, left, total: copied((total - left) * page_size, total * page_size),
         )
         original.execute("ROLLBACK")
-    descriptor = os.open(target, os.O_RDONLY)
+
+
+def begin_anew(path: Path) -> None:
+    """Give the copy ``path`` another ``inspection.history``, durably: it goes on otherwise than its original.
+
+    Raises ``sqlite3.Error`` and ``OSError``.
+    """
+    with closing(_open(path, "mode=rw")) as connection:
+        connection.execute(f"PRAGMA user_version = {secrets.randbits(31)}")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -229,3 +229,4 @@ def _extract(source: Path, described: Manifest, fresh: Path, progress: Progress)
         raise DamagedBackup(source, f"its database {error}") from error
     if schema != described.schema:
         raise DamagedBackup(source, f"its database has schema {schema} and not {described.schema}")
+    database.begin_anew(fresh / DATABASE)

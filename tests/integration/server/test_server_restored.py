@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
+import pytest
+from fleetwright.v1 import agent_registry_service_pb2 as registry
+from fleetwright.v1 import task_service_pb2, telemetry_service_pb2
 
+from controlplane.storage.backup import restoring, taking
 from controlplane.trust.adoption import allow_adoption
 from controlplane.trust.layout import DATABASE
 from tests.integration.transport.doors import Refusal
+from tests.support.admin import Admin
 from tests.support.agents import RawAgent
 from tests.support.in_process import LocalSite, serving
 from tests.support.site import HOST
+from tests.support.streams import read
+from tests.support.streams import refused as stream_refused
 
 
 def copied(folder: Path) -> bytes:
@@ -91,3 +100,30 @@ async def test_what_was_adopted_stays_so_when_the_leave_is_over(folder: Path) ->
         again.nonce = let_in.nonce
         await again.come()
         await again.close()
+
+
+WATCHES: dict[str, Callable[[Admin, str], Any]] = {
+    "agents": lambda admin, token: admin.agents.WatchAgents(registry.WatchAgentsRequest(resume_token=token)),
+    "tasks": lambda admin, token: admin.tasks.WatchTasks(
+        task_service_pb2.WatchTasksRequest(resume_token=token)
+    ),
+    "telemetry": lambda admin, token: admin.telemetry.WatchTelemetry(
+        telemetry_service_pb2.WatchTelemetryRequest(resume_token=token)
+    ),
+}
+
+
+@pytest.mark.parametrize("watched", WATCHES)
+async def test_a_watch_of_before_a_restore_is_told_to_begin_anew(
+    folder: Path, tmp_path: Path, watched: str
+) -> None:
+    """What it has seen may be undone, and what comes may have numbers that it has passed."""
+    now, watch = datetime.now(UTC), WATCHES[watched]
+    async with serving(folder) as site:
+        backup = taking.take(folder, tmp_path / "backup.tar", product="1", now=now)
+        token = (await read(watch(site.admin(), ""))).resume_token
+    restoring.restore(folder, backup.path, now=now, force=True)
+    async with serving(folder) as site:
+        refusal = await stream_refused(watch(site.admin(), token))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID")
+        assert (await read(watch(site.admin(), ""))).resume_token
