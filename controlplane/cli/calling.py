@@ -94,7 +94,8 @@ _CODES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNREACHABLE,
 }
 _BEFORE_CARET = 60
-_UNANSWERED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+UNANSWERED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""Nobody knows whether the server did what was asked, or whether there is one."""
 
 
 def noun(text: str) -> typer.Typer:
@@ -145,7 +146,7 @@ def calling(command: Callable[..., None]) -> Callable[..., None]:
 
 def explain(failure: Failure, client: Client) -> CommandFailed:
     """Return what a failed call means to whoever typed the command."""
-    if not failure.answered and failure.code in _UNANSWERED:
+    if not failure.answered and failure.code in UNANSWERED:
         patience = min(PATIENCE, client.timeout)
         return diagnose(client.target.server, client.target.identity, failure, datetime.now(UTC), patience)
     message = failure.message or failure.code.name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import uuid4
@@ -21,7 +23,7 @@ from fleetwright.v1.task_service_pb2 import (
 
 from controlplane.cli import completion
 from controlplane.cli.agents import resource as agent_resource
-from controlplane.cli.calling import calling
+from controlplane.cli.calling import UNANSWERED, calling, explain
 from controlplane.cli.connection import Client
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Output
@@ -34,8 +36,6 @@ from controlplane.cli.tasks.waiting import must_have_succeeded, wait_for
 
 CREATE_TRIES: Final = 3
 """How often a creation is sent again where no answer came: its request id makes it one creation."""
-
-_UNANSWERED = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
 
 
 def _work(option: str, metavar: str | None, text: str, **more: Any) -> Any:
@@ -141,11 +141,12 @@ def create(
     request_id = request_id or str(uuid4())
     if len(named) == 1:
         request = CreateTaskRequest(agent=named[0], spec=spec, options=options, request_id=request_id)
-        made = _surely(client.tasks.CreateTask, request, output).task
+        made = _surely(client, client.tasks.CreateTask, request, output).task
         _created_task(client, output, made, wait=wait)
         return
     chosen = selector if selector is not None else _selector(client, named)
     batch = _surely(
+        client,
         client.tasks.CreateTaskBatch,
         CreateTaskBatchRequest(
             selector=chosen, spec=spec, options=options, request_id=request_id, allow_empty=allow_empty
@@ -155,16 +156,30 @@ def create(
     _created_batch(client, output, batch, wait=wait)
 
 
-def _surely(call: Any, request: Any, output: Output) -> Any:
-    """Create, and ask again where no answer came: the request id tells the server that it is the same."""
+def _surely(client: Client, call: Any, request: Any, output: Output) -> Any:
+    """Create, and ask again where no answer came: the request id tells the server that it is the same.
+
+    Raises ``CommandFailed`` with the request id where none came at last: it may have been created.
+    """
     for last in (False,) * (CREATE_TRIES - 1) + (True,):
         try:
             return call(request)
         except grpc.RpcError as error:
-            if last or Failure.of(error).code not in _UNANSWERED:
+            failure = Failure.of(error)
+            if failure.code not in UNANSWERED:
                 raise
-            output.note("no answer: asking again; it is created once")
+            if last:
+                raise _perhaps_created(explain(failure, client), request.request_id) from None
+            output.summary("no answer: asking again; it is created once")
     raise AssertionError("the last try returned or raised")
+
+
+def _perhaps_created(failed: CommandFailed, request_id: str) -> CommandFailed:
+    failed.metadata["request_id"] = request_id
+    failed.hint = (
+        f"It may have been created: a repetition with --request-id {request_id} makes no second one."
+    )
+    return failed
 
 
 def _selector(client: Client, names: list[str]) -> str:
@@ -182,6 +197,16 @@ def _selector(client: Client, names: list[str]) -> str:
     return selector
 
 
+@contextmanager
+def _left_behind(output: Output, name: str) -> Iterator[None]:
+    """Where waiting ends before the work does, name what goes on without it."""
+    try:
+        yield
+    except (KeyboardInterrupt, grpc.RpcError):
+        output.note(f"{name} goes on: `fleetwright tasks wait {name}` waits for it, `cancel` ends it")
+        raise
+
+
 def _created_task(client: Client, output: Output, task: Task, *, wait: bool) -> None:
     if not wait:
         if output.for_people:
@@ -190,7 +215,8 @@ def _created_task(client: Client, output: Output, task: Task, *, wait: bool) -> 
         else:
             output.one(task, [])
         return
-    counts = wait_for(client, output, f"task_id = {quoted(task.name.removeprefix(TASKS))}", 1)
+    with _left_behind(output, task.name):
+        counts = wait_for(client, output, f"task_id = {quoted(task.name.removeprefix(TASKS))}", 1)
     ended = client.tasks.GetTask(GetTaskRequest(name=task.name)).task
     if output.for_people:
         if ended.result.stdout_bytes or ended.result.stderr_bytes or ended.result.log_bytes:
@@ -205,7 +231,8 @@ def _created_task(client: Client, output: Output, task: Task, *, wait: bool) -> 
 def _created_batch(client: Client, output: Output, batch: Any, *, wait: bool) -> None:
     if wait and batch.task_count:
         filter_ = f"batch_id = {quoted(batch.name.removeprefix(BATCHES))}"
-        counts = wait_for(client, output, filter_, batch.task_count)
+        with _left_behind(output, batch.name):
+            counts = wait_for(client, output, filter_, batch.task_count)
         batch = client.tasks.GetTaskBatch(GetTaskBatchRequest(name=batch.name)).batch
     if output.for_people:
         output.text(batch.name)

@@ -119,7 +119,7 @@ def wait_(client: Client, output: Output, tasks: TaskNames) -> None:
       timeout 10m fleetwright tasks wait taskBatches/NAME
     """
     counts: Counts = {}
-    for name in map(resource, tasks):
+    for name in dict.fromkeys(map(resource, tasks)):
         for state, count in wait_for(client, output, *matching(client, name)).items():
             counts[state] = counts.get(state, 0) + count
     output.one(_Ended(tasks, counts), [Column("Ended", lambda ended: views.counts_words(ended.counts))])

@@ -122,11 +122,22 @@ async def test_ctrl_c_ends_a_wait_and_leaves_the_task(fleetwright: Command, agen
     watch = await fleetwright.start("tasks", "watch", "-o", "json")
     while (change := await watch.change())["changeType"] == "CHANGE_TYPE_SYNCED" or "task" not in change:
         pass  # until it is created
+    name = change["task"]["name"]
     ended = await waiting.interrupt()
     assert (ended.status, ended.out) == (130, "")
     assert (await watch.interrupt()).status == 130
     listed = await fleetwright("tasks", "list", "--state", "QUEUED", "-o", "name")
-    assert listed.lines == [change["task"]["name"]]
+    assert listed.lines == [name]
+
+
+async def test_a_wait_that_is_interrupted_names_the_task_that_goes_on(
+    fleetwright: Command, agents: list[str]
+) -> None:
+    words = ("tasks", "create", "db-1", "--echo", "hi", "--wait")
+    status, screen = await fleetwright.on_a_terminal(*words, typing="\x03", after="0/1")
+    [name] = (await fleetwright("tasks", "list", "-o", "name")).lines
+    assert status == 130
+    assert f"{name} goes on: `fleetwright tasks wait {name}` waits for it, `cancel` ends it" in screen
 
 
 async def test_a_queued_task_is_cancelled_and_a_second_time_is_no_error(
@@ -165,6 +176,24 @@ async def test_the_same_request_id_creates_once(fleetwright: Command, agents: li
         for _ in range(2)
     }
     assert len(names) == 1
+
+
+async def test_where_no_answer_came_the_request_id_is_told_for_another_try(fleetwright: Command) -> None:
+    words = ("tasks", "create", "db-1", "--echo", "hi", "--server", "127.0.0.1:1")
+    ended = await fleetwright(*words, "--request-id", "mine")
+    assert ended.status == 5
+    message, hint = ended.errors.splitlines()
+    assert message.startswith("error: server 127.0.0.1:1: Connection refused")
+    assert "a repetition with --request-id mine makes no second one" in hint
+    error = json.loads((await fleetwright(*words, "-o", "json")).errors)["error"]
+    assert error["metadata"]["request_id"]
+
+
+async def test_a_task_that_is_named_twice_is_waited_for_once(fleetwright: Command, agents: list[str]) -> None:
+    name = (await fleetwright("tasks", "create", "db-1", "--echo", "hi")).out.strip()
+    await fleetwright("tasks", "cancel", name)
+    waited = await fleetwright("tasks", "wait", name, name, "-o", "json")
+    assert waited.document == {"stateCounts": {"CANCELLED": 1}}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from fleetwright.errors import ERROR_DOMAIN
 from fleetwright.v1.agent_registry_service_pb2 import (
     Agent,
     GetAgentRequest,
@@ -22,18 +23,32 @@ from fleetwright.v1.identity_service_pb2 import (
     IssueIdentityResponse,
     RevokeIdentityRequest,
 )
+from fleetwright.v1.task_service_pb2 import (
+    CancelTaskRequest,
+    CancelTaskResponse,
+    GetTaskBatchRequest,
+    GetTaskBatchResponse,
+    ListTasksRequest,
+    ListTasksResponse,
+    Task,
+)
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from controlplane.cli.agents import ETAG_TRIES, relabel
 from controlplane.cli.failures import CommandFailed
 from controlplane.cli.identities import signed
+from controlplane.cli.output import Output
+from controlplane.cli.tasks.cancelling import cancel_all
 from controlplane.trust.handover import UnsignedIdentity
 
 
 class Refused(grpc.RpcError):
     """What a call raises."""
 
-    def __init__(self, code: grpc.StatusCode) -> None:
+    def __init__(self, code: grpc.StatusCode, reason: str = "") -> None:
         self._code = code
+        self._reason = reason
 
     def code(self) -> grpc.StatusCode:
         return self._code
@@ -42,7 +57,12 @@ class Refused(grpc.RpcError):
         return ""
 
     def trailing_metadata(self) -> Any:
-        return ()
+        if not self._reason:
+            return ()
+        detail = any_pb2.Any()
+        detail.Pack(error_details_pb2.ErrorInfo(reason=self._reason, domain=ERROR_DOMAIN))
+        status = status_pb2.Status(details=[detail])
+        return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
 @dataclass
@@ -133,3 +153,36 @@ def test_a_certificate_that_cannot_be_revoked_is_named(tmp_path: Path) -> None:
         UnsignedIdentity(tmp_path / "ada", "ada") as unsigned,
     ):
         signed(client(identities=issuer), unsigned, IssueIdentityRequest())
+
+
+@dataclass
+class Batch:
+    """A batch of three open tasks; cancelling some of them is refused."""
+
+    refused: dict[str, Refused]
+    asked: list[str] = field(default_factory=list)
+
+    def GetTaskBatch(self, request: GetTaskBatchRequest) -> GetTaskBatchResponse:
+        return GetTaskBatchResponse()
+
+    def ListTasks(self, request: ListTasksRequest) -> ListTasksResponse:
+        return ListTasksResponse(tasks=[Task(name=f"tasks/{name}") for name in "abc"])
+
+    def CancelTask(self, request: CancelTaskRequest) -> CancelTaskResponse:
+        self.asked.append(request.name)
+        if request.name in self.refused:
+            raise self.refused[request.name]
+        return CancelTaskResponse(task=Task(name=request.name))
+
+
+def test_a_task_of_a_batch_that_ends_meanwhile_is_passed_over() -> None:
+    batch = Batch({"tasks/b": Refused(grpc.StatusCode.FAILED_PRECONDITION, "TASK_FINAL")})
+    cancelled, failed = cancel_all(client(tasks=batch), Output(), ["taskBatches/x"])
+    assert ([task.name for task in cancelled], failed) == (["tasks/a", "tasks/c"], [])
+
+
+def test_a_server_that_does_not_answer_is_not_asked_for_each_task_of_a_batch() -> None:
+    batch = Batch({"tasks/b": Refused(grpc.StatusCode.UNAVAILABLE)})
+    cancelled, failed = cancel_all(client(tasks=batch), Output(), ["taskBatches/x"])
+    assert ([task.name for task in cancelled], len(failed)) == (["tasks/a"], 1)
+    assert batch.asked == ["tasks/a", "tasks/b"]

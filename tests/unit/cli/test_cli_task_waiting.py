@@ -54,6 +54,15 @@ def test_a_task_that_is_removed_meanwhile_keeps_the_state_that_it_had() -> None:
     assert names(list(until_final(watch, 2))[-1]) == {"SUCCEEDED": 1, "CANCELLED": 1}
 
 
+def test_a_task_that_was_gone_before_the_watch_began_is_not_waited_for() -> None:
+    watch = endless(
+        change("EXISTING", "tasks/b", "RUNNING"),
+        change("SYNCED"),
+        change("CHANGED", "tasks/b", "SUCCEEDED"),
+    )
+    assert names(list(until_final(watch, 2))[-1]) == {"SUCCEEDED": 1}
+
+
 def test_anything_but_success_is_a_failure_that_says_how_many_ended_how() -> None:
     must_have_succeeded({TaskState.TASK_STATE_SUCCEEDED: 5})
     with pytest.raises(CommandFailed, match="not all succeeded: 2 FAILED, 1 DEAD"):
