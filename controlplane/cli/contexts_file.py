@@ -190,6 +190,8 @@ def _context(path: Path, name: str, entry: Any) -> Context:
     server, identity = entry["server"], entry["identity"]
     if not isinstance(server, str) or not isinstance(identity, str):
         raise _wrong(path, f"contexts.{name}: server and identity must be strings")
+    if "\0" in identity:
+        raise _wrong(path, f"contexts.{name}: identity: no folder has a NUL character in its name")
     try:
         return Context(name, check_address(server), Path(identity))
     except AddressError as error:

@@ -74,6 +74,7 @@ def test_removing_the_current_context_leaves_none(contexts: Contexts) -> None:
         ("[contexts.a]\nserver = 'x'\nidentity = 'y'", "HOST:PORT"),
         ("[contexts.a]\nserver = 1\nidentity = 'y'", "strings"),
         ("contexts = 1", "table"),
+        ('[contexts.a]\nserver = "x:1"\nidentity = "a\\u0000b"', "contexts.a: identity"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_the_file(path: Path, text: str, words: str) -> None:
