@@ -119,7 +119,7 @@ def calling(command: Callable[..., None]) -> Callable[..., None]:
         if not clients:
             command(**given)
             return
-        chosen["timeout"] = _timeout(chosen["timeout"])
+        chosen["timeout"] = call_timeout(chosen["timeout"])
         with Client.of(Options(**chosen), ClientSettings()) as client:
             try:
                 command(**given, **{clients[0]: client})
@@ -200,7 +200,8 @@ def _is_utf8(word: str) -> bool:
     return True
 
 
-def _timeout(text: str) -> timedelta:
+def call_timeout(text: str) -> timedelta:
+    """Read how long one call may take. Raises ``typer.BadParameter`` for what no call can have."""
     found = duration(text, "--timeout")
     if not timedelta() < found <= LONGEST_TIMEOUT:
         raise typer.BadParameter(

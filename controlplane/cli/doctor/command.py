@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from controlplane import preflight
+from controlplane.cli.calling import call_timeout
 from controlplane.cli.connection import LOCAL_SERVER, Options, Target, target_of
 from controlplane.cli.doctor import certificates, database, folder, machine, server
 from controlplane.cli.doctor.findings import Check, Finding, Level, fail, run, skip
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Format, Output, clean
-from controlplane.cli.values import duration
 from controlplane.settings import ClientSettings, Settings, explain
 from controlplane.trust.layout import Layout
 
@@ -73,7 +73,7 @@ def doctor(
 
       fleetwright doctor --context production -o json
     """
-    now, patience = datetime.now(UTC), duration(timeout)
+    now, patience = datetime.now(UTC), call_timeout(timeout)
     options = Options(address, identity, context, data_dir, patience)
     failed = 0
     shown = _Shown(Output(Format(output_format), now))

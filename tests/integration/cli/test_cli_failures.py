@@ -212,9 +212,12 @@ async def test_without_any_server_named_the_ways_to_name_one_are_told(command: C
     failed(ended, 2, "--identity", "--data-dir", "fleetwright contexts add")
 
 
-@pytest.mark.parametrize("timeout", ["0", "366d"])
-async def test_a_timeout_that_no_call_can_have_is_refused(command: Command, timeout: str) -> None:
-    ended = await command("agents", "list", "--timeout", timeout)
+@pytest.mark.parametrize("words", [("agents", "list"), ("doctor",)])
+@pytest.mark.parametrize("timeout", ["0", "366d", "soon"])
+async def test_a_timeout_that_no_call_can_have_is_refused(
+    command: Command, words: tuple[str, ...], timeout: str
+) -> None:
+    ended = await command(*words, "--timeout", timeout)
     assert ended.status == 2
     assert f"--timeout: '{timeout}'" in ended.errors
 
