@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Words that pass through to pytest or to the demo.
 ARGS ?=
+# One process of tests for each core, which take work from each other; ARGS='-n 0' for a debugger.
+WORKERS := -n auto --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
@@ -18,10 +20,10 @@ demo: runtime-env ## the main job, end to end, on this machine (ARGS=... for its
 	$(BIN)/python -m demo $(ARGS)
 
 test: dev-env ## every test (ARGS=... for pytest's options)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-quick: dev-env ## the tests that take no more than a few seconds each
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 
 generate: dev-env ## the Python stubs of the contracts, again
 	PYTHON=$(BIN)/python scripts/generate
