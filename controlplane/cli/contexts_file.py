@@ -128,6 +128,7 @@ def edit(path: Path, change: Callable[[Contexts], Contexts]) -> Contexts:
 
     Raises ``CommandFailed``, ``OSError``, and what ``change`` raises; the file is as it was then.
     """
+    change(Contexts.load(path))  # what is refused anyway makes no folder
     folder = path.resolve().parent
     make_folder(folder)
     # The folder is locked: the file itself is another one after each change.

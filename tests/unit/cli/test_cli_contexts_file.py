@@ -106,6 +106,12 @@ def test_a_change_that_is_refused_leaves_the_file_and_locks_nobody_out(contexts:
     assert edit(contexts.path, lambda found: found.using("test")).current == "test"
 
 
+def test_a_change_that_is_refused_makes_no_folder(path: Path) -> None:
+    with pytest.raises(CommandFailed, match="there are none yet"):
+        edit(path, lambda found: found.using("gone"))
+    assert not path.parent.exists()
+
+
 def test_a_folder_of_nobody_known_and_a_folder_that_is_no_text_are_refused(path: Path) -> None:
     with pytest.raises(CommandFailed, match="~no-such-user/x: this user is not known here"):
         target_of(Options(server="x:1", identity=Path("~no-such-user/x")), settings(path))
