@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -127,7 +128,8 @@ class _WorkStream:
         self._registry = registry
         self._agent_id = session.agent_id
         self._writer = writer
-        self._clock = clock
+        # No method of the stream: with one in the dispatcher, an ended stream would wait for the collector.
+        self._now = partial(_micros, clock)
         self._policy = policy
         self._writing = writing
         self._metrics = metrics
@@ -367,8 +369,9 @@ class _WorkStream:
     def _time() -> float:
         return asyncio.get_running_loop().time()
 
-    def _now(self) -> int:
-        return to_micros(self._clock.now())
+
+def _micros(clock: Clock) -> int:
+    return to_micros(clock.now())
 
 
 def _summary(result: work_pb2.AttemptResult, wire: bytes) -> bytes:

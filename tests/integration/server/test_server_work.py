@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from fleetwright.v1 import task_service_pb2, telemetry_service_pb2, work_pb2
 from tests.support.admin import Admin
 from tests.support.agents import RawAgent, accepted, point, succeeded
 from tests.support.in_process import LocalSite, serving
-from tests.support.streams import Stream, read, until
+from tests.support.streams import PATIENCE, Stream, read, until
 from tests.unit.identity.world import TurnedClock
 
 STDOUT = work_pb2.OUTPUT_STREAM_STDOUT
@@ -285,3 +288,26 @@ async def test_a_late_success_stops_the_attempt_that_came_after_it(folder: Path)
         assert acknowledged.disposition == pb2.RESULT_DISPOSITION_COMMITTED
         assert (await tasks.expect("cancel")).attempt_id == second
         assert (await admin.task(made.name)).state == State.TASK_STATE_SUCCEEDED
+
+
+async def test_a_stream_that_has_ended_is_gone_at_once_and_waits_for_no_collector(
+    site: LocalSite, agent: RawAgent
+) -> None:
+    """The collector looks seldom, and a fleet that comes back ends ten thousand streams."""
+    assert site.server is not None
+    session = await agent.come()
+    tasks = await session.tasks()
+    await tasks.expect("opened")
+    gone = asyncio.Event()
+    found = site.server._registry.get(agent.agent_id)
+    assert found is not None
+    weakref.finalize(found.work, gone.set)
+    del found
+    gc.disable()
+    try:
+        await tasks.half_close()
+        await tasks.ended()
+        async with asyncio.timeout(PATIENCE):
+            await gone.wait()
+    finally:
+        gc.enable()
