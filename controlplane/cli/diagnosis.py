@@ -58,7 +58,8 @@ def diagnose(
             failure.code.name,
         )
     return CommandFailed(
-        f"{name}: {failure.code.name}: {failure.message or 'no answer'}: it can be reached, so try again",
+        f"{name}: {failure.code.name}: {failure.message or 'no answer'}: it can be reached without gRPC: try "
+        "again, and where the environment sets a proxy (https_proxy), name the host in no_proxy",
         Exit.UNREACHABLE,
         failure.code.name,
     )

@@ -111,7 +111,9 @@ class _Progress:
     def lost_by(self, error: grpc.RpcError) -> Failure:
         """Return why the connection was lost; raises ``error`` where a repetition would not mend it."""
         failure = Failure.of(error)
-        if not self.begun or failure.code not in _LOST:
+        # What gRPC says of a stream that was torn off; a server's own word has a reason.
+        torn = failure.code is grpc.StatusCode.UNKNOWN and not failure.answered
+        if not self.begun or not (torn or failure.code in _LOST):
             raise error
         return failure
 

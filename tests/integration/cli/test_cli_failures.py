@@ -77,6 +77,11 @@ async def test_a_server_that_does_not_run_is_unreachable(fleetwright: Command) -
     failed(ended, 5, f"server {address}", "Connection refused", "is it running")
 
 
+async def test_a_proxy_of_the_environment_that_is_in_the_way_is_thought_of(fleetwright: Command) -> None:
+    ended = await fleetwright.having(https_proxy="http://127.0.0.1:1", no_proxy="")("agents", "list")
+    failed(ended, 5, "it can be reached without gRPC", "no_proxy")
+
+
 async def test_a_host_that_nobody_knows_is_unreachable(fleetwright: Command) -> None:
     ended = await fleetwright("agents", "list", "--server", "nowhere.invalid:7444")
     failed(ended, 5, "server nowhere.invalid:7444", "the name of the host is not known")

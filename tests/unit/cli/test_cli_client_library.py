@@ -15,7 +15,7 @@ import grpc
 import pytest
 from fleetwright import client
 from fleetwright.client import Identity, check_address
-from fleetwright.errors import AddressError, Failure, IdentityError, Violation
+from fleetwright.errors import ERROR_DOMAIN, AddressError, Failure, IdentityError, Violation
 from fleetwright.watching import LONGEST_WAIT, follow, follow_aio
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -222,6 +222,16 @@ def test_a_refusal_that_repetition_does_not_mend_ends_a_watch() -> None:
     with pytest.raises(grpc.RpcError):
         next(seen)
     assert watches.waits == []
+
+
+def test_a_stream_that_was_torn_off_is_a_loss_and_a_servers_unknown_is_not() -> None:
+    reason = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=ERROR_DOMAIN)
+    torn, said = Refused(grpc.StatusCode.UNKNOWN), Refused(grpc.StatusCode.UNKNOWN, reason)
+    watches = Watches([[Said("1"), torn], [Said("2"), said]])
+    seen = watches.follow()
+    assert [next(seen).resume_token for _ in range(2)] == ["1", "2"]
+    with pytest.raises(grpc.RpcError):
+        next(seen)
 
 
 def test_a_server_that_says_when_to_come_back_is_believed() -> None:
