@@ -6,6 +6,7 @@ A watch that loses its server is begun again where it was, and says so on standa
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,12 +64,19 @@ def watch(
 def following(
     client: Client, start: Callable[[str], Iterable[ChangeT]], note: Callable[[str], None]
 ) -> Iterator[ChangeT]:
-    """Yield every change of a watch, and tell ``note`` when its server is lost and when it is back."""
-    away = threading.Event()
+    """Yield every change of a watch, and tell ``note`` when its server is lost and when it is back.
+
+    A server that is back is not waited for any longer, unless it said itself when to come.
+    """
+    away, ready = threading.Event(), threading.Event()
     telling = threading.Lock()
+    asked = False
 
     def lost(failure: Failure, wait: timedelta) -> None:
+        nonlocal asked
+        ready.clear()  # a connection that stood all the time is not what was lost, and makes no haste
         away.set()
+        asked = failure.retry_after is not None
         note(f"connection lost ({failure.message}); trying again in {wait.total_seconds():.1f} s")
 
     def back() -> None:
@@ -80,11 +88,18 @@ def following(
     def connectivity(state: grpc.ChannelConnectivity) -> None:
         # From a thread of gRPC's. It may be long until something changes, so this cannot wait for that.
         if state is grpc.ChannelConnectivity.READY:
+            ready.set()
             back()
+
+    def wait(seconds: float) -> None:
+        if asked:
+            time.sleep(seconds)
+        else:
+            ready.wait(seconds)
 
     client.channel.subscribe(connectivity)
     try:
-        for change in follow(start, lost=lost):
+        for change in follow(start, lost=lost, wait=wait):
             back()
             yield change
     finally:
