@@ -74,6 +74,12 @@ class _Call:
     reason: str = ""
     began: float = field(default_factory=perf_counter)
 
+    def fail(self, error: Exception) -> None:
+        """Note what the call is refused with."""
+        self.response = None
+        self.reason = errors.reason_of(error)
+        self.code = errors.code_of(error) if isinstance(error, ServiceError) else StatusCode.INTERNAL
+
 
 class CallInterceptor(ServerInterceptor):
     """The one interceptor of a listener.
@@ -174,6 +180,7 @@ class _Served:
         metrics.started()
         if not self._streams_in:
             metrics.received.inc()  # gRPC has read it, whatever becomes of the call
+        failed: Exception | None = None
         try:
             self._admit(call, call_context)
             await self._answer(call, data)
@@ -187,15 +194,22 @@ class _Served:
             call.code = call.context.aborted_with or StatusCode.UNKNOWN
             raise
         except Exception as error:  # noqa: BLE001 # whatever a handler raises must not reach the wire as it is
-            await self._fail(call, call_context, error)
+            call.fail(error)
+            failed = error
         finally:
-            seconds = perf_counter() - call.began
-            metrics.handled(call.code, seconds, call.reason)
-            self._log.debug("call ended", code=call.code.name, reason=call.reason, seconds=round(seconds, 6))
-            if self._method.audited:
-                resource = audit.resource_name(self._method, call.request, call.response)
-                audit.record(self._method, call.caller, resource, call.code.name, call.reason)
+            self._end(call)
+        if failed is not None:
+            # Counted and logged before: who has the status in hand finds both.
+            await errors.abort(call_context, failed)
         return call.response
+
+    def _end(self, call: _Call) -> None:
+        seconds = perf_counter() - call.began
+        self._metrics.handled(call.code, seconds, call.reason)
+        self._log.debug("call ended", code=call.code.name, reason=call.reason, seconds=round(seconds, 6))
+        if self._method.audited:
+            resource = audit.resource_name(self._method, call.request, call.response)
+            audit.record(self._method, call.caller, resource, call.code.name, call.reason)
 
     def _admit(self, call: _Call, call_context: ServicerContext[Any, Any]) -> None:
         request_id = _request_id(call_context)
@@ -252,12 +266,6 @@ class _Served:
         if not self._streams_out:
             call.response = response
             self._metrics.sent.inc()
-
-    async def _fail(self, call: _Call, call_context: ServicerContext[Any, Any], error: Exception) -> None:
-        call.response = None
-        call.reason = errors.reason_of(error)
-        call.code = errors.code_of(error) if isinstance(error, ServiceError) else StatusCode.INTERNAL
-        await errors.abort(call_context, error)
 
 
 def _code_of_cancelled(call_context: ServicerContext[Any, Any]) -> StatusCode:

@@ -20,9 +20,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from certs.bad import BAD_CERTIFICATES
 from controlplane.callers import IdentityKind
-from controlplane.transport import standing
+from controlplane.transport import errors, standing
 from controlplane.transport.context import current_caller
 from tests.integration.transport.doors import Doors, ShiftedClock, opened, refusal
+from tests.support.logs import logged
 
 LIST = enrollment_token_service_pb2.ListEnrollmentTokensRequest()
 RENEW = agent_service_pb2.RenewCertificateRequest(certificate_signing_request=b"x")
@@ -96,6 +97,23 @@ async def test_agents_root_cannot_make_an_operator(doors: Doors) -> None:
 async def test_integrator_may_not_list_tokens(doors: Doors) -> None:
     refused = await refusal(doors.tokens_stub("integrator").ListEnrollmentTokens(LIST))
     assert (refused.code, refused.reason) == (StatusCode.PERMISSION_DENIED, "IDENTITY_NOT_ALLOWED")
+
+
+async def test_refused_call_is_counted_and_logged_before_its_status_goes(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[float] = []
+
+    async def abort(context: Any, error: Exception) -> None:
+        counted.append(doors.sample("fleetwright_refused_total", reason="IDENTITY_NOT_ALLOWED"))
+        counted.append(lines.getvalue().count('"call ended"'))
+        await abort_as_ever(context, error)
+
+    abort_as_ever = errors.abort
+    monkeypatch.setattr(errors, "abort", abort)
+    with logged() as lines:
+        await refusal(doors.tokens_stub("integrator").ListEnrollmentTokens(LIST))
+    assert counted == [1, 1]
 
 
 async def test_denied_serial_is_refused_on_an_open_connection(doors: Doors) -> None:
