@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -28,8 +29,13 @@ from controlplane.storage.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
 
+_log = structlog.get_logger(__name__)
+
 READERS = 4
 """Reading connections; each is a thread of the driver, and two cores do not feed more."""
+
+RETURN_SECONDS = 10
+"""How long an end waits for connections in use; a statement takes milliseconds."""
 
 # Durable means after a power cut: WAL with synchronous=FULL syncs the log at every commit.
 _WRITER_PRAGMAS = (
@@ -71,12 +77,45 @@ def _engine(path: Path, size: int, statements: Statements) -> AsyncEngine:
     )
 
 
-def _observe_pool(metrics: Metrics, name: str, engine: AsyncEngine) -> Callable[[float], None]:
-    """Let the connections of ``engine`` be counted when somebody looks; returns who takes waits for one."""
-    pool: Any = engine.pool
-    metrics.database_connections.labels(name, "idle").set_function(pool.checkedin)
-    metrics.database_connections.labels(name, "used").set_function(pool.checkedout)
-    return metrics.database_wait_seconds.labels(name).observe
+class _Pool:
+    """The connections of one engine: who waits for one, and who still has one at the end."""
+
+    def __init__(self, engine: AsyncEngine, metrics: Metrics, name: str) -> None:
+        self.engine = engine
+        self._taken = 0
+        self._returned = asyncio.Event()
+        pool: Any = engine.pool
+        metrics.database_connections.labels(name, "idle").set_function(pool.checkedin)
+        metrics.database_connections.labels(name, "used").set_function(pool.checkedout)
+        self._waited = metrics.database_wait_seconds.labels(name).observe
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """Take a connection for the length of a block."""
+        began = perf_counter()
+        self._taken += 1
+        try:
+            connection = await self.engine.connect()
+            try:
+                self._waited(perf_counter() - began)
+                yield connection
+            finally:
+                await _to_its_end(connection.close())
+        finally:
+            self._taken -= 1
+            self._returned.set()
+
+    async def close(self) -> None:
+        """Close every connection, once it was returned."""
+        # SQLAlchemy leaves those open that are in use meanwhile: a call that ends with the server has one.
+        try:
+            async with asyncio.timeout(RETURN_SECONDS):
+                while self._taken:
+                    self._returned.clear()
+                    await self._returned.wait()
+        except TimeoutError:
+            _log.warning("connections to the database are still in use", connections=self._taken)
+        await self.engine.dispose()
 
 
 class Database:
@@ -87,8 +126,8 @@ class Database:
         metrics = metrics or Metrics()
         self.write_engine = _engine(path, 1, Statements(metrics, "write"))
         self.read_engine = _engine(path, READERS, Statements(metrics, "read"))
-        self._waited_to_write = _observe_pool(metrics, "write", self.write_engine)
-        self._waited_to_read = _observe_pool(metrics, "read", self.read_engine)
+        self._writing = _Pool(self.write_engine, metrics, "write")
+        self._reading = _Pool(self.read_engine, metrics, "read")
         _prepare(self.write_engine, _WRITER_PRAGMAS, "BEGIN IMMEDIATE")
         _prepare(self.read_engine, _READER_PRAGMAS, "BEGIN")
 
@@ -98,10 +137,8 @@ class Database:
 
         Raises ``Unavailable`` where the database cannot be written (full or failing disk).
         """
-        began = perf_counter()
         try:
-            async with self.write_engine.connect() as connection:
-                self._waited_to_write(perf_counter() - began)
+            async with self._writing.connection() as connection:
                 await connection.begin()
                 work = UnitOfWork(connection)
                 try:
@@ -119,10 +156,8 @@ class Database:
         It runs in the thread of the connection, so it may wait for its unit of work and for nothing
         else. Raises as ``unit_of_work``.
         """
-        began = perf_counter()
         try:
-            async with self.write_engine.connect() as connection:
-                self._waited_to_write(perf_counter() - began)
+            async with self._writing.connection() as connection:
                 work = UnitOfWork(connection)
                 doing = driver.of(connection).run(_whole(connection, body(work)))
                 return await _to_its_end(_committed(work, doing))
@@ -131,23 +166,19 @@ class Database:
 
     async def read(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
         """Return the answer of ``question`` on a read-only snapshot, in one hop as ``transact``."""
-        began = perf_counter()
-        async with self.read_engine.connect() as connection:
-            self._waited_to_read(perf_counter() - began)
+        async with self._reading.connection() as connection:
             return await _to_its_end(driver.of(connection).run(_snapshot(connection, question)))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Open a read-only snapshot."""
-        began = perf_counter()
-        async with self.read_engine.connect() as connection:
-            self._waited_to_read(perf_counter() - began)
+        async with self._reading.connection() as connection:
             yield connection
 
     async def close(self) -> None:
         """Close every connection. The last one to close folds the log into the database."""
-        await self.read_engine.dispose()
-        await self.write_engine.dispose()
+        await self._reading.close()
+        await self._writing.close()
 
 
 async def _commit(connection: AsyncConnection) -> None:

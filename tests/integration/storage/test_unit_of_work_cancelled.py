@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
-from controlplane.storage import migrate
+from controlplane.storage import driver, migrate
 from controlplane.storage.database import Database
 
 
@@ -34,6 +34,28 @@ async def test_cancelling_during_the_commit_still_tells_who_waits_for_it(tmp_pat
     async with database.unit_of_work() as work:
         assert await work.revision() == 2
     await database.close()
+
+
+async def test_closing_waits_for_connections_in_use(tmp_path: Path) -> None:
+    migrate.upgrade(tmp_path / "x.db")
+    database = Database(tmp_path / "x.db")
+    used: list[driver.Connection] = []
+    asking, answered = asyncio.Event(), asyncio.Event()
+
+    async def ask() -> None:
+        async with database.reading() as connection:
+            used.append(driver.of(connection))
+            asking.set()
+            await answered.wait()
+
+    caller = asyncio.create_task(ask())
+    await asking.wait()
+    closing = asyncio.create_task(database.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    answered.set()
+    await asyncio.gather(caller, closing)
+    assert [connection._connection for connection in used] == [None]
 
 
 async def test_values_of_a_failed_statement_do_not_stand_in_its_error(tmp_path: Path) -> None:
