@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import sys
 from collections.abc import Generator
 from typing import Any, TextIO
 
@@ -23,7 +22,7 @@ _STDERR = pytest.StashKey[TextIO]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the standard error of before the capture, to write to when all hangs."""
-    config.stash[_STDERR] = os.fdopen(os.dup(sys.__stderr__.fileno()), "w")  # type: ignore[union-attr]
+    config.stash[_STDERR] = os.fdopen(os.dup(2), "w")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
