@@ -23,7 +23,7 @@ app = noun(
     "and without FLEETWRIGHT_CONTEXT the current one is used. Contexts are kept in "
     "~/.config/fleetwright/config.toml, or where FLEETWRIGHT_CONFIG says.\n\n"
     "\b\nExamples:\n"
-    "  fleetwright contexts add prod --server fleet.example.org:7444 --identity ./operator-ada\n"
+    "  fleetwright contexts add prod --server fleet.example.org:7444 --identity ./operator-night-shift\n"
     "  fleetwright contexts use prod\n"
     "  fleetwright agents list --context test"
 )
@@ -85,7 +85,7 @@ def add(
 
     \b
     Examples:
-      fleetwright contexts add prod --server fleet.example.org:7444 --identity ./operator-ada
+      fleetwright contexts add prod --server fleet.example.org:7444 --identity ./operator-night-shift
       fleetwright contexts add local --server localhost:7444 --identity site/identities/operator-admin --use
     """
     folder = written_out(identity).absolute()

@@ -6,7 +6,7 @@ It is TOML, to be written by ``fleetwright contexts`` or by hand:
 
     [contexts.prod]
     server = "fleet.example.org:7444"
-    identity = "/home/ada/fleetwright/operator-ada"
+    identity = "/srv/fleetwright/operator-night-shift"
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ app = noun(
     "Operators may do everything; integrators read, and create and cancel tasks. An identity is a folder "
     "with key.pem, cert.pem and ca.pem; `fleetwright contexts add` takes it.\n\n"
     "\b\nExamples:\n"
-    "  fleetwright identities issue operator ada\n"
+    "  fleetwright identities issue operator night-shift\n"
     "  fleetwright identities list\n"
     "  fleetwright identities revoke 3f9c0a"
 )
@@ -114,7 +114,7 @@ def issue(
 
     \b
     Examples:
-      fleetwright identities issue operator ada
+      fleetwright identities issue operator night-shift
       fleetwright identities issue integrator ticketing --out ./ticketing --ttl 30d
       fleetwright identities issue operator rescue --offline --data-dir /var/lib/fleetwright
     """

@@ -88,7 +88,7 @@ app = typer.Typer(
     "  fleetwright serve --data-dir ./site\n"
     "  fleetwright tokens create --data-dir ./site\n\n"
     "\b\nA server elsewhere, from now on by its name:\n"
-    "  fleetwright contexts add prod --server fleet.example.org:7444 --identity ./operator-ada\n"
+    "  fleetwright contexts add prod --server fleet.example.org:7444 --identity ./operator-night-shift\n"
     "  fleetwright agents list --context prod",
     no_args_is_help=True,
     rich_markup_mode=None,

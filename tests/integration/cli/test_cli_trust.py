@@ -65,9 +65,9 @@ async def test_a_life_that_the_contract_does_not_allow_is_refused(fleetwright: C
 async def test_an_issued_identity_is_a_private_folder_that_calls(
     fleetwright: Command, command: Command, site: LocalSite, home: Path
 ) -> None:
-    ended = await fleetwright("identities", "issue", "operator", "ada")
+    ended = await fleetwright("identities", "issue", "operator", "night-shift")
     assert (ended.status, ended.errors) == (0, "")
-    folder = home / "operator-ada"
+    folder = home / "operator-night-shift"
     assert {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()} == {
         "key.pem": 0o600,
         "cert.pem": 0o600,
@@ -75,25 +75,25 @@ async def test_an_issued_identity_is_a_private_folder_that_calls(
     }
     assert folder.stat().st_mode & 0o777 == 0o700
     shown = await command.calling(site, folder)("version", "-o", "json")
-    assert shown.document["server"]["caller"] == "spiffe://fleetwright.local/operator/ada"
+    assert shown.document["server"]["caller"] == "spiffe://fleetwright.local/operator/night-shift"
 
 
 async def test_an_identity_never_takes_the_place_of_a_folder(fleetwright: Command, home: Path) -> None:
     (home / "mine").mkdir()
     (home / "mine" / "key.pem").write_text("precious")
-    ended = await fleetwright("identities", "issue", "operator", "ada", "--out", "mine")
+    ended = await fleetwright("identities", "issue", "operator", "night-shift", "--out", "mine")
     assert ended.status == 1
     assert "mine: exists already" in ended.errors
     assert (home / "mine" / "key.pem").read_text() == "precious"
     assert (await fleetwright("identities", "list", "-o", "name")).lines != []
-    assert "ada" not in (await fleetwright("identities", "list")).out
+    assert "night-shift" not in (await fleetwright("identities", "list")).out
 
 
 async def test_an_identity_that_the_server_refuses_leaves_nothing_behind(
     command: Command, site: LocalSite, home: Path
 ) -> None:
     integrator = setup.issue_identity(site.folder, "integrator", "ticketing", datetime.now(UTC))
-    ended = await command.calling(site, integrator)("identities", "issue", "operator", "ada")
+    ended = await command.calling(site, integrator)("identities", "issue", "operator", "night-shift")
     assert ended.status == 4
     assert names(home) == []
 
