@@ -28,6 +28,7 @@ RESTORING = ".restore"
 _PROBE_NAME = ".preflight"
 # What `fleetwright init` makes last: a folder without it was never finished.
 _INITIALISED = "trust"
+_DATABASE = "fleetwright.db"
 
 
 class StartRefused(Exception):
@@ -53,6 +54,11 @@ def check_folder(data_dir: Path) -> None:
             " or set FLEETWRIGHT_DATA_DIR to the right one"
         )
     if not any((data_dir / name).is_dir() for name in (_INITIALISED, RESTORING)):
+        if (data_dir / _DATABASE).exists():  # new keys would shut out every agent that it knows
+            raise StartRefused(
+                f"data folder {data_dir}: it has {_DATABASE} and no {_INITIALISED}/: put the {_INITIALISED}/ of the"
+                " same installation there, as after a restore of a backup without keys"
+            )
         raise StartRefused(
             f"data folder {data_dir}: it has no {_INITIALISED}/, so it was never initialised;"
             " run `fleetwright init`"

@@ -11,6 +11,7 @@ import pytest
 
 from controlplane import preflight
 from controlplane.preflight import FolderLock, StartRefused
+from controlplane.trust.layout import DATABASE
 
 
 @pytest.fixture
@@ -32,6 +33,13 @@ def test_missing_folder_is_refused_with_the_command_that_makes_it(tmp_path: Path
 def test_folder_that_was_never_initialised_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartRefused, match=r"never initialised.*fleetwright init"):
         preflight.check_folder(tmp_path)
+
+
+def test_a_database_without_its_keys_is_refused_and_no_new_keys_are_advised(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).touch()
+    with pytest.raises(StartRefused, match=r"put the trust/ of the same installation there") as refused:
+        preflight.check_folder(tmp_path)
+    assert "init" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
