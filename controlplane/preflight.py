@@ -56,8 +56,8 @@ def check_folder(data_dir: Path) -> None:
     if not any((data_dir / name).is_dir() for name in (_INITIALISED, RESTORING)):
         if (data_dir / _DATABASE).exists():  # new keys would shut out every agent that it knows
             raise StartRefused(
-                f"data folder {data_dir}: it has {_DATABASE} and no {_INITIALISED}/: put the {_INITIALISED}/ of the"
-                " same installation there, as after a restore of a backup without keys"
+                f"data folder {data_dir}: it has {_DATABASE} and no {_INITIALISED}/, as after a restore of a"
+                f" backup without keys: put the {_INITIALISED}/ of the same installation there"
             )
         raise StartRefused(
             f"data folder {data_dir}: it has no {_INITIALISED}/, so it was never initialised;"
