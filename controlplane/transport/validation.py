@@ -9,6 +9,7 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from controlplane.errors import FieldViolation, InvalidArgument, ResourceExhausted
+from controlplane.transport.forms import in_words
 from controlplane.transport.instants import out_of_range
 
 _PACKAGE = "fleetwright."
@@ -52,7 +53,7 @@ def validate(message: Message) -> None:
     if unconvertible := out_of_range(message):
         raise _failed(unconvertible)
     if violations := _collect(message):
-        raise _failed([_violation(v.proto) for v in violations])
+        raise _failed([_violation(v) for v in violations])
 
 
 def _is_ours(message: Any) -> bool:
@@ -66,10 +67,12 @@ def _failed(violations: list[FieldViolation]) -> InvalidArgument:
     )
 
 
-def _violation(proto: Any) -> FieldViolation:
+def _violation(violation: Any) -> FieldViolation:
+    proto = violation.proto
     elements = proto.field.elements if proto.field is not None else ()
     path = ".".join(_element(element) for element in elements)
-    description = proto.message or proto.rule_id or "breaks a rule of the contract"
+    words = in_words(proto.rule_id, violation.rule_value, violation.field_value)
+    description = words or proto.message or proto.rule_id or "breaks a rule of the contract"
     return FieldViolation(path, f"key {description}" if proto.for_key else description)
 
 
