@@ -123,6 +123,16 @@ def _usage(error: typer.TyperException) -> str:
     return f"{text}\nSee `{context.command_path} --help`."
 
 
+class _StandardOutput(io.FileIO):
+    """Standard output, which says that it is what could not be written."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from None
+
+
 class Guarded(TyperGroup):
     """The group at the root of the command: every failure below it is told once, in words."""
 
@@ -170,11 +180,17 @@ def _told(error: Exception, words: Sequence[str]) -> Exit:
 
 def _prepare_output() -> None:
     """Make standard output and error take whatever is printed."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started the command
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the end
-        elif isinstance(stream, io.TextIOWrapper):
+    if sys.stderr is None:  # closed by whoever started the command
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+    if sys.stdout is None:
+        # Nothing that is opened later may be taken for it; this one refuses what is written, as it would.
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 1)
+    if sys.stdout is None or sys.stdout is sys.__stdout__:
+        interactive, encoding = os.isatty(1), getattr(sys.stdout, "encoding", None) or "utf-8"
+        raw = io.BufferedWriter(_StandardOutput(1, "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(raw, encoding=encoding, line_buffering=interactive)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character shows its number.
             stream.reconfigure(errors="backslashreplace")
 

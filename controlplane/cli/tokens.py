@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final
@@ -17,6 +18,7 @@ from fleetwright.v1.enrollment_token_service_pb2 import (
 
 from controlplane.cli.calling import calling, noun
 from controlplane.cli.connection import Client
+from controlplane.cli.failures import CommandFailed
 from controlplane.cli.output import Column, Output
 from controlplane.cli.paging import print_all
 from controlplane.cli.values import (
@@ -97,12 +99,21 @@ def create(
         labels=labels(label or ()),
     )
     response = client.tokens.CreateEnrollmentToken(request)
-    if output.for_people:
-        output.text(response.join_token)
-        agents = f"{max_uses} agent{'' if max_uses == 1 else 's'}"
-        output.summary(f"a secret; lets {agents} in until {shown_time(response.token, 'expire_time')}")
-    else:
-        output.document(response, [response.token])
+    try:
+        if output.for_people:
+            output.text(response.join_token)
+            agents = f"{max_uses} agent{'' if max_uses == 1 else 's'}"
+            output.summary(f"a secret; lets {agents} in until {shown_time(response.token, 'expire_time')}")
+        else:
+            output.document(response, [response.token])
+        sys.stdout.flush()
+    except OSError as error:
+        # Nobody can know its secret, so nobody can mean it to be used.
+        client.tokens.RevokeEnrollmentToken(RevokeEnrollmentTokenRequest(name=response.token.name))
+        raise CommandFailed(
+            f"standard output: {error.strerror}: the token that was made could not be shown and is revoked "
+            "again: make another where it can be written"
+        ) from None
 
 
 @app.command("list")

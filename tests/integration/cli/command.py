@@ -112,6 +112,20 @@ class Command:
             )
         )
 
+    async def without_output(self, *words: str) -> Ended:
+        """Type a command with standard output closed, and wait for its end."""
+        command = ("sh", "-c", 'exec "$0" "$@" >&-', PROGRAM, *words)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=self.home,
+            env=self._environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(PATIENCE):
+            _, errors = await process.communicate()
+        return checked(process.returncode, b"", errors)
+
     async def on_a_terminal(self, *words: str, typing: str = "", after: str = "") -> tuple[int, str]:
         """Type a command on a terminal, and ``typing`` once it shows ``after``; return status and screen."""
         master, slave = pty.openpty()

@@ -275,4 +275,8 @@ async def test_a_full_disk_under_the_output_is_told(fleetwright: Command, agents
         ended = await (await fleetwright.start("agents", "list", stdout=full)).ended()
     finally:
         os.close(full)
-    failed(ended, 1, "No space left on device")
+    failed(ended, 1, "error: standard output: No space left on device")
+
+
+async def test_a_closed_output_is_told(fleetwright: Command, agents: list[str]) -> None:
+    failed(await fleetwright.without_output("agents", "list"), 1, "error: standard output: ")

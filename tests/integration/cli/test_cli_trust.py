@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,6 +40,24 @@ async def test_programs_get_the_token_with_its_secret(fleetwright: Command, site
     [listed] = (await fleetwright("tokens", "list", "-o", "json")).document["tokens"]
     assert (listed["name"], listed["useCount"]) == (token["name"], 1)
     assert "joinToken" not in listed
+
+
+@pytest.mark.parametrize("form", [(), ("-o", "json")])
+async def test_a_token_that_could_not_be_shown_is_revoked(
+    fleetwright: Command, form: tuple[str, ...]
+) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        ended = await (await fleetwright.start("tokens", "create", *form, stdout=full)).ended()
+    finally:
+        os.close(full)
+    closed = await fleetwright.without_output("tokens", "create", *form)
+    assert (ended.status, closed.status) == (1, 1)
+    assert "No space left on device" in ended.errors
+    assert "revoked again" in ended.errors
+    assert "revoked again" in closed.errors
+    tokens = (await fleetwright("tokens", "list", "-o", "json")).document["tokens"]
+    assert [token["state"] for token in tokens] == ["ENROLLMENT_TOKEN_STATE_REVOKED"] * 2
 
 
 async def test_a_revoked_token_is_listed_as_such(fleetwright: Command, site: LocalSite) -> None:
@@ -109,7 +129,9 @@ async def test_a_revoked_identity_is_not_accepted(
     fleetwright: Command, command: Command, site: LocalSite, home: Path
 ) -> None:
     issued = await fleetwright("identities", "issue", "integrator", "ticketing", "-o", "json")
-    await fleetwright("identities", "revoke", issued.document["name"].removeprefix("identities/"))
+    serial = issued.document["name"].removeprefix("identities/").upper()
+    colons = ":".join(re.findall("..?", f"0{serial}"))
+    await fleetwright("identities", "revoke", colons)
     ended = await command.calling(site, home / "integrator-ticketing")("agents", "list")
     assert (ended.status, ended.out) == (4, "")
     assert "revoked" in ended.errors
