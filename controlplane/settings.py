@@ -266,12 +266,12 @@ class ClientSettings(BaseSettings):
         return (self.xdg_config_home or home / ".config") / "fleetwright" / "config.toml"
 
 
-def silence_grpc() -> None:
+def silence_grpc(*, keep_errors: bool) -> None:
     """Keep gRPC's own lines off standard error, unless the environment says how much of them is wanted.
 
     Works only before ``grpc`` is imported.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR" if keep_errors else "NONE")
 
 
 def notify_socket() -> str | None:

@@ -50,19 +50,18 @@ VERBS = MappingProxyType(
 @cache
 def _loaded(name: str) -> Any:
     place = NOUNS.get(name) or VERBS[name]
-    if place.module != "server":
-        # A client's standard error is for people; what gRPC says in a server is for its operator.
-        _silence_grpc()
+    # A client's standard error is for people, and a server's for a program that reads its log.
+    _silence_grpc(keep_errors=place.module == "server")
     group = typer.main.get_group(import_module(f"controlplane.cli.{place.module}").app)
     command = group if name in NOUNS else group.commands[name]
     command.name = name
     return command
 
 
-def _silence_grpc() -> None:
+def _silence_grpc(*, keep_errors: bool) -> None:
     from controlplane.settings import silence_grpc  # not at the top: it takes longer than all of --help
 
-    silence_grpc()
+    silence_grpc(keep_errors=keep_errors)
 
 
 class Root(Guarded):
@@ -91,6 +90,7 @@ app = typer.Typer(
     "  fleetwright contexts add prod --server fleet.example.org:7444 --identity ./operator-night-shift\n"
     "  fleetwright agents list --context prod",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

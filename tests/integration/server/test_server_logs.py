@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.support.admin import Admin
 from tests.support.agents import RawAgent, accepted, succeeded
 from tests.support.in_process import LocalSite, serving
 from tests.support.logs import Lines, logged
+from tests.support.process import running
+from tests.support.site import HOST
 from tests.support.streams import Stream, until
 from tests.unit.identity.world import TurnedClock
 
@@ -97,6 +100,17 @@ async def test_what_failed_is_told_at_the_usual_level_and_without_the_words_of_t
     await run(tasks, work_pb2.OUTCOME_FAILED)
     have(lines.of("attempt ended"), task=made.name.removeprefix("tasks/"), outcome="FAILED", level="info")
     assert "the reason is" not in lines.getvalue()
+
+
+async def test_every_line_of_a_server_is_an_object_also_where_handshakes_fail(folder: Path) -> None:
+    async with running(folder) as site:
+        for port in (site.ports.agents, site.ports.admin, site.ports.enrollment):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            await reader.read()  # to the end: it was refused
+            writer.close()
+        await site.terminate()
+    assert [line["event"] for line in site.log if "level" not in line] == []
 
 
 async def test_an_attempt_that_is_not_known_is_named(lines: Lines, agent: RawAgent) -> None:
