@@ -143,18 +143,25 @@ def ports(settings: Settings) -> Iterator[Finding]:
         ("health", settings.health_bind_host, settings.health_port),
     ):
         if port:
-            yield _port(name, host, port, holder, listening)
+            yield _port(name, host, port, settings.health_port, holder, listening)
         else:
             yield skip("ports", f"{name}: the settings take any free port")
 
 
-def _port(name: str, host: str, port: int, holder: str | None, listening: dict[int, int | None]) -> Finding:
+def _port(
+    name: str, host: str, port: int, health_port: int, holder: str | None, listening: dict[int, int | None]
+) -> Finding:
     where = f"{name} {addresses.join(host, port)}"
     error = addresses.bind_error(host, port)
     if error is None:
         if holder is None:
             return ok("ports", f"{where}: free")
         its = sorted(port for port, pid in listening.items() if str(pid) == holder)
+        if its == [health_port]:  # the first to open and the last to close
+            return warn(
+                "ports",
+                f"{where}: free: the server, process {holder}, starts or drains: ask again when it has",
+            )
         elsewhere = f" but on {', '.join(map(str, its))}" if its else ""
         return warn(
             "ports",

@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from fleetwright.v1 import identity_service_pb2, identity_service_pb2_grpc
 
+from controlplane.cli.doctor import folder as checks
 from controlplane.cli.doctor.findings import Level
 from controlplane.cli.doctor.server import clock_offset
 from controlplane.storage import migrate
@@ -85,6 +86,23 @@ async def test_a_running_server_with_other_ports_is_told_apart(doctor: Doctor, f
     level, message = answer.one("agents port")
     assert level == "FAIL"
     assert "Connection refused" in message
+
+
+async def test_a_server_that_drains_is_waited_for(
+    doctor: Doctor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(folder) as site:
+        settle(doctor, site)
+        with socket.create_server((HOST, 0)) as free:
+            port = free.getsockname()[1]
+        doctor.set(agents_port=port)
+        monkeypatch.setattr(checks, "_listening", lambda: {site.ports.health: site.pid})
+        answer = await asyncio.to_thread(doctor.ask, "--data-dir", folder)
+    [(level, message)] = [line for line in answer.of("ports") if str(port) in line[1]]
+    assert (level, message.partition("free: ")[2]) == (
+        "WARN",
+        f"the server, process {site.pid}, starts or drains: ask again when it has",
+    )
 
 
 async def test_a_server_elsewhere_is_asked_without_a_folder(doctor: Doctor, site: LocalSite) -> None:
