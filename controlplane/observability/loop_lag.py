@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from time import perf_counter
 
 from controlplane.observability.metrics import Metrics
 
@@ -13,11 +14,10 @@ INTERVAL = timedelta(milliseconds=250)
 
 async def measure_loop_lag(metrics: Metrics, interval: timedelta = INTERVAL) -> None:
     """Measure until cancelled; run it as a task of the server."""
-    loop = asyncio.get_running_loop()
     seconds = interval.total_seconds()
     while True:
-        due = loop.time() + seconds
+        due = perf_counter() + seconds  # the loop's own clock may tell milliseconds only
         await asyncio.sleep(seconds)
-        lag = max(0.0, loop.time() - due)
+        lag = max(0.0, perf_counter() - due)
         metrics.loop_lag_seconds.observe(lag)
         metrics.loop_lag_last_seconds.set(lag)

@@ -25,6 +25,7 @@ from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -119,14 +120,13 @@ class Writer:
 
     async def run(self) -> None:
         """Commit until cancelled or closed."""
-        loop = asyncio.get_running_loop()
         while True:
             batch = [await self._queue.get()]
             while len(batch) < MAX_OPERATIONS and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            begun = loop.time()
+            begun = perf_counter()  # the loop's own clock may tell milliseconds only
             await self._commit(batch)
-            self._observe(len(batch), loop.time() - begun)
+            self._observe(len(batch), perf_counter() - begun)
             for _ in batch:
                 self._queue.task_done()
 
