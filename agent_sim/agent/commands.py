@@ -40,6 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -284,7 +285,7 @@ def status(
 def _table(found: dict[str, Any]) -> Table:
     certificate = found["certificate"]
     journal = found["journal"] or dict.fromkeys(("journaled", "running", "finished", "queued_points"), "?")
-    expiry = certificate["not_after"] + ("  EXPIRED: enrol again" if certificate["expired"] else "")
+    expiry = _time(certificate["not_after"]) + ("  EXPIRED: enrol again" if certificate["expired"] else "")
     table = Table(show_header=False, box=None)
     for name, value in (
         ("agent", found["agent_id"]),
@@ -293,7 +294,7 @@ def _table(found: dict[str, Any]) -> Table:
         ("connected", f"session {found['session_epoch']}" if found["connected"] else "no"),
         ("servers", ", ".join(found["agent_addresses"])),
         ("certificate until", expiry),
-        ("renewal after", certificate["renew_after"]),
+        ("renewal after", _time(certificate["renew_after"])),
         ("renewal under way", "yes" if found["next_certificate"] else "no"),
         ("attempts to run", str(journal["journaled"])),
         ("attempts running", str(journal["running"])),
@@ -303,6 +304,10 @@ def _table(found: dict[str, Any]) -> Table:
     ):
         table.add_row(name, value)
     return table
+
+
+def _time(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%SZ}"
 
 
 def _configure(level: str) -> None:

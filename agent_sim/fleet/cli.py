@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Run simulated agents: they do nothing to this machine, and what they report says so.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 

@@ -114,9 +114,6 @@ class Enroller:
 
 _REMEDIES = {
     "TOKEN_UNKNOWN": "check that the whole token was copied, and that it is of this installation",
-    "TOKEN_EXPIRED": "ask an administrator for a new token",
-    "TOKEN_EXHAUSTED": "ask an administrator for a new token",
-    "TOKEN_REVOKED": "ask an administrator for a new token",
     "AGENT_ALREADY_ENROLLED": "choose another agent id, or use a token that allows to replace it",
 }
 

@@ -14,6 +14,7 @@ import select
 import socket
 import time
 from datetime import timedelta
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,6 +24,8 @@ from agent_sim.protocol.errors import EnrollmentError
 
 _MAX_CHAIN = 10
 """Certificates looked at; a longer chain is not a server of ours."""
+
+_UNREACHABLE: Final = "check the address, that the server runs, and that no firewall stands in between"
 
 
 async def fetch_root(address: str, root_digest: bytes, timeout: timedelta = timedelta(seconds=20)) -> bytes:
@@ -51,9 +54,13 @@ def _fetch(address: str, root_digest: bytes, seconds: float) -> bytes:
             raw.setblocking(False)
             chain = _shown_chain(raw, host, deadline)
     except TimeoutError as error:
-        raise EnrollmentError(f"{address}: no answer within {seconds:.0f} s", retryable=True) from error
+        raise EnrollmentError(
+            f"{address}: no answer within {seconds:.0f} s: {_UNREACHABLE}", retryable=True
+        ) from error
     except OSError as error:
-        raise EnrollmentError(f"{address}: {error.strerror or error}", retryable=True) from error
+        raise EnrollmentError(
+            f"{address}: {error.strerror or error}: {_UNREACHABLE}", retryable=True
+        ) from error
     except SSL.Error as error:
         raise EnrollmentError(
             f"{address}: the server there does not speak TLS as expected; is it the enrolment port?",
