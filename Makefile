@@ -10,7 +10,7 @@ WORKERS := -n auto --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick generate release-contract clients wheel lock upgrade lint format bench bench-quick clean runtime-env dev-env
+.PHONY: help demo test test-quick tools generate release-contract clients wheel lock upgrade lint format bench bench-quick clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +67,7 @@ _COLUMNS: list[Column[_Shown]] = [
     Column("SERVER", lambda shown: shown.context.server),
     Column("IDENTITY", lambda shown: str(shown.context.identity)),
 ]
+_LINES = [replace(column, title=column.title.capitalize()) for column in _COLUMNS]
 
 
 @app.command("add")
@@ -148,7 +149,7 @@ def show(
         raise CommandFailed(
             "there is no current context: choose one with `fleetwright contexts use`", Exit.NOT_FOUND
         )
-    output.one(_Shown(contexts.get(chosen), chosen == contexts.current), _COLUMNS)
+    output.one(_Shown(contexts.get(chosen), chosen == contexts.current), _LINES)
 
 
 @app.command("remove")

@@ -75,7 +75,7 @@ class Contexts:
         if close:
             remedy = f"did you mean {close[0]}?"
         elif self.known:
-            remedy = f"it has {', '.join(sorted(self.known))}"
+            remedy = f"use one of {', '.join(sorted(self.known))}, or add it with `fleetwright contexts add`"
         else:
             remedy = "there are none yet: see `fleetwright contexts add --help`"
         raise CommandFailed(f"context {name!r} is not in {self.path}: {remedy}", Exit.NOT_FOUND)

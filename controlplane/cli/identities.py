@@ -41,7 +41,7 @@ app = noun(
     "\b\nExamples:\n"
     "  fleetwright identities issue operator night-shift\n"
     "  fleetwright identities list\n"
-    "  fleetwright identities revoke 3f9c0a"
+    "  fleetwright identities revoke 3f9c0a61d2e84b7790c1a5e2f4d8b6073a9e1c5d"
 )
 
 
@@ -176,9 +176,12 @@ def revoke(
 ) -> None:
     """End an identity at once: every call with its certificate is refused from then on.
 
-    Example: fleetwright identities revoke 3f9c0a
+    Other programs may write a serial with colons, capitals or a zero in front; so may you.
+
+    Example: fleetwright identities revoke 3f9c0a61d2e84b7790c1a5e2f4d8b6073a9e1c5d
     """
-    name = serial if serial.startswith("identities/") else f"identities/{serial}"
+    plain = serial.removeprefix("identities/").replace(":", "").lower().lstrip("0")
+    name = f"identities/{plain}"
     response = client.identities.RevokeIdentity(RevokeIdentityRequest(name=name))
     if output.for_people:
         output.text(f"{response.identity.spiffe_id} ({name}) is revoked")

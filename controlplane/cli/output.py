@@ -27,6 +27,7 @@ from rich.text import Text
 Item = TypeVar("Item")
 
 _GAP = "   "
+_NARROWEST_NAME = 12
 
 
 class Format(StrEnum):
@@ -160,6 +161,11 @@ class Output:
         if self.for_people and self.console.is_terminal and self.errors.is_terminal:
             self.note(text)
 
+    def more(self, text: str) -> None:
+        """Tell that a table is not all there is; documents say so themselves."""
+        if self.for_people:
+            self.note(text)
+
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:
         """Show on a terminal that long work goes on; gives a function that changes the text."""
@@ -210,13 +216,23 @@ def _ordered_value(value: Any, descriptor: Any) -> Any:
     return _ordered(value, descriptor) if isinstance(value, dict) else value
 
 
-def table(columns: Sequence[Column[Item]], items: Iterable[Item]) -> list[Text]:
-    """Return a table with its head, each column as wide as its widest value."""
+def table(columns: Sequence[Column[Item]], items: Iterable[Item], room: int | None = None) -> list[Text]:
+    """Return a table with its head, each column as wide as its widest value.
+
+    Where that is more than ``room``, the first column loses the beginning of its values: names differ
+    at their end.
+    """
     rows = [[clean(column.value(item)) for column in columns] for item in items]
     widths = [
         max([cell_len(column.title), *(cell_len(row[place]) for row in rows)])
         for place, column in enumerate(columns)
     ]
+    if room is not None:
+        excess = sum(widths) + len(_GAP) * (len(widths) - 1) - room
+        widths[0] = min(widths[0], max(widths[0] - excess, _NARROWEST_NAME, cell_len(columns[0].title)))
+        for row in rows:
+            if cell_len(row[0]) > widths[0]:
+                row[0] = "…" + row[0][1 - widths[0] :]
     head = aligned([column.title for column in columns], widths, ["bold"] * len(columns))
     return [head] + [
         aligned(row, widths, [column.style(value) for column, value in zip(columns, row, strict=True)])

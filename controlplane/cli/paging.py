@@ -58,11 +58,11 @@ def print_all(
 
 
 def summarize(output: Output, response: Any, field: str) -> None:
-    """Tell a person at a terminal how much of the list was printed."""
+    """Tell a person at a terminal how much of the list was printed, and anyone that it was not all."""
     shown = len(getattr(response, field))
     total = max(getattr(response, "total_size", 0), shown)
     if response.next_page_token and total == shown:
-        output.summary(f"showing {shown:,} {field}; there are more")
+        output.more(f"showing {shown:,} {field}; there are more: --limit 0 is all of them")
     else:
         output.summary(f"showing {shown:,} of {total:,}")
 

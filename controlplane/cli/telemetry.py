@@ -67,13 +67,13 @@ def query(
     agent: AgentOption = None,
     metric: MetricOption = "",
     since: Annotated[
-        str | None,
+        str,
         typer.Option(metavar="TIME", help="Measured then or later: 2026-11-23T08:00:00Z, or 15m for ago."),
-    ] = None,
+    ] = "1h",
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Measured before that.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many points; 0 for all.")] = 1000,
 ) -> None:
-    """Print stored points, oldest first.
+    """Print stored points of the last hour, or since another time, oldest first.
 
     A metric's last word is its unit. People get bytes in Ki, Mi and Gi and ratios in percent; programs, and
     -o wide, get the number as it was measured.
@@ -87,12 +87,16 @@ def query(
     request = QueryTelemetryRequest(metric=metric)
     if agent is not None:
         request.agent = agent_resource(agent)
-    if since is not None:
-        request.start_time.CopyFrom(timestamp_message(moment(since, output.now, "--since")))
+    request.start_time.CopyFrom(timestamp_message(moment(since, output.now, "--since")))
     if until is not None:
         request.end_time.CopyFrom(timestamp_message(moment(until, output.now, "--until")))
     response = read_all(client.telemetry.QueryTelemetry, request, "points", limit, output, LARGEST_PAGE)
-    output.items(response, "points", COLUMNS, "no points: agents send them every 30 s unless set otherwise")
+    output.items(
+        response,
+        "points",
+        COLUMNS,
+        f"no points since {since}: agents send them every 30 s unless set otherwise",
+    )
     summarize(output, response, "points")
 
 

@@ -77,7 +77,8 @@ def following(
         ready.clear()  # a connection that stood all the time is not what was lost, and makes no haste
         away.set()
         asked = failure.retry_after is not None
-        note(f"connection lost ({failure.message}); trying again in {wait.total_seconds():.1f} s")
+        why = failure.message if failure.reason else "the server went away, or cannot be reached"
+        note(f"connection lost ({why}); trying again in {wait.total_seconds():.1f} s")
 
     def back() -> None:
         with telling:
@@ -211,7 +212,7 @@ class _Drawn:
         )
         if count > room:
             foot += f"; the {room:,} that changed last"
-        lines = table(self._output.chosen(self._watched.columns(now)), items)
+        lines = table(self._output.chosen(self._watched.columns(now)), items, room=self._output.console.width)
         for line in lines:
             line.overflow = "ellipsis"
         return Group(*lines, Text(f"{foot}; {now:%H:%M:%SZ}; Ctrl-C ends", "dim"))

@@ -136,7 +136,9 @@ def create(
     )
     options = task_spec.options(task_spec.Delivery(priority, queue_time, run_limit, idempotent, max_attempts))
     named = list(dict.fromkeys(agent_resource(agent) for agent in agents or ()))
-    if bool(named) == (selector is not None):
+    if named and selector is not None:
+        raise typer.BadParameter("name AGENTs or choose them with --selector, not both")
+    if not named and selector is None:
         raise typer.BadParameter("name AGENTs, or choose them with --selector; '*' is all of them")
     request_id = request_id or str(uuid4())
     if len(named) == 1:
