@@ -54,12 +54,12 @@ async def test_a_lost_answer_is_asked_for_again_with_the_same_key(
 async def test_a_refused_token_says_what_to_do_and_not_what_it_is(
     server: ScriptedServer, authority: Authority
 ) -> None:
-    server.enrolment_errors = [(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")]
-    with pytest.raises(EnrollmentError, match="ask an administrator for a new token") as caught:
+    server.enrolment_errors = [(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_UNKNOWN")]
+    with pytest.raises(EnrollmentError, match="check that the whole token was copied") as caught:
         await enroll(
             token_for(authority.root_digest), server.enrollment_address, "a1", FACTS, rng=random.Random(1)
         )
-    assert caught.value.reason == "TOKEN_EXPIRED"
+    assert caught.value.reason == "TOKEN_UNKNOWN"
     assert not caught.value.retryable
     assert "secret" not in str(caught.value)
 
