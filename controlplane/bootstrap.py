@@ -320,7 +320,7 @@ def _material(trust: ServerTrust) -> Material:
     )
 
 
-_COLLECT_AFTER = (50_000, 20, 5)
+_COLLECT_AFTER = (5_000, 20, 50)
 
 
 def _settle_memory() -> None:
@@ -328,7 +328,8 @@ def _settle_memory() -> None:
 
     Every message makes some hundred objects and lets nearly all of them go by themselves. With Python's
     own threshold of 700 that is a look at the young ones every few messages, and at the whole fleet
-    every few thousand (docs/decisions has the measurement).
+    every few thousand; with a much larger one each look stops the event loop for long (docs/decisions
+    has the measurement).
     """
     gc.collect()
     gc.freeze()

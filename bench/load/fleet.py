@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections import Counter
@@ -100,6 +101,9 @@ class Fleet:
         began = time.perf_counter()
         await asyncio.gather(*(one(agent) for agent in fresh))
         self._agents += fresh
+        # What measures must not stop to look for garbage among the fleet that it plays.
+        gc.collect()
+        gc.freeze()
         return {"seconds": time.perf_counter() - began, "connected": len(self._agents)}
 
     async def beats(self, agents: int, pace: float, seconds: float) -> dict[str, Any]:

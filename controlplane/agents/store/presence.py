@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, bindparam, case, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.agents.records import SessionFacts
@@ -183,8 +183,11 @@ async def write_beats(connection: AsyncConnection, last_seen: Mapping[str, int])
 
 async def online(connection: AsyncConnection) -> frozenset[str]:
     """Return the ids of all agents that are ONLINE."""
-    statement = select(agents.c.agent_id).where(agents.c.presence == Presence.ONLINE.value, alive())
-    return frozenset((await connection.execute(statement)).scalars())
+    # One row: the driver gives up the interpreter's lock for each, and a fleet has many.
+    together = func.aggregate_strings(agents.c.agent_id, ",")
+    statement = select(together).where(agents.c.presence == Presence.ONLINE.value, alive())
+    found: str | None = (await connection.execute(statement)).scalar()
+    return frozenset(found.split(",")) if found else frozenset()
 
 
 async def sightings(
