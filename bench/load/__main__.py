@@ -51,7 +51,7 @@ async def _obey(folder: Path, ports: list[str]) -> None:
 def main() -> None:
     """Obey until the standard input ends."""
     allow_connections(0)
-    gc.set_threshold(50_000, 20, 5)  # as the server has it (docs/decisions/0014-garbage-collection.md)
+    gc.set_threshold(50_000, 20, 5)  # for the reasons of docs/decisions/0014-garbage-collection.md
     uvloop.run(_obey(Path(sys.argv[1]), sys.argv[2:]))
 
 
