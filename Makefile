@@ -60,7 +60,7 @@ format: dev-env ## formats Python and the contracts, and mends what the linter c
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format --write proto
 
-bench: dev-env ## the server beside a yardstick, in about ten minutes; renders the results into the documents
+bench: dev-env ## the server beside a yardstick, in some seven minutes; renders the results into the documents
 	$(BIN)/python -m bench --write $(ARGS)
 
 bench-quick: dev-env ## the same in small sizes, for its shape: claims nothing (ARGS='--only NAME' for one budget)
