@@ -208,7 +208,7 @@ class Server:
             admin=ports.admin,
             enrollment=ports.enrollment,
             health=ports.health,
-            adopted=len(adopted),
+            stale=len(adopted),
         )
         return ports
 

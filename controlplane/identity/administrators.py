@@ -15,10 +15,11 @@ from controlplane.identity.records import IdentityPage, IdentityRecord, NewIdent
 from controlplane.identity.store import denials, identities
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
-from controlplane.trust.authority import CertificateAuthority
+from controlplane.trust.authority import BACKDATE, CertificateAuthority
 from controlplane.trust.setup import ADMIN_LIFE
 
 _ADMINISTRATORS = (IdentityKind.OPERATOR, IdentityKind.INTEGRATOR)
+_BACKDATE = BACKDATE // timedelta(microseconds=1)
 
 _log = structlog.get_logger(__name__)
 
@@ -138,7 +139,7 @@ class Administrators:
             kind=caller.kind,
             name=caller.name,
             creator="",
-            create_time=caller.not_before,
+            create_time=caller.not_before + _BACKDATE,
             expire_time=caller.not_after,
         )
 

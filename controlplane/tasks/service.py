@@ -136,7 +136,7 @@ class TasksService:
                 if not agent_ids and not allow_empty:
                     raise invalid(
                         "selector",
-                        f"{selector_text!r} matches no agent; check it with ListAgents, or set allow_empty",
+                        f"{selector_text!r} matches no agent; list agents with it to see, or set allow_empty",
                         reason="SELECTOR_EMPTY",
                     )
                 if request_id:

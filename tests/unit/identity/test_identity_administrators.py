@@ -15,6 +15,7 @@ from controlplane.clock import to_micros
 from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, Unauthenticated, Unavailable
 from controlplane.identity.records import IdentityRecord
 from controlplane.identity.rules import IdentityState, identity_state, locks_everyone_out
+from controlplane.trust.authority import BACKDATE
 from tests.unit.identity.world import ADMIN, DOMAIN, START, World
 
 DAY = timedelta(days=1)
@@ -197,12 +198,13 @@ async def test_one_who_was_revoked_meanwhile_issues_nothing(world: World) -> Non
 
 
 async def test_one_that_was_issued_offline_is_known_from_its_first_call_on(world: World) -> None:
-    offline = replace(OTHER, not_before=to_micros(START) - 7, not_after=to_micros(START + DAY))
+    issued = START - DAY
+    offline = replace(OTHER, not_before=to_micros(issued - BACKDATE), not_after=to_micros(START + DAY))
     for _ in range(3):
         world.identity.administrators.seen(offline)
     [record] = await listed(world)
     assert record == IdentityRecord(
-        "0ff1ce", IdentityKind.OPERATOR, "night", "", offline.not_before, offline.not_after
+        "0ff1ce", IdentityKind.OPERATOR, "night", "", to_micros(issued), offline.not_after
     )
     await world.identity.administrators.revoke(ADMIN, "0ff1ce")
     assert world.identity.is_denied("0ff1ce")
