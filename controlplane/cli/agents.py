@@ -108,7 +108,7 @@ def list_(
     client: Client,
     output: Output,
     filter_text: Filter = "",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0 for all.")] = 0,
 ) -> None:
     """List the agents that match a filter, ordered by name.
 

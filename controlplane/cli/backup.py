@@ -108,7 +108,10 @@ def backup(
     output: Output,
     target: Annotated[
         Path,
-        typer.Argument(help="The file to write; .gz or .tgz compresses it. Or a folder, for a new name."),
+        typer.Argument(
+            metavar="TARGET",
+            help="The file to write; .gz or .tgz compresses it. Or a folder, for a new name.",
+        ),
     ],
     data_dir: DataDir = None,
     without_keys: Annotated[

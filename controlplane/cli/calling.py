@@ -39,7 +39,9 @@ _CLIENT_OPTIONS: dict[str, tuple[Any, Any]] = {
         Annotated[
             str | None,
             typer.Option(
-                help="Context to use, from `fleetwright contexts`.", autocompletion=completion.contexts
+                metavar="NAME",
+                help="Context to use, from `fleetwright contexts`.",
+                autocompletion=completion.contexts,
             ),
         ],
         None,

@@ -28,7 +28,9 @@ app = noun(
     "  fleetwright agents list --context test"
 )
 
-Name = Annotated[str, typer.Argument(help="Name of a context.", autocompletion=completion.contexts)]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a context.", autocompletion=completion.contexts)
+]
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ _LINES = [replace(column, title=column.title.capitalize()) for column in _COLUMN
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="Name for it: letters, digits, dots, hyphens, underscores.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name for it: letters, digits, dots, hyphens, underscores.")
+    ],
     server: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="The server's port for administrators, 7444 by default.")
     ],

@@ -89,8 +89,12 @@ def _columns(now: datetime) -> Sequence[Column[Identity]]:
 def issue(
     client: Client,
     output: Output,
-    kind: Annotated[Kind, typer.Argument(help="operator: everything; integrator: reads, and tasks.")],
-    name: Annotated[str, typer.Argument(help="1 to 63 lower-case letters, digits and hyphens.")],
+    kind: Annotated[
+        Kind, typer.Argument(metavar="KIND", help="operator: everything; integrator: reads, and tasks.")
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="1 to 63 lower-case letters, digits and hyphens.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder to make. [default: ./KIND-NAME]")
     ] = None,
@@ -151,7 +155,7 @@ def issue(
 def list_(
     client: Client,
     output: Output,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0 for all.")] = 0,
 ) -> None:
     """List the identities that were issued, newest first.
 
@@ -172,7 +176,9 @@ def list_(
 def revoke(
     client: Client,
     output: Output,
-    serial: Annotated[str, typer.Argument(help="Serial of the certificate, from `identities list`.")],
+    serial: Annotated[
+        str, typer.Argument(metavar="SERIAL", help="Serial of the certificate, from `identities list`.")
+    ],
 ) -> None:
     """End an identity at once: every call with its certificate is refused from then on.
 

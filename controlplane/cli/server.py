@@ -31,6 +31,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
+        metavar="FOLDER",
         help="Folder of the database, the roots and the identities. [default: FLEETWRIGHT_DATA_DIR, "
         "or ./fleetwright-data]",
         show_default=False,
@@ -50,11 +51,14 @@ def settings_from(**options: Any) -> Settings:
 def init(
     data_dir: DataDir = None,
     trust_domain: Annotated[
-        str | None, typer.Option(help="SPIFFE trust domain of every identity. [default: fleetwright.local]")
+        str | None,
+        typer.Option(
+            metavar="DOMAIN", help="SPIFFE trust domain of every identity. [default: fleetwright.local]"
+        ),
     ] = None,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="A name or address by which agents reach this server; repeatable."),
+        typer.Option(metavar="HOST", help="A name or address by which agents reach this server; repeatable."),
     ] = None,
 ) -> None:
     """Make a data folder: the two roots, the server's certificates, a first administrator.
@@ -70,7 +74,10 @@ def init(
 
 @app.command("add-host")
 def add_host(
-    host: Annotated[list[str], typer.Argument(help="A name or address by which agents reach this server.")],
+    host: Annotated[
+        list[str],
+        typer.Argument(metavar="HOST...", help="A name or address by which agents reach this server."),
+    ],
     data_dir: DataDir = None,
 ) -> None:
     """Add names to the server's certificates; a running server takes them at its next start.
@@ -85,15 +92,26 @@ def add_host(
 @app.command()
 def serve(
     data_dir: DataDir = None,
-    bind_host: Annotated[str | None, typer.Option(help="Address that agents and people reach.")] = None,
-    agents_port: Annotated[int | None, typer.Option(help="Port for agents. [default: 7443]")] = None,
-    admin_port: Annotated[int | None, typer.Option(help="Port for administrators. [default: 7444]")] = None,
-    enrollment_port: Annotated[int | None, typer.Option(help="Port for enrolment. [default: 7445]")] = None,
+    bind_host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address that agents and people reach.")
+    ] = None,
+    agents_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port for agents. [default: 7443]")
+    ] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port for administrators. [default: 7444]")
+    ] = None,
+    enrollment_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port for enrolment. [default: 7445]")
+    ] = None,
     health_port: Annotated[
-        int | None, typer.Option(help="Port for health and metrics, plaintext, loopback. [default: 7446]")
+        int | None,
+        typer.Option(
+            metavar="PORT", help="Port for health and metrics, plaintext, loopback. [default: 7446]"
+        ),
     ] = None,
     max_agents: Annotated[
-        int | None, typer.Option(help="Agents that may be connected. [default: 10000]")
+        int | None, typer.Option(metavar="N", help="Agents that may be connected. [default: 10000]")
     ] = None,
 ) -> None:
     """Serve agents, administrators and enrolment in one process, until SIGTERM or SIGINT.

@@ -71,7 +71,7 @@ def query(
         typer.Option(metavar="TIME", help="Measured then or later: 2026-11-23T08:00:00Z, or 15m for ago."),
     ] = "1h",
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Measured before that.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many points; 0 for all.")] = 1000,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many points; 0 for all.")] = 1000,
 ) -> None:
     """Print stored points of the last hour, or since another time, oldest first.
 

@@ -70,13 +70,13 @@ def create(
         str, typer.Option(metavar="DURATION", help=f"How long it lets agents in. {DURATION_HELP}")
     ] = "1h",
     max_uses: Annotated[
-        int, typer.Option(help="How many agents it may enrol.", min=1, max=LARGEST_MAX_USES)
+        int, typer.Option(metavar="N", help="How many agents it may enrol.", min=1, max=LARGEST_MAX_USES)
     ] = 1,
     label: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Label that each agent gets; repeatable."),
     ] = None,
-    description: Annotated[str, typer.Option(help="For people.")] = "",
+    description: Annotated[str, typer.Option(metavar="TEXT", help="For people.")] = "",
     allow_reenrollment: Annotated[
         bool, typer.Option("--allow-reenrollment", help="May replace agents that are enrolled.")
     ] = False,
@@ -121,7 +121,7 @@ def create(
 def list_(
     client: Client,
     output: Output,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0 for all.")] = 0,
 ) -> None:
     """List the tokens, newest first, without their secrets.
 
@@ -139,7 +139,9 @@ def list_(
 def revoke(
     client: Client,
     output: Output,
-    token: Annotated[str, typer.Argument(help="Its id, from `tokens list`, or enrollmentTokens/ID.")],
+    token: Annotated[
+        str, typer.Argument(metavar="TOKEN", help="Its id, from `tokens list`, or enrollmentTokens/ID.")
+    ],
 ) -> None:
     """End a token at once. Agents that it let in stay.
 

@@ -29,7 +29,7 @@ Part = Literal["machine", "data folder", "server"]
 _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIP: "dim"}
 
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()
@@ -48,7 +48,9 @@ def doctor(
             "./fleetwright-data]",
         ),
     ] = None,
-    context: Annotated[str | None, typer.Option(help="Context whose server is called.")] = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Context whose server is called.")
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option("--server", metavar="HOST:PORT", help="The server's port for administrators."),

@@ -47,7 +47,7 @@ def list_(
     agent: AgentOption = None,
     state: StateOption = None,
     batch: BatchOption = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0 for all.")] = 100,
 ) -> None:
     """List tasks, newest first.
 
