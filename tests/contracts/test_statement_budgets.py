@@ -228,6 +228,7 @@ async def watch_telemetry(world: World, rows: int) -> Doing:
         request = telemetry_service_pb2.WatchTelemetryRequest(agent="agents/a0")
         call = world.admin.telemetry.WatchTelemetry(request)
         assert not (await read(call)).points  # where the watch begins
+        await world.settled()  # it has looked once more then, and waits
         await world.submit([batch])
         got = 0
         while got < rows:
