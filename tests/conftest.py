@@ -17,6 +17,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The time limit of a test is an exception in the main thread, which a thread that holds a lock or a task
 # that catches everything can keep from ending it. This much later the process ends, and says where it hangs.
 GRACE_SECONDS = 60
+# As long may a worker wait to be given its next test.
+IDLE_SECONDS = 300
 _STDERR = pytest.StashKey[TextIO]()
 
 
@@ -39,4 +41,4 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     try:
         return (yield)
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        faulthandler.dump_traceback_later(IDLE_SECONDS, exit=True, file=item.config.stash[_STDERR])

@@ -284,10 +284,10 @@ async def busy(site: LocalSite) -> AsyncIterator[None]:
 @pytest.mark.parametrize(
     ("end", "code"),
     [
-        (lambda call: call.cancel(), StatusCode.CANCELLED),
-        (None, StatusCode.DEADLINE_EXCEEDED),
+        pytest.param(lambda call: call.cancel(), StatusCode.CANCELLED, id="cancelled"),
+        # Slow, because the call must have come to the server before its deadline, whatever else runs here.
+        pytest.param(None, StatusCode.DEADLINE_EXCEEDED, id="deadline", marks=pytest.mark.slow),
     ],
-    ids=["cancelled", "deadline"],
 )
 async def test_a_unary_call_that_its_client_gives_up(
     books: Books,
@@ -301,7 +301,7 @@ async def test_a_unary_call_that_its_client_gives_up(
     request = registry.UpdateAgentRequest(agent=registry.Agent(name=agent.name, labels={"a": "b"}))
     request.update_mask.paths.append("labels")
     async with busy(site):
-        call = admin.agents.UpdateAgent(request, timeout=None if end else 0.5)
+        call = admin.agents.UpdateAgent(request, timeout=None if end else 8)
         async with asyncio.timeout(PATIENCE):
             while not books.since(await books.counted())["started"][labels]:
                 pass
