@@ -54,6 +54,10 @@ _MESSAGE_BYTES = {
     Listener.ENROLLMENT: channel_options.ENROLLMENT_MESSAGE_BYTES,
     Listener.HEALTH: channel_options.HEALTH_MESSAGE_BYTES,
 }
+_CLOCK_BEHIND = 0.1
+"""Seconds that a call may have been on its way longer than its reset."""
+_ROUNDED_UP = 0.02
+"""Share of a call's whole time that gRPC's header may add to it."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = structlog.get_logger(__name__)
@@ -188,7 +192,7 @@ class _Served:
                 # A client that is gone looks like one that has said all; what tells comes at the next await.
                 await asyncio.sleep(0)
         except asyncio.CancelledError:
-            call.code = _code_of_cancelled(call_context)
+            call.code = _code_of_cancelled(call, call_context)
             raise
         except AbortError:
             call.code = call.context.aborted_with or StatusCode.UNKNOWN
@@ -268,10 +272,17 @@ class _Served:
             self._metrics.sent.inc()
 
 
-def _code_of_cancelled(call_context: ServicerContext[Any, Any]) -> StatusCode:
-    """Return what the caller of a cancelled call sees: the end of its own deadline, or its own doing."""
+def _code_of_cancelled(call: _Call, call_context: ServicerContext[Any, Any]) -> StatusCode:
+    """Return what the caller of a cancelled call sees: the end of its own deadline, or its own doing.
+
+    A client out of time resets its call, and its clock ends first: ours began when the call came, and
+    gRPC rounds the time that it sends up.
+    """
     left = call_context.time_remaining()
-    return StatusCode.CANCELLED if left is None or left > 0 else StatusCode.DEADLINE_EXCEEDED
+    if left is None:
+        return StatusCode.CANCELLED
+    behind = _CLOCK_BEHIND + _ROUNDED_UP * (perf_counter() - call.began + left)
+    return StatusCode.CANCELLED if left > behind else StatusCode.DEADLINE_EXCEEDED
 
 
 def _raw(data: bytes) -> bytes:
