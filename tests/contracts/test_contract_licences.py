@@ -12,7 +12,10 @@ PERMISSIVE = {
     *("MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0"),
     # What older distributions write instead of an SPDX expression.
     *("MIT License", "3-Clause BSD License", "ISC License", "Apache License, Version 2.0"),
+    "BSD License",  # cronsim: BSD-3-Clause in its licence file
 }
+# Copyleft of the library alone: imported as it is published, never changed (docs/decisions/0009).
+IMPORTED_UNMODIFIED = {"psycopg", "psycopg-binary"}
 # Locked for another system, and not installed on the ones that the tests run on.
 ELSEWHERE = {"colorama"}
 
@@ -31,6 +34,8 @@ def test_every_library_of_the_runtime_has_a_permissive_licence(name: str) -> Non
     declared = doc_tables.licence(name)
     if declared is None:
         assert name in ELSEWHERE, f"{name} is locked and not installed"
+    elif name in IMPORTED_UNMODIFIED:
+        assert declared == "LGPL-3.0-only"
     else:
         assert forbidden(declared) == [], f"{name}: write a decision record before it is taken"
 
