@@ -1,0 +1,1 @@
+"""What tests, fault harness, bench and demo need beside the product, which imports nothing of it."""

@@ -1,0 +1,1 @@
+"""Breaks the real product and counts what that lost and doubled: `make faults`."""
