@@ -22,7 +22,7 @@ from controlplane.identity.records import CertificateRecord
 from controlplane.identity.rules import CertificateState
 from controlplane.identity.store import certificates
 from controlplane.storage import migrate
-from controlplane.storage.database import Database
+from controlplane.storage.sqlite.database import SqliteDatabase
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.trust import setup
 from controlplane.trust.authority import CertificateAuthority, new_key, private_pem
@@ -48,7 +48,7 @@ def make(folder: Path, agents: int) -> Path:
 
 
 async def _enrol(folder: Path, agents: int, now: datetime) -> list[str]:
-    database = Database(folder / DATABASE)
+    database = SqliteDatabase(folder / DATABASE)
     limits = HealthLimits(timedelta(seconds=10), timedelta(seconds=45), timedelta(minutes=3))
     service = AgentsService(database, WakeUps(), SystemClock(), limits, b"")
     authority = load_authority(Layout(folder).trust, AGENTS_ROOT)

@@ -14,7 +14,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from bench.figures import Window
-from controlplane.storage.database import Database
+from controlplane.storage.sqlite.database import SqliteDatabase
 
 _READ = text("SELECT value FROM numbers WHERE id = :id")
 
@@ -36,7 +36,7 @@ async def _measure(path: Path, statements: int) -> Window:
         await connection.execute(text("CREATE TABLE numbers (id INTEGER PRIMARY KEY, value INTEGER)"))
         rows = [{"id": id_, "value": id_} for id_ in range(1000)]
         await connection.execute(text("INSERT INTO numbers VALUES (:id, :value)"), rows)
-    ours = Database(path)
+    ours = SqliteDatabase(path)
     window = Window(await _cost(plain, statements), await _cost(ours.read_engine, statements))
     await plain.dispose()
     await ours.close()

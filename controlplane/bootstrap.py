@@ -38,7 +38,7 @@ from controlplane.sessions.work_streams import WorkStreams
 from controlplane.settings import Settings, notify_socket
 from controlplane.storage import inspection, migrate
 from controlplane.storage.backup import restoring
-from controlplane.storage.database import Database
+from controlplane.storage.sqlite.database import SqliteDatabase
 from controlplane.storage.writer import Writer
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.handler import TaskHandler
@@ -70,7 +70,7 @@ class Server:
         self._settings = settings
         self._clock = clock or SystemClock()
         self.metrics = Metrics()
-        self._database = Database(settings.data_dir / DATABASE, self.metrics)
+        self._database = SqliteDatabase(settings.data_dir / DATABASE, self.metrics)
         self._wakeups = WakeUps()
         self._registry = Registry()
         self._policy = _session_policy(settings)

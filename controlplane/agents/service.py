@@ -27,7 +27,7 @@ from controlplane.clock import Clock, to_micros
 from controlplane.errors import Aborted, AlreadyExists, NotFound, invalid
 from controlplane.filtering import PageToken, digest_of_request
 from controlplane.filtering.page_bytes import fitting
-from controlplane.storage.database import Database
+from controlplane.storage.database import Database, Look
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
 from controlplane.wakeups import WakeUps
@@ -212,9 +212,11 @@ class AgentsService:
         request = digest_of_request({"filter": filter_text})
         resume = self._cursor(resume_token, request) if resume_token else None
 
-        async def read(after: Cursor, limit: int) -> Sequence[Seen[AgentRecord | None]]:
-            async with self._database.reading() as connection:
-                return await reading.watched(connection, filter_text, after, limit)
+        async def read(after: Cursor, limit: int) -> Look[Seen[AgentRecord | None]]:
+            return await self._database.look(
+                lambda connection: reading.watched(connection, filter_text, after, limit),
+                lambda seen: seen.revision,
+            )
 
         async with aclosing(watch(self._wakeups, TOPIC, resume, read)) as changes:
             async for change, agent, cursor in changes:

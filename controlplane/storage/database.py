@@ -1,80 +1,46 @@
-"""Connections: one that writes and several that read.
+"""Connections: what use cases, rooms and the writer ask a database by, whichever it is.
 
-SQLite allows one writer at a time, so the write engine has a pool of one and
-waiting is done in our queue, where it is fair and visible, not in SQLite's
-busy loop. Readers see the last commit (WAL) and are never held up by the writer.
+Writing has its connections and reading has others, so that readers are never held up by
+writers. ``sqlite/database.py`` and ``postgresql/database.py`` say how many, and what an error means.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import URL, event
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from controlplane.errors import Unavailable
+from controlplane.errors import ServiceError
 from controlplane.observability.metrics import Metrics
 from controlplane.storage import driver
-from controlplane.storage.statements import Statements
 from controlplane.storage.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
-READERS = 4
-"""Reading connections; each is a thread of the driver, and two cores do not feed more."""
-
 RETURN_SECONDS = 10
 """How long an end waits for connections in use; a statement takes milliseconds."""
 
-# Durable means after a power cut: WAL with synchronous=FULL syncs the log at every commit.
-_WRITER_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA foreign_keys=ON",
-    "PRAGMA busy_timeout=10000",
-    "PRAGMA cache_size=-65536",
-    "PRAGMA wal_autocheckpoint=4000",
-)
-_READER_PRAGMAS = ("PRAGMA query_only=ON", "PRAGMA busy_timeout=10000", "PRAGMA cache_size=-16384")
 
+@dataclass(frozen=True, slots=True)
+class Look(Generic[T]):
+    """What was read in the order of commits.
 
-def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
-    def _connect(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(pragma)
-        cursor.close()
+    ``behind`` says that later rows are there which cannot be told of yet: a transaction that came before
+    them may still commit.
+    """
 
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-
-def _engine(path: Path, size: int, statements: Statements) -> AsyncEngine:
-    return create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
-        async_creator=lambda: driver.connect(path, statements),
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=30,
-        # Whoever takes a connection commits or rolls back, always: a reset would be one hop more.
-        pool_reset_on_return=None,
-        # Values of statements are scripts, environments and nonces; errors reach logs.
-        hide_parameters=True,
-    )
+    rows: Sequence[T]
+    behind: bool = False
 
 
 class _Pool:
@@ -100,10 +66,20 @@ class _Pool:
                 self._waited(perf_counter() - began)
                 yield connection
             finally:
-                await _to_its_end(connection.close())
+                await to_its_end(self._give_back(connection))
         finally:
             self._taken -= 1
             self._returned.set()
+
+    async def _give_back(self, connection: AsyncConnection) -> None:
+        if connection.invalidated or not driver.of(connection).usable:
+            # What broke this one broke those that wait in the pool.
+            with suppress(DBAPIError):
+                await connection.invalidate()
+            await connection.close()
+            await self.engine.dispose()
+            return
+        await connection.close()
 
     async def close(self) -> None:
         """Close every connection, once it was returned."""
@@ -118,18 +94,26 @@ class _Pool:
         await self.engine.dispose()
 
 
-class Database:
-    """The embedded database of one data folder; what it is asked is counted in ``metrics``."""
+class Database(ABC):
+    """A site's database; what it is asked is counted in ``metrics``."""
 
-    def __init__(self, path: Path, metrics: Metrics | None = None) -> None:
-        self.path = path
-        metrics = metrics or Metrics()
-        self.write_engine = _engine(path, 1, Statements(metrics, "write"))
-        self.read_engine = _engine(path, READERS, Statements(metrics, "read"))
-        self._writing = _Pool(self.write_engine, metrics, "write")
-        self._reading = _Pool(self.read_engine, metrics, "read")
-        _prepare(self.write_engine, _WRITER_PRAGMAS, "BEGIN IMMEDIATE")
-        _prepare(self.read_engine, _READER_PRAGMAS, "BEGIN")
+    def __init__(self, write_engine: AsyncEngine, read_engine: AsyncEngine, metrics: Metrics) -> None:
+        self.dialect = write_engine.dialect.name
+        self.write_engine = write_engine
+        self.read_engine = read_engine
+        self._writing = _Pool(write_engine, metrics, "write")
+        self._reading = _Pool(read_engine, metrics, "read")
+
+    @abstractmethod
+    def refusal(self, error: DBAPIError) -> ServiceError | None:
+        """Return what to tell a caller where nothing is wrong with what was asked, else None.
+
+        The database cannot be reached or written, or others changed the same at the same moment.
+        """
+
+    def is_transient(self, _error: DBAPIError) -> bool:
+        """Return whether the same transaction, begun anew, may succeed at once."""
+        return False
 
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[UnitOfWork]:
@@ -137,48 +121,77 @@ class Database:
 
         Raises ``Unavailable`` where the database cannot be written (full or failing disk).
         """
-        try:
+        with self._refusing():
             async with self._writing.connection() as connection:
                 await connection.begin()
                 work = UnitOfWork(connection)
                 try:
                     yield work
                 except BaseException:
-                    await _to_its_end(connection.rollback())
+                    await to_its_end(_undo(connection))
                     raise
-                await _to_its_end(_committed(work, _commit(connection)))
-        except DBAPIError as error:
-            raise cannot_write(error) or error from error
+                await to_its_end(_committed(work, _commit(connection)))
 
     async def transact(self, body: Callable[[UnitOfWork], Coroutine[Any, Any, T]]) -> T:
-        """Return what ``body`` does in a transaction of its own; all of it takes one hop between threads.
+        """Return what ``body`` does in a transaction of its own.
 
-        It runs in the thread of the connection, so it may wait for its unit of work and for nothing
-        else. Raises as ``unit_of_work``.
+        It may wait for its unit of work and for nothing else, and may be called again where the
+        transaction must be begun anew. Raises as ``unit_of_work``.
         """
-        try:
+        with self._refusing():
             async with self._writing.connection() as connection:
                 work = UnitOfWork(connection)
-                doing = driver.of(connection).run(_whole(connection, body(work)))
-                return await _to_its_end(_committed(work, doing))
-        except DBAPIError as error:
-            raise cannot_write(error) or error from error
+                doing = self._run(connection, _whole(connection, body(work)))
+                return await to_its_end(_committed(work, doing))
 
     async def read(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
-        """Return the answer of ``question`` on a read-only snapshot, in one hop as ``transact``."""
-        async with self._reading.connection() as connection:
-            return await _to_its_end(driver.of(connection).run(_snapshot(connection, question)))
+        """Return the answer of ``question``, which waits for its connection alone, on a snapshot."""
+        with self._refusing():
+            async with self._reading.connection() as connection:
+                return await to_its_end(self._run(connection, _snapshot(connection, question)))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Open a read-only snapshot."""
-        async with self._reading.connection() as connection:
-            yield connection
+        with self._refusing():
+            async with self._reading.connection() as connection:
+                yield connection
+
+    async def look(
+        self,
+        question: Callable[[AsyncConnection], Coroutine[Any, Any, Sequence[T]]],
+        _revision: Callable[[T], int],
+    ) -> Look[T]:
+        """Return what ``question`` finds in the order of commits, up to where no other can come between.
+
+        ``revision`` tells a row's ``UnitOfWork.revision``.
+        """
+        return Look(await self.read(question))
 
     async def close(self) -> None:
-        """Close every connection. The last one to close folds the log into the database."""
+        """Close every connection."""
         await self._reading.close()
         await self._writing.close()
+
+    async def _run(self, _connection: AsyncConnection, asking: Coroutine[Any, Any, T]) -> T:
+        """Run what waits for ``connection`` alone."""
+        return await asking
+
+    def _refusing(self) -> _Refusing:
+        return _Refusing(self)
+
+
+class _Refusing:
+    """Raises the refusal of a database's errors instead of them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, DBAPIError) and (refusal := self._database.refusal(error)):
+            raise refusal from error
 
 
 async def _commit(connection: AsyncConnection) -> None:
@@ -186,8 +199,16 @@ async def _commit(connection: AsyncConnection) -> None:
         await connection.commit()
     except BaseException:
         # SQLite keeps a transaction open whose commit failed, and SQLAlchemy takes it for ended.
-        await driver.of(connection).rollback()
+        own = driver.of(connection)
+        if own.in_transaction:
+            await own.rollback()
         raise
+
+
+async def _undo(connection: AsyncConnection) -> None:
+    # Where the connection is gone there is nothing to undo, and what matters is the error that came first.
+    with suppress(DBAPIError):
+        await connection.rollback()
 
 
 async def _committed(work: UnitOfWork, committing: Coroutine[Any, Any, T]) -> T:
@@ -200,7 +221,7 @@ async def _whole(connection: AsyncConnection, body: Coroutine[Any, Any, T]) -> T
     try:
         ended = await body
     except BaseException:
-        await connection.rollback()
+        await _undo(connection)
         raise
     await _commit(connection)
     return ended
@@ -212,10 +233,10 @@ async def _snapshot(
     try:
         return await question(connection)
     finally:
-        await connection.rollback()
+        await _undo(connection)
 
 
-async def _to_its_end(ending: Coroutine[Any, Any, T]) -> T:
+async def to_its_end(ending: Coroutine[Any, Any, T]) -> T:
     """Await ``ending`` to its end even if the caller is cancelled meanwhile, and let that be known after.
 
     A call may be cancelled at any moment, by its deadline or its client. What is
@@ -234,19 +255,3 @@ async def _to_its_end(ending: Coroutine[Any, Any, T]) -> T:
     if cancelled is not None:
         raise cancelled
     return ended
-
-
-def cannot_write(error: DBAPIError) -> Unavailable | None:
-    """Return the refusal for a database that cannot be written, or None where the error is another.
-
-    The texts are SQLite's own result strings (``sqlite3_errstr``).
-    """
-    text = str(error.orig)
-    if not isinstance(error, OperationalError) and "full" not in text:
-        return None
-    for sign in ("disk is full", "readonly database", "disk I/O error", "database is locked"):
-        if sign in text:
-            return Unavailable("UNAVAILABLE", f"the database cannot be written: {sign}")
-    if isinstance(error.orig, OSError) and error.orig.errno == errno.ENOSPC:
-        return Unavailable("UNAVAILABLE", "the database cannot be written: disk is full")
-    return None

@@ -20,6 +20,10 @@ OTHER = "other"
 """The name of what no function of the program awaits."""
 
 _OWN = "controlplane."
+_CARRIERS = frozenset(
+    f"controlplane.storage.{name}" for name in ("prepared", "sqlite.driver", "postgresql.driver")
+)
+"""Modules that only carry a statement to the database: it is counted for who awaits them."""
 _AWAITING = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
@@ -53,7 +57,7 @@ class Statements:
         if not code.co_flags & _AWAITING:
             # Who runs the event loop awaits nothing.
             tally = self._tally(OTHER)
-        elif module.startswith(_OWN) and name[0] not in "_<":
+        elif module.startswith(_OWN) and module not in _CARRIERS and name[0] not in "_<":
             # What begins with an underscore, or is a comprehension, works for one that has a name.
             tally = self._tally(f"{module.removeprefix(_OWN)}.{name}")
         else:

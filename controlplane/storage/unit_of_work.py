@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from sqlalchemy import update
+from sqlalchemy import literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controlplane.storage import driver
+from controlplane.storage.backends import POSTGRESQL
 from controlplane.storage.prepared import Prepared
 from controlplane.storage.schema import commit_counter
 
 _COUNT = Prepared(
     update(commit_counter).values(value=commit_counter.c.value + 1).returning(commit_counter.c.value)
+)
+# PostgreSQL has numbers of its own. The counter's row, which nobody changes there, is what a restore into
+# another server adds to them, for its numbers begin anew (storage.migrate).
+_TRANSACTION = Prepared(
+    select((commit_counter.c.value + literal_column("pg_current_xact_id()::text::bigint")).label("value"))
+)
+_HORIZON = Prepared(
+    select(
+        (
+            commit_counter.c.value + literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        ).label("value")
+    )
 )
 
 
@@ -35,12 +49,14 @@ class UnitOfWork:
     async def revision(self) -> int:
         """Return the number of this transaction, which every watched row that it writes carries.
 
-        Numbers grow in the order of commits, so a watcher that has seen number n
-        misses nothing by asking for rows above n. On SQLite a counter gives that,
-        because one transaction writes at a time.
+        On SQLite a counter gives it, and numbers grow in the order of commits, because one transaction
+        writes at a time: a watcher that has seen number n misses nothing by asking for rows above n. On
+        PostgreSQL it is the transaction's own number; those of transactions that run at the same time
+        commit in any order, so a watcher reads up to the ``horizon`` only.
         """
         if self._revision is None:
-            self._revision = int((await _COUNT.rows(self.connection, {}))[0].value)
+            number = _TRANSACTION if self.connection.dialect.name == POSTGRESQL else _COUNT
+            self._revision = int((await number.rows(self.connection, {}))[0].value)
         return self._revision
 
     def after_commit(self, action: Callable[[], None]) -> None:
@@ -71,11 +87,15 @@ class UnitOfWork:
     async def _lost(self) -> bool:
         # On some errors, a full disk among them, SQLite rolls the whole transaction
         # back by itself (sqlite.org/lang_transaction.html); what followed would be
-        # committed without what came before.
-        raw = (await self.connection.get_raw_connection()).driver_connection
-        return raw is not None and getattr(raw, "in_transaction", True) is False
+        # committed without what came before. A connection that broke has lost all too.
+        return not driver.of(self.connection).in_transaction
 
     def committed(self) -> None:
         """Run what waited for the commit. Called by who opened the transaction."""
         for action in self._after_commit:
             action()
+
+
+async def horizon(connection: AsyncConnection) -> int:
+    """Return the number below which every transaction of PostgreSQL is over, as this snapshot sees it."""
+    return int((await _HORIZON.rows(connection, {}))[0].value)

@@ -8,17 +8,21 @@ that changes twice between two looks is seen once, in its last state.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Generic, TypeVar
 
+from controlplane.storage.database import Look
 from controlplane.wakeups import WakeUps
 
 POLL = timedelta(seconds=5)
 """A lost wake-up delays a watcher by at most this."""
+
+BEHIND = timedelta(milliseconds=20)
+"""How long to wait for a transaction that came before what is there; it takes milliseconds."""
 
 PAGE = 500
 """Rows read at once; a watch of a large fleet must not hold it in memory."""
@@ -35,23 +39,25 @@ async def follow(
     wakeups: WakeUps,
     topic: str,
     start: Cursor,
-    read: Callable[[Cursor, int], Awaitable[Sequence[Row]]],
+    read: Callable[[Cursor, int], Awaitable[Look[Row]]],
     position: Callable[[Row], Cursor],
 ) -> AsyncGenerator[Row | None, None]:
     """Yield every row above ``start`` in the order of commits, for ever.
 
-    ``read(cursor, limit)`` returns rows above the cursor in its order. None is
+    ``read(cursor, limit)`` returns rows above the cursor in its order, as ``Database.look``. None is
     yielded each time everything there is has been seen. Ends when the consumer
     closes it.
     """
     cursor = start
     with wakeups.listening(topic) as listener:
         while True:
-            rows = await read(cursor, PAGE)
-            for row in rows:
+            look = await read(cursor, PAGE)
+            for row in look.rows:
                 cursor = position(row)
                 yield row
-            if len(rows) < PAGE:
+            if look.behind:
+                await listener.wait(BEHIND)
+            elif len(look.rows) < PAGE:
                 yield None
                 await listener.wait(POLL)
 
@@ -73,12 +79,17 @@ class Seen(Generic[Row]):
     cursor: Cursor
     matches: bool
 
+    @property
+    def revision(self) -> int:
+        """The number of the transaction that wrote it last."""
+        return self.cursor[0]
+
 
 async def watch(
     wakeups: WakeUps,
     topic: str,
     resume: Cursor | None,
-    read: Callable[[Cursor, int], Awaitable[Sequence[Seen[Row]]]],
+    read: Callable[[Cursor, int], Awaitable[Look[Seen[Row]]]],
 ) -> AsyncGenerator[tuple[Change, Row | None, Cursor], None]:
     """Yield what matches, then SYNCED, then every change, for ever.
 

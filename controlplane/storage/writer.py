@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 
 from controlplane import failpoints
 from controlplane.errors import ServiceError, Unavailable
-from controlplane.storage.database import Database, cannot_write
+from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import TransactionLostError, UnitOfWork
 
 MAX_OPERATIONS = 1_000
@@ -154,6 +154,8 @@ class Writer:
         try:
             return await self._in_waves(batch, work, self._applied)
         except Exception as error:
+            if isinstance(error, DBAPIError) and self._database.is_transient(error):
+                raise
             raise _GroupFailedError from error
 
     async def _isolated(self, batch: list[_Pending[Any]], work: UnitOfWork) -> list[Any]:
@@ -180,9 +182,11 @@ class Writer:
                 return await self._applied(work, kind, operations)
         except TransactionLostError as lost:
             cause = lost.__cause__
-            raise (cannot_write(cause) if isinstance(cause, DBAPIError) else None) or lost from cause
+            raise (
+                self._database.refusal(cause) if isinstance(cause, DBAPIError) else None
+            ) or lost from cause
         except Exception as error:
-            if isinstance(error, DBAPIError) and cannot_write(error):
+            if isinstance(error, DBAPIError) and self._database.refusal(error):
                 raise
             if len(operations) == 1:
                 if not isinstance(error, ServiceError):

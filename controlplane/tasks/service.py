@@ -15,7 +15,7 @@ from controlplane.clock import Clock, to_micros
 from controlplane.errors import FailedPrecondition, NotFound, invalid
 from controlplane.filtering import PageToken, digest_of_request, read
 from controlplane.filtering.page_bytes import fitting
-from controlplane.storage.database import Database
+from controlplane.storage.database import Database, Look
 from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
@@ -211,9 +211,11 @@ class TasksService:
         request = digest_of_request({"filter": filter_text})
         resume = self._after(resume_token, "tasks.watch", request, "resume_token")
 
-        async def above(cursor: Cursor, limit: int) -> Sequence[Seen[TaskRecord]]:
-            async with self._database.reading() as connection:
-                return await reading.changed(connection, chosen, cursor, limit)
+        async def above(cursor: Cursor, limit: int) -> Look[Seen[TaskRecord]]:
+            return await self._database.look(
+                lambda connection: reading.changed(connection, chosen, cursor, limit),
+                lambda seen: seen.revision,
+            )
 
         async for change, task, cursor in watch(self._wakeups, TOPIC, resume, above):
             yield change, task, PageToken("tasks.watch", request, cursor).encode(self._token_secret)

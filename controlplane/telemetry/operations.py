@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from controlplane.errors import FailedPrecondition, ServiceError, invalid
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
-from controlplane.telemetry import rules, store
+from controlplane.telemetry import rules
 from controlplane.telemetry.records import PointRecord
+from controlplane.telemetry.store import cursors
+from controlplane.telemetry.store import points as stored
 from controlplane.wakeups import WakeUps
 
 TOPIC = "telemetry"
@@ -61,13 +63,14 @@ def register_operations(writer: Writer, wakeups: WakeUps) -> None:
 async def _store_batches(
     work: UnitOfWork, operations: Sequence[StoreBatch], wakeups: WakeUps
 ) -> Sequence[BatchStored | ServiceError]:
-    known = await store.cursors(work.connection, list({operation.agent_id for operation in operations}))
+    journals = {(operation.agent_id, operation.journal_id) for operation in operations}
+    known = await cursors.cursors_to_move(work, list(journals))
     outcomes: list[BatchStored | ServiceError] = []
-    moved: dict[store.Key, store.JournalCursor] = {}
-    points: list[tuple[str, int, Sequence[PointRecord]]] = []
+    moved: dict[cursors.Key, cursors.JournalCursor] = {}
+    points: list[stored.Batch] = []
     for operation in operations:
         key = (operation.agent_id, operation.journal_id)
-        cursor = known.get(key) or store.JournalCursor(0, 0, 0)
+        cursor = known.get(key) or cursors.JournalCursor(0, 0, 0)
         placement = _place(cursor.last_sequence, operation)
         if isinstance(placement, ServiceError):
             outcomes.append(placement)
@@ -78,11 +81,11 @@ async def _store_batches(
             points.append((operation.agent_id, operation.now, fresh))
         if placement.last_sequence > cursor.last_sequence:
             lost = cursor.dropped_total + placement.lost
-            moved[key] = store.JournalCursor(placement.last_sequence, lost, operation.now)
+            moved[key] = cursors.JournalCursor(placement.last_sequence, lost, operation.now)
     if points:
-        await store.insert_points(work, points)
+        await stored.insert_points(work, points)
     if moved:
-        await store.write_cursors(work, moved)
+        await cursors.write_cursors(work, moved)
         work.after_commit(lambda: wakeups.notify(TOPIC))
     return outcomes
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+Place = tuple[int, int]
+"""(revision, point id) of a point: points are watched in this order."""
+
 
 @dataclass(frozen=True, slots=True)
 class PointRecord:
@@ -22,12 +25,18 @@ class PointRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoredPoint:
-    """A point with its origin; ``point_id`` grows in the order of commits."""
+    """A point with its origin."""
 
     point_id: int
     agent_id: str
     point: PointRecord
     receive_time: int
+    revision: int = 0
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the order of commits."""
+        return self.revision, self.point_id
 
 
 @dataclass(frozen=True, slots=True)

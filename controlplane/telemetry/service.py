@@ -10,14 +10,16 @@ from controlplane.clock import to_micros
 from controlplane.errors import invalid
 from controlplane.filtering import PageToken, digest_of_request
 from controlplane.filtering.page_bytes import fitting
+from controlplane.storage.backends import POSTGRESQL
 from controlplane.storage.database import Database
 from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
-from controlplane.storage.watching import POLL
-from controlplane.telemetry import store
+from controlplane.storage.watching import BEHIND, POLL
 from controlplane.telemetry.operations import TOPIC
-from controlplane.telemetry.records import Choice, PointPage, PointsCommitted, StoredPoint
+from controlplane.telemetry.records import Choice, Place, PointPage, PointsCommitted, StoredPoint
+from controlplane.telemetry.store import cursors, partitions
+from controlplane.telemetry.store import points as stored
 from controlplane.wakeups import WakeUps
 
 DEFAULT_PAGE = 1_000
@@ -44,7 +46,7 @@ class TelemetryService:
         self._wakeups = wakeups
         self._agents = agents
         self._secret = page_secret
-        self._last_sequences = GatheredReads(database, store.last_sequences)
+        self._last_sequences = GatheredReads(database, cursors.last_sequences)
 
     async def last_sequence(self, agent_id: str, journal_id: str) -> int:
         """Return up to which number a journal is committed; 0 for none."""
@@ -64,7 +66,7 @@ class TelemetryService:
         after = self._after(page_token, request) if page_token else None
         size = min(page_size, MAX_PAGE) or DEFAULT_PAGE
         async with self._database.reading() as connection:
-            found = await store.page(connection, choice, after, size + 1)
+            found = await stored.page(connection, choice, after, size + 1)
         if not found and choice.agent_id:
             await self._agents.require(None, choice.agent_id, field="agent")
         points = fitting(found[:size], _size)
@@ -86,25 +88,38 @@ class TelemetryService:
         if resume_token:
             cursor = self._watched(resume_token, request)
         else:
-            cursor = await self._last_point_id()
+            cursor, _ = await self._database.read(stored.committed_up_to)
         yield self._committed([], cursor, request)
         with self._wakeups.listening(TOPIC) as listener:
             while True:
-                up_to = await self._last_point_id()
+                up_to, behind = await self._database.read(stored.committed_up_to)
                 while cursor < up_to:
                     points, cursor = await self._read(choice, cursor, up_to)
                     if points:
                         yield self._committed(points, cursor, request)
-                await listener.wait(POLL)
+                await listener.wait(BEHIND if behind else POLL)
 
     async def prune(self, before: datetime) -> int:
         """Delete points received before ``before``, in bounded transactions; returns how many.
 
-        With them go the cursors of journals that were replaced and last written before.
+        On PostgreSQL whole days go at once, with the partition that holds them, and their number is the
+        server's estimate. With the points go the cursors of journals that were replaced and last written
+        before.
         """
-        pruned = await self._prune(store.prune, before)
-        await self._prune(store.prune_cursors, before)
+        if self._database.dialect == POSTGRESQL:
+            pruned = await self._drop(before)
+        else:
+            pruned = await self._prune(stored.prune, before)
+        await self._prune(cursors.prune_cursors, before)
         return pruned
+
+    async def _drop(self, before: datetime) -> int:
+        days = await self._database.read(lambda connection: partitions.over(connection, to_micros(before)))
+        dropped = 0
+        for day in days:
+            async with self._database.unit_of_work() as work:
+                dropped += await partitions.drop(work, day)
+        return dropped
 
     async def _prune(self, prune: Callable[[UnitOfWork, int, int], Awaitable[int]], before: datetime) -> int:
         async def step(work: UnitOfWork) -> Slice:
@@ -113,29 +128,26 @@ class TelemetryService:
 
         return await delete_in_slices(self._database, step)
 
-    async def _last_point_id(self) -> int:
+    async def _read(self, choice: Choice, after: Place, up_to: Place) -> tuple[list[StoredPoint], Place]:
         async with self._database.reading() as connection:
-            return await store.last_point_id(connection)
-
-    async def _read(self, choice: Choice, after: int, up_to: int) -> tuple[list[StoredPoint], int]:
-        async with self._database.reading() as connection:
-            found = await store.committed(connection, choice, after, up_to, MAX_WATCHED)
+            found = await stored.committed(connection, choice, after, up_to, MAX_WATCHED)
         points = list(fitting(found, _size))
         seen_all = len(found) < MAX_WATCHED and len(points) == len(found)
-        return points, up_to if seen_all else points[-1].point_id
+        return points, up_to if seen_all else points[-1].place
 
-    def _committed(self, points: list[StoredPoint], cursor: int, request: bytes) -> PointsCommitted:
-        return PointsCommitted(points, PageToken(_WATCH, request, (cursor,)).encode(self._secret))
+    def _committed(self, points: list[StoredPoint], cursor: Place, request: bytes) -> PointsCommitted:
+        return PointsCommitted(points, PageToken(_WATCH, request, cursor).encode(self._secret))
 
     def _after(self, text: str, request: bytes) -> tuple[int, int]:
         time, point_id = PageToken.decode(text, kind=_PAGES, request=request, secret=self._secret).key
         return int(time), int(point_id)
 
-    def _watched(self, text: str, request: bytes) -> int:
+    def _watched(self, text: str, request: bytes) -> Place:
         token = PageToken.decode(
             text, kind=_WATCH, request=request, secret=self._secret, field="resume_token"
         )
-        return int(token.key[0])
+        # One of before there were revisions has the number of a point alone.
+        return (int(token.key[0]), int(token.key[1])) if len(token.key) == 2 else (0, int(token.key[0]))
 
 
 def _request(choice: Choice) -> bytes:

@@ -7,9 +7,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from controlplane.agents import operations as agent_operations
 from controlplane.agents.operations import ChangePresence, JournalsLost, OpenSession
@@ -19,7 +16,8 @@ from controlplane.agents.service import AgentsService
 from controlplane.callers import Caller, IdentityKind
 from controlplane.clock import to_micros
 from controlplane.storage.database import Database
-from controlplane.storage.migrate import upgrade
+from controlplane.storage.location import Location
+from controlplane.storage.opening import open_database
 from controlplane.storage.writer import Writer
 from controlplane.telemetry import operations as telemetry_operations
 from controlplane.telemetry.operations import BatchStored, StoreBatch
@@ -123,21 +121,10 @@ class World:
         return await self.writer.submit(StoreBatch(agent_id, journal, first, dropped, points, now))
 
 
-@cache
-def _migrated() -> bytes:
-    """Return an empty database of the program's schema; it is made once for all tests."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "empty.db"
-        upgrade(path)
-        return path.read_bytes()
-
-
 @asynccontextmanager
-async def open_world(folder: Path) -> AsyncIterator[World]:
-    """Make a fresh database in ``folder`` and both rooms over it."""
-    path = folder / "fleetwright.db"
-    path.write_bytes(_migrated())
-    database, wakeups, clock = Database(path), WakeUps(), SetClock()
+async def open_world(location: Location) -> AsyncIterator[World]:
+    """Open a fresh database and both rooms over it."""
+    database, wakeups, clock = open_database(location), WakeUps(), SetClock()
     writer = Writer(database)
     lost: list[JournalsLost] = []
     agent_operations.register_operations(writer, wakeups, lost)

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 
 from controlplane.agents.rules import Presence, PresenceReason
+from controlplane.storage.location import Location
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.operations import (
     Accept,
@@ -150,9 +150,9 @@ class TasksWorld:
 
 
 @asynccontextmanager
-async def open_tasks_world(folder: Path) -> AsyncIterator[TasksWorld]:
-    """Make a fresh migrated database with the agents a1 and a2, both in session 1."""
-    async with open_world(folder) as world:
+async def open_tasks_world(location: Location) -> AsyncIterator[TasksWorld]:
+    """Open a fresh database with the agents a1 and a2, both in session 1."""
+    async with open_world(location) as world:
         woken: list[str] = []
         stopping: list[str] = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,13 +12,14 @@ from sqlalchemy import select
 from controlplane.agents.rules import Editable, Presence, PresenceReason
 from controlplane.agents.store import tables
 from controlplane.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, Unauthenticated
+from controlplane.storage.location import Location
 from controlplane.storage.unit_of_work import UnitOfWork
 from tests.contracts.agents_world import OPERATOR, World, open_world
 
 
 @pytest_asyncio.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
+async def world(location: Location) -> AsyncIterator[World]:
+    async with open_world(location) as opened:
         yield opened
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -12,12 +11,13 @@ import pytest_asyncio
 from controlplane.agents.records import AgentRecord
 from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.errors import Unauthenticated
+from controlplane.storage.location import Location
 from tests.contracts.agents_world import OPERATOR, World, open_world
 
 
 @pytest_asyncio.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
+async def world(location: Location) -> AsyncIterator[World]:
+    async with open_world(location) as opened:
         await opened.enrol("a1")
         yield opened
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from controlplane.agents.handler import AgentRegistryHandler
 from controlplane.agents.records import AgentChange
 from controlplane.agents.rules import Editable
 from controlplane.errors import Aborted, InvalidArgument, NotFound
+from controlplane.storage.location import Location
 from controlplane.storage.watching import Change
 from controlplane.transport.context import calling_as
 from tests.contracts.agents_world import OPERATOR, World, open_world
@@ -26,8 +26,8 @@ NO_CONTEXT: Any = None
 
 
 @pytest_asyncio.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
+async def world(location: Location) -> AsyncIterator[World]:
+    async with open_world(location) as opened:
         yield opened
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from controlplane.errors import NotFound
+from controlplane.storage.location import Location
 from controlplane.tasks.operations import Adopt, Adopted, Disposition
 from controlplane.tasks.rules import Acceptance, AttemptState, Outcome, TaskState
 from tests.contracts.agents_world import OPERATOR
@@ -17,8 +17,8 @@ from tests.contracts.tasks_world import TasksWorld, open_tasks_world
 
 
 @pytest_asyncio.fixture
-async def work(tmp_path: Path) -> AsyncIterator[TasksWorld]:
-    async with open_tasks_world(tmp_path) as opened:
+async def work(location: Location) -> AsyncIterator[TasksWorld]:
+    async with open_tasks_world(location) as opened:
         yield opened
 
 

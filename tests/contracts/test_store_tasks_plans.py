@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from controlplane.agents.store import selecting
-from controlplane.storage import driver, migrate
-from controlplane.storage.database import Database
+from controlplane.storage import migrate
+from controlplane.storage.sqlite import driver
+from controlplane.storage.sqlite.database import SqliteDatabase
 from controlplane.tasks.store import delivery, reading
 
 SCANS = ("SCAN tasks", "SCAN task_attempts", "SCAN task_batches")
@@ -37,7 +38,7 @@ OF_SOME = ("attempts", "live attempts", "queued", "having work", "cancellations"
 @pytest.mark.parametrize("name", QUESTIONS)
 async def test_statement_of_delivery_scans_no_table(name: str, tmp_path: Path) -> None:
     migrate.upgrade(tmp_path / "plans.db")
-    database = Database(tmp_path / "plans.db")
+    database = SqliteDatabase(tmp_path / "plans.db")
     asked: list[str] = []
     try:
         async with database.reading() as connection:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from controlplane.errors import InvalidArgument, NotFound, ResourceExhausted
+from controlplane.storage.location import Location
 from controlplane.tasks import chunks, sweeping
 from controlplane.tasks.operations import Disposition
 from controlplane.tasks.records import Chunk
@@ -19,8 +19,8 @@ from tests.contracts.tasks_world import TasksWorld, open_tasks_world
 
 
 @pytest_asyncio.fixture
-async def work(tmp_path: Path) -> AsyncIterator[TasksWorld]:
-    async with open_tasks_world(tmp_path) as opened:
+async def work(location: Location) -> AsyncIterator[TasksWorld]:
+    async with open_tasks_world(location) as opened:
         yield opened
 
 

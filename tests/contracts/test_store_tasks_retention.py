@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,7 +13,8 @@ from sqlalchemy import text
 
 from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.errors import NotFound
-from controlplane.storage import driver
+from controlplane.storage.location import Location
+from controlplane.storage.sqlite import driver
 from controlplane.storage.watching import Change
 from controlplane.tasks import retention
 from controlplane.tasks.rules import TaskState
@@ -27,8 +27,8 @@ KEPT = timedelta(days=90)
 
 
 @pytest_asyncio.fixture
-async def work(tmp_path: Path) -> AsyncIterator[TasksWorld]:
-    async with open_tasks_world(tmp_path) as opened:
+async def work(location: Location) -> AsyncIterator[TasksWorld]:
+    async with open_tasks_world(location) as opened:
         yield opened
 
 
@@ -83,7 +83,8 @@ async def test_many_are_deleted_over_many_transactions(
     kept, _ = await ended(work, chunks=4)
     assert await prune(work) == 7
     assert await counts(work) == {"tasks": 1, "task_attempts": 1, "task_output": 4, "task_batches": 0}
-    assert await work.rows("PRAGMA foreign_key_check") == []
+    if work.world.database.dialect == "sqlite":  # PostgreSQL refuses what would be found here
+        assert await work.rows("PRAGMA foreign_key_check") == []
     assert await work.state(kept) is TaskState.SUCCEEDED
 
 
@@ -152,6 +153,8 @@ async def test_a_watch_is_told_nothing_and_goes_on(work: TasksWorld) -> None:
 
 
 async def test_finding_what_is_over_scans_no_table(work: TasksWorld) -> None:
+    if work.world.database.dialect != "sqlite":
+        pytest.skip("PostgreSQL plans by the sizes of the tables: empty ones are scanned")
     asked: list[str] = []
     async with work.world.database.unit_of_work() as unit:
         await driver.of(unit.connection).set_trace_callback(asked.append)

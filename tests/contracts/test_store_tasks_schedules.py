@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.errors import ServiceError
+from controlplane.storage.location import Location
 from controlplane.tasks.rules import FINAL, AttemptState, Outcome, TaskState
 from tests.contracts.agents_world import OPERATOR
 from tests.contracts.tasks_world import TasksWorld, open_tasks_world
@@ -121,8 +121,8 @@ class Agent:
         for task in await self.tasks():
             self.check_task(task, of_task.get(task.task_id, []))
         output = await self.work.rows(
-            "SELECT attempt_id, stream, COUNT(DISTINCT offset) AS places, COUNT(*) AS chunks, "
-            "SUM(LENGTH(data)) AS bytes, MAX(offset + LENGTH(data)) AS upto FROM task_output GROUP BY 1, 2"
+            'SELECT attempt_id, stream, COUNT(DISTINCT "offset") AS places, COUNT(*) AS chunks, '
+            'SUM(LENGTH(data)) AS bytes, MAX("offset" + LENGTH(data)) AS upto FROM task_output GROUP BY 1, 2'
         )
         assert all(row.places == row.chunks and row.bytes == row.upto for row in output)
 
@@ -144,10 +144,10 @@ class Agent:
             assert state in FINAL, "done, and yet to be done again"
 
 
-def test_no_schedule_breaks_what_the_rows_promise(tmp_path: Path) -> None:
+def test_no_schedule_breaks_what_the_rows_promise(location: Location) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        work = runner.run(stack.enter_async_context(open_tasks_world(tmp_path)))
+        work = runner.run(stack.enter_async_context(open_tasks_world(location)))
         agents = iter(range(1_000_000))
 
         async def play(schedule: list[Step]) -> None:

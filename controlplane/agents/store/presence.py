@@ -46,7 +46,10 @@ _STATES = Prepared(
         agents.c.boot_id,
         agents.c.journal_id,
         agents.c.suspected_clone,
-    ).where(agents.c.agent_id.in_(each("agent_ids")), alive())
+    )
+    .where(agents.c.agent_id.in_(each("agent_ids")), alive())
+    .order_by(agents.c.agent_id)
+    .with_for_update()
 )
 
 

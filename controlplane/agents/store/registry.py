@@ -25,9 +25,10 @@ class Entry:
 
 
 async def entry(connection: AsyncConnection, agent_id: str) -> Entry | None:
-    """Return the entry of an agent; None where it was never enrolled."""
+    """Return the entry of an agent, which is to be changed; None where it was never enrolled."""
     statement = select(agents.c.notes, agents.c.edit_version, agents.c.delete_time)
-    row = (await connection.execute(statement.where(agents.c.agent_id == agent_id))).one_or_none()
+    found = await connection.execute(statement.where(agents.c.agent_id == agent_id).with_for_update())
+    row = found.one_or_none()
     if row is None:
         return None
     labels = (await labels_of(connection, [agent_id]))[agent_id]

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from controlplane.storage.schema import metadata
 
@@ -31,7 +43,7 @@ agents = Table(
     Column("previous_nonce", LargeBinary, nullable=True),
     Column("boot_id", String(64), nullable=False, server_default=""),
     Column("journal_id", String(64), nullable=False, server_default=""),
-    Column("suspected_clone", Boolean, nullable=False, server_default=text("0")),
+    Column("suspected_clone", Boolean, nullable=False, server_default=false()),
     Column("certificate_expire_time", BigInteger, nullable=True),
     Column("enroll_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),

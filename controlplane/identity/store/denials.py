@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.identity.store.tables import denied_serials
+from controlplane.storage.backends import insert_into
 from controlplane.storage.unit_of_work import UnitOfWork
 
 
 async def deny(work: UnitOfWork, serial: str, *, not_after: int, reason: str, creator: str, now: int) -> None:
     """Refuse a serial number from now on; one that is refused keeps its first reason."""
     values = {"serial": serial, "not_after": not_after, "reason": reason, "creator": creator}
-    statement = upsert(denied_serials).values(**values, deny_time=now).on_conflict_do_nothing()
+    statement = (
+        insert_into(work.connection, denied_serials).values(**values, deny_time=now).on_conflict_do_nothing()
+    )
     await work.connection.execute(statement)
 
 

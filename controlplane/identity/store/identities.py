@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict
 
 from sqlalchemy import Row, Select, delete, func, select, tuple_
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.callers import IdentityKind
 from controlplane.identity.records import IdentityRecord
 from controlplane.identity.store.tables import denied_serials, identities
+from controlplane.storage.backends import insert_into
 from controlplane.storage.unit_of_work import UnitOfWork
 
 Position = tuple[int, str]
@@ -27,7 +27,7 @@ async def add(work: UnitOfWork, records: Collection[IdentityRecord]) -> None:
         values = {**asdict(record), "kind": record.kind.value}
         del values["revoke_time"]
         rows.append(values)
-    await work.connection.execute(upsert(identities).on_conflict_do_nothing(), rows)
+    await work.connection.execute(insert_into(work.connection, identities).on_conflict_do_nothing(), rows)
 
 
 async def find(connection: AsyncConnection, serial: str) -> IdentityRecord | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sqlalchemy import ColumnElement, Row, delete, insert, or_, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.identity.records import CertificateRecord, TokenRecord
 from controlplane.identity.store.certificates import COLUMNS, record
 from controlplane.identity.store.tables import certificates, enrollment_tokens, enrollment_uses
+from controlplane.storage.backends import insert_into
 from controlplane.storage.unit_of_work import UnitOfWork
 
 Connection = AsyncConnection
@@ -70,7 +70,7 @@ async def remember_use(work: UnitOfWork, token_id: str, certificate: Certificate
     }
     again = {"serial": certificate.serial, "use_time": certificate.issue_time}
     # The same key may enrol twice with one token, when its agent was deleted in between.
-    statement = upsert(enrollment_uses).values(**values)
+    statement = insert_into(work.connection, enrollment_uses).values(**values)
     await work.connection.execute(
         statement.on_conflict_do_update(index_elements=list(enrollment_uses.primary_key.columns), set_=again)
     )

@@ -106,13 +106,17 @@ def _attempt(row: AnyRow) -> AttemptWithTask:
     )
 
 
-_ATTEMPTS_BY_ID = Prepared(_ATTEMPTS.where(task_attempts.c.attempt_id.in_(each("attempt_ids"))))
+# What is read here is decided on and changed in the same transaction.
+_CHANGED = _ATTEMPTS.with_for_update(of=[tasks, task_attempts])
+# What sweeps find is left alone where somebody is at it: he decides, or the next sweep does.
+_LEFT_ALONE = _ATTEMPTS.with_for_update(of=[tasks, task_attempts], skip_locked=True)
+_ATTEMPTS_BY_ID = Prepared(_CHANGED.where(task_attempts.c.attempt_id.in_(each("attempt_ids"))))
 _LIVE = Prepared(
-    _ATTEMPTS.where(task_attempts.c.agent_id.in_(each("agent_ids")), IS_LIVE).order_by(
+    _CHANGED.where(task_attempts.c.agent_id.in_(each("agent_ids")), IS_LIVE).order_by(
         task_attempts.c.lease_time, task_attempts.c.attempt_id
     )
 )
-_LIVE_OF_TASKS = Prepared(_ATTEMPTS.where(task_attempts.c.task_id.in_(each("task_ids")), IS_LIVE))
+_LIVE_OF_TASKS = Prepared(_CHANGED.where(task_attempts.c.task_id.in_(each("task_ids")), IS_LIVE))
 
 
 async def attempts(connection: AsyncConnection, attempt_ids: Iterable[str]) -> dict[str, AttemptWithTask]:
@@ -159,8 +163,10 @@ def _queued() -> Prepared:
         .select_from(tasks)
         .join(ranked, ranked.c.task_id == tasks.c.task_id)
         .outerjoin(task_batches, OF_BATCH)
-        .where(ranked.c.place <= bindparam("most"))
+        # Once more, for PostgreSQL looks at this again where the row was changed before it was locked.
+        .where(ranked.c.place <= bindparam("most"), tasks.c.state == QUEUED)
         .order_by(tasks.c.agent_id, ranked.c.place)
+        .with_for_update(of=tasks, skip_locked=True)
     )
 
 
@@ -338,6 +344,7 @@ async def expired(connection: AsyncConnection, now: int, limit: int) -> list[Any
         select(tasks.c.task_id, tasks.c.current_attempt_id, *VIEW)
         .where(IS_OPEN, tasks.c.state.in_((QUEUED, LEASED)), tasks.c.expire_time <= now)
         .limit(limit)
+        .with_for_update(of=tasks, skip_locked=True)
     )
     return list(rows)
 
@@ -352,7 +359,7 @@ async def lapsed(
     its lease does not lapse.
     """
     rows = await connection.execute(
-        _ATTEMPTS.join(sessions, sessions.c.agent_id == task_attempts.c.agent_id)
+        _LEFT_ALONE.join(sessions, sessions.c.agent_id == task_attempts.c.agent_id)
         .where(
             IS_LIVE,
             task_attempts.c.state == int(AttemptState.LEASED),
@@ -370,7 +377,7 @@ async def lapsed(
 async def overrun(connection: AsyncConnection, now: int, limit: int) -> list[AttemptWithTask]:
     """Return running attempts past their run deadline."""
     rows = await connection.execute(
-        _ATTEMPTS.where(
+        _LEFT_ALONE.where(
             IS_LIVE, task_attempts.c.state == int(AttemptState.RUNNING), task_attempts.c.run_deadline <= now
         ).limit(limit)
     )

@@ -23,7 +23,7 @@ class Cancellable:
 
 async def task_to_cancel(work: UnitOfWork, task_id: str) -> Cancellable | None:
     """Return a task inside the transaction that may cancel it."""
-    statement = select(tasks.c.agent_id, *VIEW).where(tasks.c.task_id == task_id)
+    statement = select(tasks.c.agent_id, *VIEW).where(tasks.c.task_id == task_id).with_for_update()
     row = (await work.connection.execute(statement)).first()
     return None if row is None else Cancellable(row.agent_id, view(row))
 
@@ -39,7 +39,7 @@ async def request_cancel(work: UnitOfWork, task_id: str, now: int) -> None:
 
 async def open_task_ids(work: UnitOfWork, agent_id: str) -> list[str]:
     """Return the ids of an agent's tasks that are not final."""
-    statement = select(tasks.c.task_id).where(tasks.c.agent_id == agent_id, IS_OPEN)
+    statement = select(tasks.c.task_id).where(tasks.c.agent_id == agent_id, IS_OPEN).with_for_update()
     return list((await work.connection.execute(statement)).scalars())
 
 

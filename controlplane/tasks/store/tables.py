@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     func,
     literal_column,
     text,
@@ -55,7 +56,7 @@ tasks = Table(
     Column("state", Integer, nullable=False),
     Column("state_time", BigInteger, nullable=False),
     Column("state_reason", Text, nullable=False, server_default=""),
-    Column("cancel_requested", Boolean, nullable=False, server_default=text("0")),
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Column("attempt_count", Integer, nullable=False, server_default=text("0")),
     Column("failed_count", Integer, nullable=False, server_default=text("0")),
     Column("current_attempt_id", String(64), nullable=True),
@@ -138,7 +139,8 @@ Index(
 task_output = Table(
     "task_output",
     metadata,
-    Column("id", Integer, primary_key=True),
+    # On SQLite only an INTEGER numbers its rows by itself.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("attempt_id", String(64), ForeignKey(task_attempts.c.attempt_id), nullable=False),
     Column("stream", Integer, nullable=False),
     Column("offset", BigInteger, nullable=False),

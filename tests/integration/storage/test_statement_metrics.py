@@ -15,7 +15,7 @@ from controlplane.filtering import read
 from controlplane.observability.metrics import Metrics
 from controlplane.observability.statements import Tally
 from controlplane.storage import migrate
-from controlplane.storage.database import READERS, Database
+from controlplane.storage.sqlite.database import READERS, SqliteDatabase
 from controlplane.tasks.store import creation, delivery, reading
 
 
@@ -25,9 +25,9 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-async def database(tmp_path: Path, metrics: Metrics) -> AsyncIterator[Database]:
+async def database(tmp_path: Path, metrics: Metrics) -> AsyncIterator[SqliteDatabase]:
     migrate.upgrade(tmp_path / "counted.db")
-    opened = Database(tmp_path / "counted.db", metrics)
+    opened = SqliteDatabase(tmp_path / "counted.db", metrics)
     yield opened
     await opened.close()
 
@@ -51,7 +51,7 @@ def queries(metrics: Metrics) -> set[str]:
 
 
 async def test_a_statement_is_counted_for_the_store_function_that_issued_it(
-    database: Database, metrics: Metrics
+    database: SqliteDatabase, metrics: Metrics
 ) -> None:
     async with database.reading() as connection:
         for _ in range(3):
@@ -64,14 +64,14 @@ async def test_a_statement_is_counted_for_the_store_function_that_issued_it(
 
 
 async def test_a_private_function_counts_for_the_public_one_that_awaits_it(
-    database: Database, metrics: Metrics
+    database: SqliteDatabase, metrics: Metrics
 ) -> None:
     async with database.unit_of_work() as work:
         await delivery.update_attempts(work, [{"attempt_id": "none", "state": 3}])
     assert counted(metrics, "tasks.store.delivery.update_attempts", "write") == 1
 
 
-async def test_begin_and_commit_have_names_of_their_own(database: Database, metrics: Metrics) -> None:
+async def test_begin_and_commit_have_names_of_their_own(database: SqliteDatabase, metrics: Metrics) -> None:
     async with database.unit_of_work() as work:
         await work.revision()
     assert counted(metrics, "storage.begin", "write") == 1
@@ -79,7 +79,7 @@ async def test_begin_and_commit_have_names_of_their_own(database: Database, metr
     assert counted(metrics, "storage.unit_of_work.revision", "write") == 1
 
 
-async def test_rows_returned_and_rows_changed_are_counted(database: Database, metrics: Metrics) -> None:
+async def test_rows_returned_and_rows_changed_are_counted(database: SqliteDatabase, metrics: Metrics) -> None:
     async with database.unit_of_work() as work:
         for number in range(4):
             await work.connection.execute(
@@ -104,14 +104,16 @@ async def test_rows_returned_and_rows_changed_are_counted(database: Database, me
     assert sample(metrics, "fleetwright_statement_rows_total", query="other", engine="read") == 3
 
 
-async def test_a_statement_that_fails_is_counted_as_failed(database: Database, metrics: Metrics) -> None:
+async def test_a_statement_that_fails_is_counted_as_failed(
+    database: SqliteDatabase, metrics: Metrics
+) -> None:
     with pytest.raises(DBAPIError):
         async with database.reading() as connection:
             await connection.execute(text("SELECT * FROM no_such_table"))
     assert sample(metrics, "fleetwright_statement_failures_total", query="other", engine="read") == 1
 
 
-async def test_a_hundred_filters_make_one_series(database: Database, metrics: Metrics) -> None:
+async def test_a_hundred_filters_make_one_series(database: SqliteDatabase, metrics: Metrics) -> None:
     async def look(terms: int) -> None:
         chosen = read(" OR ".join(f"priority = {number}" for number in range(terms)), reading.FILTER)
         async with database.reading() as connection:
@@ -125,7 +127,7 @@ async def test_a_hundred_filters_make_one_series(database: Database, metrics: Me
     assert counted(metrics, "tasks.store.reading.page", "read") == 39
 
 
-async def test_connections_are_told_by_engine_and_state(database: Database, metrics: Metrics) -> None:
+async def test_connections_are_told_by_engine_and_state(database: SqliteDatabase, metrics: Metrics) -> None:
     def connections(engine: str, state: str) -> float:
         return sample(metrics, "fleetwright_database_connections", engine=engine, state=state)
 
@@ -136,7 +138,7 @@ async def test_connections_are_told_by_engine_and_state(database: Database, metr
 
 
 async def test_a_wait_for_a_connection_is_counted_once_it_is_had(
-    database: Database, metrics: Metrics
+    database: SqliteDatabase, metrics: Metrics
 ) -> None:
     def waits() -> float:
         return sample(metrics, "fleetwright_database_wait_seconds_count", engine="read")

@@ -13,10 +13,11 @@ from sqlalchemy import event, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controlplane.errors import Unavailable
 from controlplane.storage import migrate
-from controlplane.storage.database import Database
 from controlplane.storage.prepared import Prepared, each, listed, updating
 from controlplane.storage.schema import commit_counter
+from controlplane.storage.sqlite.database import SqliteDatabase
 from controlplane.storage.unit_of_work import UnitOfWork
 
 _VALUE = Prepared(select(commit_counter.c.value).where(commit_counter.c.id == 1))
@@ -26,14 +27,14 @@ _SOME = Prepared(select(commit_counter.c.id).where(commit_counter.c.id.in_(each(
 
 
 @pytest_asyncio.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     migrate.upgrade(tmp_path / "transact.db")
-    made = Database(tmp_path / "transact.db")
+    made = SqliteDatabase(tmp_path / "transact.db")
     yield made
     await made.close()
 
 
-async def value(database: Database) -> int:
+async def value(database: SqliteDatabase) -> int:
     async def ask(connection: AsyncConnection) -> int:
         return int((await _VALUE.rows(connection, {}))[0].value)
 
@@ -45,7 +46,7 @@ async def set_to(work: UnitOfWork, number: int) -> int:
     return number
 
 
-async def test_a_transaction_is_committed_and_its_waiters_are_told_after_it(database: Database) -> None:
+async def test_a_transaction_is_committed_and_its_waiters_are_told_after_it(database: SqliteDatabase) -> None:
     told: list[str] = []
 
     async def body(work: UnitOfWork) -> int:
@@ -58,7 +59,7 @@ async def test_a_transaction_is_committed_and_its_waiters_are_told_after_it(data
     assert await value(database) == 7
 
 
-async def test_what_raises_leaves_nothing_and_tells_nobody(database: Database) -> None:
+async def test_what_raises_leaves_nothing_and_tells_nobody(database: SqliteDatabase) -> None:
     before = await value(database)
     told: list[str] = []
 
@@ -74,7 +75,7 @@ async def test_what_raises_leaves_nothing_and_tells_nobody(database: Database) -
     assert await database.transact(lambda work: set_to(work, 8)) == 8
 
 
-async def test_waiting_for_anything_else_is_refused_and_rolled_back(database: Database) -> None:
+async def test_waiting_for_anything_else_is_refused_and_rolled_back(database: SqliteDatabase) -> None:
     before = await value(database)
 
     async def body(work: UnitOfWork) -> None:
@@ -87,7 +88,7 @@ async def test_waiting_for_anything_else_is_refused_and_rolled_back(database: Da
     assert await database.transact(lambda work: set_to(work, 8)) == 8
 
 
-async def test_a_commit_that_fails_leaves_no_transaction_open(database: Database) -> None:
+async def test_a_commit_that_fails_leaves_no_transaction_open(database: SqliteDatabase) -> None:
     before = await value(database)
     engine = database.write_engine.sync_engine
 
@@ -103,7 +104,7 @@ async def test_a_commit_that_fails_leaves_no_transaction_open(database: Database
 
 
 async def test_a_caller_that_leaves_during_a_transaction_hears_of_it_after_its_end(
-    database: Database,
+    database: SqliteDatabase,
 ) -> None:
     begun, go_on, told = threading.Event(), threading.Event(), asyncio.Event()
 
@@ -124,16 +125,16 @@ async def test_a_caller_that_leaves_during_a_transaction_hears_of_it_after_its_e
     assert await value(database) == 7
 
 
-async def test_a_read_cannot_write(database: Database) -> None:
+async def test_a_read_cannot_write(database: SqliteDatabase) -> None:
     async def write(connection: AsyncConnection) -> None:
         await _SET.run_each(connection, [{"id": 1, "value": 7}])
 
-    with pytest.raises(OperationalError, match="readonly"):
+    with pytest.raises(Unavailable, match="readonly"):
         await database.read(write)
 
 
 async def test_an_error_of_a_prepared_statement_is_sqlalchemys_and_hides_its_values(
-    database: Database,
+    database: SqliteDatabase,
 ) -> None:
     async def twice(work: UnitOfWork) -> None:
         await _INSERT.run(work.connection, {"id": 1, "value": 424242})
@@ -143,7 +144,7 @@ async def test_an_error_of_a_prepared_statement_is_sqlalchemys_and_hides_its_val
     assert "424242" not in str(caught.value)
 
 
-async def test_a_list_is_one_value_however_long(database: Database) -> None:
+async def test_a_list_is_one_value_however_long(database: SqliteDatabase) -> None:
     async def ask(connection: AsyncConnection) -> list[int]:
         rows = await _SOME.rows(connection, {"ids": listed(map(str, range(100_000)))})
         return [row.id for row in rows]
@@ -151,7 +152,7 @@ async def test_a_list_is_one_value_however_long(database: Database) -> None:
     assert await database.read(ask) == [1]
 
 
-async def test_a_prepared_statement_works_inside_of_a_unit_of_work(database: Database) -> None:
+async def test_a_prepared_statement_works_inside_of_a_unit_of_work(database: SqliteDatabase) -> None:
     async with database.unit_of_work() as work:
         await set_to(work, 7)
         await work.connection.execute(update(commit_counter).values(value=commit_counter.c.value + 1))

@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
-from controlplane.storage import driver, migrate
-from controlplane.storage.database import Database
+from controlplane.storage import migrate
+from controlplane.storage.sqlite import driver
+from controlplane.storage.sqlite.database import SqliteDatabase
 
 
 async def test_cancelling_during_the_commit_still_tells_who_waits_for_it(tmp_path: Path) -> None:
     migrate.upgrade(tmp_path / "x.db")
-    database = Database(tmp_path / "x.db")
+    database = SqliteDatabase(tmp_path / "x.db")
     told: list[int] = []
     committing = asyncio.Event()
     event.listen(database.write_engine.sync_engine, "commit", lambda _: committing.set())
@@ -38,7 +39,7 @@ async def test_cancelling_during_the_commit_still_tells_who_waits_for_it(tmp_pat
 
 async def test_closing_waits_for_connections_in_use(tmp_path: Path) -> None:
     migrate.upgrade(tmp_path / "x.db")
-    database = Database(tmp_path / "x.db")
+    database = SqliteDatabase(tmp_path / "x.db")
     used: list[driver.Connection] = []
     asking, answered = asyncio.Event(), asyncio.Event()
 
@@ -60,7 +61,7 @@ async def test_closing_waits_for_connections_in_use(tmp_path: Path) -> None:
 
 async def test_values_of_a_failed_statement_do_not_stand_in_its_error(tmp_path: Path) -> None:
     migrate.upgrade(tmp_path / "x.db")
-    database = Database(tmp_path / "x.db")
+    database = SqliteDatabase(tmp_path / "x.db")
 
     async def insert_twice() -> None:
         async with database.unit_of_work() as work:

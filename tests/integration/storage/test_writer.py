@@ -15,8 +15,8 @@ import pytest_asyncio
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, insert, select
 
 from controlplane.errors import InvalidArgument, Unavailable
-from controlplane.storage.database import Database
 from controlplane.storage.schema import commit_counter
+from controlplane.storage.sqlite.database import SqliteDatabase
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Operation, Writer
 
@@ -53,7 +53,7 @@ class Remark(Note):
 class Bench:
     """A writer under test, and what it did."""
 
-    database: Database
+    database: SqliteDatabase
     writer: Writer
     groups: list[int] = field(default_factory=list)
     lists: list[list[str]] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Bench:
 
 @pytest_asyncio.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    database = Database(tmp_path / "odd ?name%20.db")
+    database = SqliteDatabase(tmp_path / "odd ?name%20.db")
     async with database.write_engine.begin() as connection:
         await connection.run_sync(own.create_all)
         await connection.run_sync(commit_counter.create)

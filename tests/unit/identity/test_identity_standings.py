@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.identity.rules import Standing
 from controlplane.identity.store import certificates
-from controlplane.storage.database import Database
 from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.schema import metadata
+from controlplane.storage.sqlite.database import SqliteDatabase
 from tests.unit.identity.world import World, caller_of
 
 
@@ -52,7 +52,7 @@ async def test_who_stops_waiting_takes_no_answer_from_others(world: World) -> No
 
 
 async def test_a_failing_read_fails_those_who_asked_and_no_one_later(tmp_path: Path) -> None:
-    database = Database(tmp_path / "young.db")
+    database = SqliteDatabase(tmp_path / "young.db")
     standings = GatheredReads(database, certificates.standings)
     with pytest.raises(OperationalError):
         await standings.find("abc")

@@ -21,8 +21,8 @@ from controlplane.clock import to_micros
 from controlplane.identity.operations import register_operations
 from controlplane.identity.records import NewIdentity
 from controlplane.identity.service import Enrolled, IdentityPolicy, IdentityService, Issued
-from controlplane.storage.database import Database
 from controlplane.storage.schema import commit_counter, metadata
+from controlplane.storage.sqlite.database import SqliteDatabase
 from controlplane.storage.writer import Writer
 from controlplane.trust.adoption import Adoption
 from controlplane.trust.authority import CertificateAuthority
@@ -50,7 +50,7 @@ class TurnedClock:
 
 @dataclass
 class World:
-    database: Database
+    database: SqliteDatabase
     agents: AgentsService
     identity: IdentityService
     authority: CertificateAuthority
@@ -105,7 +105,7 @@ async def making_world(
     operators: CertificateAuthority | None = None,
     adoption: Adoption | None = None,
 ) -> AsyncIterator[World]:
-    clock, database = clock or TurnedClock(), Database(folder / "identity.db")
+    clock, database = clock or TurnedClock(), SqliteDatabase(folder / "identity.db")
     async with database.write_engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
         await connection.execute(insert(commit_counter).values(id=1, value=0))

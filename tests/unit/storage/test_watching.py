@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.storage import watching
+from controlplane.storage.database import Look
 from controlplane.storage.watching import Change, Cursor, Seen, watch
 from controlplane.wakeups import WakeUps
 
@@ -33,12 +34,12 @@ class Rows:
         if wake:
             self.wakeups.notify("rows")
 
-    async def read(self, after: Cursor, limit: int) -> Sequence[Seen[str]]:
+    async def read(self, after: Cursor, limit: int) -> Look[Seen[str]]:
         places = sorted((revision, ident) for ident, (revision, _) in self.rows.items())
         above = [place for place in places if place > after][:limit]
         found = [Seen(ident, (rev, ident), self.rows[ident][1] == self.wanted) for rev, ident in above]
         self.between()
-        return found
+        return Look(found)
 
     def watch(self, resume: Cursor | None = None) -> AsyncGenerator[tuple[Change, str | None, Cursor], None]:
         return watch(self.wakeups, "rows", resume, self.read)
@@ -140,12 +141,12 @@ def test_a_watch_that_is_broken_off_and_resumed_ends_up_with_what_matches(
 ) -> None:
     rows, pending = Rows(), list(commits)
 
-    async def read(after: Cursor, limit: int) -> Sequence[Seen[str]]:
+    async def read(after: Cursor, limit: int) -> Look[Seen[str]]:
         found = await rows.read(after, limit)
         if pending:
             idents, value = pending.pop(0)
             rows.commit(*sorted(idents), value=value)
-        elif not found:
+        elif not found.rows:
             raise AllSeenError
         rows.wakeups.notify("rows")
         return found

@@ -47,7 +47,7 @@ def upgrade() -> None:
         sa.Column("previous_nonce", sa.LargeBinary(), nullable=True),
         sa.Column("boot_id", sa.String(length=64), server_default="", nullable=False),
         sa.Column("journal_id", sa.String(length=64), server_default="", nullable=False),
-        sa.Column("suspected_clone", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("suspected_clone", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("certificate_expire_time", sa.BigInteger(), nullable=True),
         sa.Column("enroll_time", sa.BigInteger(), nullable=False),
         sa.Column("update_time", sa.BigInteger(), nullable=False),

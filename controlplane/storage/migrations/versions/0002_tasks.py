@@ -57,7 +57,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Integer(), nullable=False),
         sa.Column("state_time", sa.BigInteger(), nullable=False),
         sa.Column("state_reason", sa.Text(), server_default="", nullable=False),
-        sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("cancel_requested", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("attempt_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("failed_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("current_attempt_id", sa.String(length=64), nullable=True),
@@ -125,7 +125,8 @@ def upgrade() -> None:
     op.create_index("ix_task_attempts_task_id", "task_attempts", ["task_id"], unique=False)
     op.create_table(
         "task_output",
-        sa.Column("id", sa.Integer(), nullable=False),
+        # On SQLite only an INTEGER numbers its rows by itself.
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("attempt_id", sa.String(length=64), nullable=False),
         sa.Column("stream", sa.Integer(), nullable=False),
         sa.Column("offset", sa.BigInteger(), nullable=False),

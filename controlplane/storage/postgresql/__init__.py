@@ -1,0 +1,1 @@
+"""PostgreSQL: for sites with several processes."""

@@ -1,0 +1,1 @@
+"""SQLite: embedded, for sites with one process."""

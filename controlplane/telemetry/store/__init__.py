@@ -1,0 +1,1 @@
+"""The room's tables, and all SQL that touches them. Instants are microseconds."""
