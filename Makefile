@@ -10,7 +10,7 @@ WORKERS := -n auto --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick tools generate release-contract clients wheel lock upgrade lint format bench bench-quick clean runtime-env dev-env
+.PHONY: help demo demo-postgres test test-quick tools generate release-contract clients wheel lock upgrade lint format bench bench-quick clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"
@@ -18,6 +18,9 @@ help: ## this list
 
 demo: runtime-env ## the main job, end to end, on this machine (ARGS=... for its options)
 	$(BIN)/python -m demo $(ARGS)
+
+demo-postgres: dev-env ## the same on a real PostgreSQL from a wheel, started for it
+	$(BIN)/python -m demo --postgres $(ARGS)
 
 test: dev-env ## every test (ARGS=... for pytest's options)
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)

@@ -1,6 +1,6 @@
 """The Fleetwright server and the ``fleetwright`` command.
 
-Read ``bootstrap.py`` next: it builds everything that lives here, and names who
+Read ``bootstrap/`` next: it builds everything that lives here, and names who
 may call whom. Rooms (``agents``, ``identity``, ``tasks``, ``telemetry``,
 ``sessions``) are capabilities; the rest are engines that they share.
 """

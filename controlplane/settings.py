@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _TRUST_DOMAIN = r"^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$"
@@ -52,6 +52,11 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         default=Path("fleetwright-data"), description="Folder of the database, the roots and the identities."
+    )
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="PostgreSQL to use instead of the embedded database, as libpq's URL"
+        " (`postgresql://user:password@host/database`).",
     )
     trust_domain: str = Field(
         default="fleetwright.local",
@@ -292,6 +297,7 @@ def explain(error: ValidationError) -> str:
     for problem in error.errors(include_url=False):
         field = str(problem["loc"][0]) if problem["loc"] else ""
         name = f"FLEETWRIGHT_{field.upper()}" if field else "settings"
-        given = f" (it is {problem['input']!r})" if field else ""
+        secret = field in Settings.model_fields and Settings.model_fields[field].annotation is SecretStr
+        given = f" (it is {problem['input']!r})" if field and not secret else ""
         lines.append(f"{name}: {problem['msg']}{given}")
     return "\n".join(lines)

@@ -75,9 +75,10 @@ def percentile(values: list[float], share: float) -> float:
 class Demo:
     """One run of the demo in a scratch folder."""
 
-    def __init__(self, folder: Path, agents: int) -> None:
+    def __init__(self, folder: Path, agents: int, database_url: str = "") -> None:
         self.folder = folder
         self.agents = agents
+        self.database_url = database_url
         self.programs = Programs(folder)
         self.report = Report()
         self.effects = folder / "effects"
@@ -115,7 +116,8 @@ class Demo:
     # --- starting
 
     def _start_server(self) -> tuple[Program, dict[str, int]]:
-        console.print("[bold]1.[/] a control plane on SQLite, in a scratch folder")
+        database = "PostgreSQL, started for it," if self.database_url else "SQLite"
+        console.print(f"[bold]1.[/] a control plane on {database} in a scratch folder")
         site = str(self.folder / "site")
         self.programs.run("fleetwright init", [tool("fleetwright"), "init", "--data-dir", site])
         server = self.programs.start(
@@ -130,6 +132,7 @@ class Demo:
                 "FLEETWRIGHT_LOG_FORMAT": "json",
                 "FLEETWRIGHT_TELEMETRY_INTERVAL": "15",
                 "FLEETWRIGHT_DRAIN_WINDOW": "2",
+                "FLEETWRIGHT_DATABASE_URL": self.database_url,
             },
         )
         serving = log_event(server, "serving")
@@ -241,7 +244,8 @@ class Demo:
 
     def _stop(self, programs: list[Program]) -> None:
         console.print("[bold]5.[/] everything stops")
-        started = psutil.Process().children(recursive=True)
+        ours = [psutil.Process(program.process.pid) for program in programs]
+        started = [child for process in ours for child in (process, *process.children(recursive=True))]
         for program in programs:
             code = program.stop()
             self.report.expect(code == 0, f"{program.name} ended with status {code}")
@@ -316,6 +320,20 @@ def show(report: Report) -> None:
             console.print(f"  {problem}", markup=False)
 
 
+@contextmanager
+def database(postgres: bool) -> Iterator[str]:
+    """Yield the URL of a PostgreSQL database of the demo's own, empty for SQLite."""
+    if not postgres:
+        yield ""
+        return
+    from devtools.postgres import PostgresServer  # needs what only `make dev-env` installs
+
+    with PostgresServer() as server:
+        durable = ", ".join(f"{name}={value}" for name, value in server.durability().items())
+        console.print(f"PostgreSQL {server.query('SHOW server_version')[0][0]}: {durable}")
+        yield server.url()
+
+
 def _interrupted(_number: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -326,6 +344,9 @@ def main(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
     ] = False,
+    postgres: Annotated[
+        bool, typer.Option("--postgres", help="On a real PostgreSQL, which is started and stopped with it.")
+    ] = False,
 ) -> None:
     """Start a control plane, let agents enrol, work and report, print a summary, stop everything."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -334,7 +355,8 @@ def main(
     demo = Demo(folder, agents)
     problem, interrupted = "", False
     try:
-        report = demo.run()
+        with database(postgres) as demo.database_url:
+            report = demo.run()
         show(report)
         if as_json:
             print(json.dumps({**report.figures, "problems": report.problems}))

@@ -13,6 +13,10 @@ from pathlib import Path
 from time import monotonic
 from urllib.parse import quote
 
+from controlplane.storage.location import Location, Postgres
+from controlplane.storage.postgresql import inspection as postgresql
+from controlplane.storage.unreadable import DatabaseUnreadableError
+
 CHECK_LIMIT = timedelta(seconds=20)
 """How long ``find_damage`` looks; it reads every page."""
 
@@ -26,26 +30,26 @@ _STAMPED = (
 )
 
 
-class DatabaseUnreadableError(Exception):
-    """The file is no database that can be read; the text is SQLite's own."""
-
-
 class CheckTooLongError(Exception):
     """The database is larger than can be checked in the time that was given."""
 
 
-def schema_version(path: Path) -> str | None:
+def schema_version(location: Location) -> str | None:
     """Return the revision of the schema of a database; None where it has none yet."""
-    with _reading(path) as connection:
+    if isinstance(location, Postgres):
+        return postgresql.schema_version(location)
+    with _reading(location) as connection:
         tables = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if tables else None
     return None if row is None else str(row[0])
 
 
-def history(path: Path) -> int:
-    """Return the number of the history that a database is in: each restore begins another one."""
-    with _reading(path) as connection:
-        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+def history(location: Location) -> bytes:
+    """Return what tells the history that a database is in from others: each restore begins another one."""
+    if isinstance(location, Postgres):
+        return postgresql.history(location)
+    with _reading(location) as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0]).to_bytes(4, "big", signed=True)
 
 
 def find_damage(path: Path, limit: timedelta = CHECK_LIMIT) -> str:

@@ -59,21 +59,24 @@ class World:
 
     @property
     def writer(self) -> Writer:
-        return self.server._writer
+        return self.server.engines.writer
 
     @property
     def now(self) -> int:
-        return to_micros(self.server._clock.now())
+        return to_micros(self.server.engines.clock.now())
 
     def counted(self) -> Counter[tuple[str, str]]:
         """Return how often each (query, engine) was issued up to now."""
         return Counter(
-            {labels: sum(tally.buckets) for labels, tally in self.server.metrics.statements.tallies.items()}
+            {
+                labels: sum(tally.buckets)
+                for labels, tally in self.server.engines.metrics.statements.tallies.items()
+            }
         )
 
     async def settled(self) -> None:
         """Wait until nothing follows: a wake-up, a lease or the end of a session."""
-        database: Any = self.server._database
+        database: Any = self.server.engines.database
         pools = (database.write_engine.pool, database.read_engine.pool)
         while True:
             before = self.counted()
@@ -154,11 +157,11 @@ class World:
     async def registered(self, count: int) -> list[str]:
         """Register so many agents that nothing else uses, without certificates; returns their ids."""
         ids = [self.name() for _ in range(count)]
-        now = self.server._clock.now()
-        async with self.server._database.unit_of_work() as work:
+        now = self.server.engines.clock.now()
+        async with self.server.engines.database.unit_of_work() as work:
             for agent_id in ids:
                 registration = Registration(agent_id, {}, HostRecord(hostname=agent_id))
-                await self.server._agents.register(work, registration, replace=False, now=now)
+                await self.server.rooms.agents.register(work, registration, replace=False, now=now)
         return ids
 
     async def attempts(self, count: int, *, running: bool) -> list[tuple[str, str]]:

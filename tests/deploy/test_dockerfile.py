@@ -107,7 +107,7 @@ def test_the_context_has_what_is_installed_and_no_secret(tmp_path: Path) -> None
 
 def test_the_context_of_this_checkout_has_no_key() -> None:
     found = context_files(ROOT)
-    assert {"pyproject.toml", "controlplane/bootstrap.py", "scripts/wheels"} <= set(found)
+    assert {"pyproject.toml", "controlplane/bootstrap/server.py", "scripts/wheels"} <= set(found)
     assert {path.split("/")[0] for path in found}.isdisjoint({".git", ".venv", "tests", "site", "agent"})
     assert [path for path in found if path.endswith((".key", ".pem", ".db"))] == []
 

@@ -9,7 +9,8 @@ from controlplane.cli.doctor.findings import Finding, fail, ok, skip, warn
 from controlplane.clock import from_micros
 from controlplane.settings import Settings
 from controlplane.storage import inspection, migrate
-from controlplane.storage.inspection import CheckTooLongError, DatabaseUnreadableError
+from controlplane.storage.inspection import CheckTooLongError
+from controlplane.storage.unreadable import DatabaseUnreadableError
 from controlplane.trust.layout import DATABASE
 
 LONG_LOG = 256 * 1024 * 1024

@@ -247,7 +247,7 @@ def test_a_name_that_no_one_knows_fails(doctor: Doctor, folder: Path) -> None:
 async def test_a_server_that_drains_is_not_ready(doctor: Doctor, folder: Path, site: LocalSite) -> None:
     settle(doctor, site)
     assert site.server is not None
-    await site.server._listeners.health.not_serving()
+    await site.server.listeners.health.not_serving()
     address = f"localhost:{site.ports.admin}"
     identity = Layout(folder).identity("operator", "admin")
     answer = await asyncio.to_thread(doctor.ask, "--server", address, "--identity", identity)

@@ -277,7 +277,7 @@ async def test_a_session_that_is_replaced_and_one_that_is_refused(books: Books, 
 async def busy(site: LocalSite) -> AsyncIterator[None]:
     """Hold the writing connection, so that a call that writes waits."""
     assert site.server is not None
-    async with site.server._database.unit_of_work():
+    async with site.server.engines.database.unit_of_work():
         yield
 
 

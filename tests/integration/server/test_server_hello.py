@@ -53,7 +53,7 @@ async def test_an_agent_that_is_deleted_while_its_session_is_committed_gets_none
     code, said = await (await said_hello(agent)).ended()
     assert (code, said) == (StatusCode.UNAUTHENTICATED, [])
     assert site.server is not None
-    assert len(site.server._registry) == 0
+    assert len(site.server.gateway.registry) == 0
 
 
 async def test_a_certificate_that_is_revoked_while_its_session_is_committed_leaves_it_offline(
@@ -72,7 +72,7 @@ async def test_a_session_that_was_committed_while_the_server_began_to_drain_is_s
     site: LocalSite, agent: RawAgent, after_commit: Callable[[Then], None]
 ) -> None:
     assert site.server is not None
-    after_commit(site.server._heartbeats.drain)
+    after_commit(site.server.gateway.heartbeats.drain)
     stream = await said_hello(agent)
     await stream.expect("welcome")
     assert (await stream.expect("reconnect")).reason == pb2.RECONNECT_REASON_DRAINING

@@ -185,9 +185,9 @@ async def test_sweeps_name_their_schedule_and_the_tasks_and_agents_that_they_cha
 async def swept(site: LocalSite, *names: str) -> None:
     """Run schedules now."""
     assert site.server is not None
-    for schedule in site.server._schedule_list():
+    for schedule in site.server.gateway.schedules() + site.server.worker.schedules():
         if schedule.name in names:
-            await site.server._schedules.run_once(schedule)
+            await site.server.schedules.run_once(schedule)
 
 
 async def test_a_loss_is_told_at_the_usual_level_and_a_drain_is_not(folder: Path) -> None:
@@ -202,7 +202,7 @@ async def test_a_loss_is_told_at_the_usual_level_and_a_drain_is_not(folder: Path
             await until(watch, lambda change: change.agent.name == lost.name)
             watch.cancel()
             assert site.server is not None
-            await site.server._heartbeats.drain()
+            await site.server.gateway.heartbeats.drain()
             assert (await stayed.stream.ended())[0] is StatusCode.OK
         [line] = lines.of("session ended")
         assert (line["agent"], line["why"], line["session"]) == ("lost", "STREAM_LOST", 1)

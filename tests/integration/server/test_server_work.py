@@ -278,7 +278,7 @@ async def test_a_late_success_stops_the_attempt_that_came_after_it(folder: Path)
         first = (await tasks.expect("assignment")).attempt_id
         session = await agent.come()
         clock.turn(timedelta(minutes=5))
-        await site.server._sweep.run()
+        await site.server.worker.sweep.run()
         tasks = await session.tasks()
         await tasks.expect("opened")
         second = (await tasks.expect("assignment")).attempt_id
@@ -299,7 +299,7 @@ async def test_a_stream_that_has_ended_is_gone_at_once_and_waits_for_no_collecto
     tasks = await session.tasks()
     await tasks.expect("opened")
     gone = asyncio.Event()
-    found = site.server._registry.get(agent.agent_id)
+    found = site.server.gateway.registry.get(agent.agent_id)
     assert found is not None
     weakref.finalize(found.work, gone.set)
     del found

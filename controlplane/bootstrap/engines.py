@@ -1,0 +1,49 @@
+"""What every process has below its rooms: settings, clock, metrics, the database and its writer, wake-ups."""
+
+from __future__ import annotations
+
+import hashlib
+
+from controlplane.clock import Clock
+from controlplane.observability.metrics import Metrics
+from controlplane.preflight import StartRefused
+from controlplane.settings import Settings
+from controlplane.storage import inspection
+from controlplane.storage.location import Location, of_site
+from controlplane.storage.opening import open_database
+from controlplane.storage.writer import Writer
+from controlplane.trust.layout import DATABASE, ServerTrust
+from controlplane.wakeups import WakeUps
+
+
+def location_of(settings: Settings) -> Location:
+    """Return where the site's database is. Raises ``StartRefused`` for a URL that cannot be one."""
+    try:
+        return of_site(settings.database_url.get_secret_value(), settings.data_dir / DATABASE)
+    except ValueError as error:
+        raise StartRefused(f"FLEETWRIGHT_DATABASE_URL: {error}") from None
+
+
+class Engines:
+    """The engines of one process, made on its event loop; ``secret`` signs page tokens."""
+
+    def __init__(self, settings: Settings, trust: ServerTrust, clock: Clock) -> None:
+        self.settings = settings
+        self.trust = trust
+        self.clock = clock
+        self.metrics = Metrics()
+        self.location = location_of(settings)
+        self.database = open_database(self.location, self.metrics)
+        self.wakeups = WakeUps()
+        self.writer = Writer(self.database, self._observe_commit)
+        self.metrics.writer_queue.set_function(lambda: self.writer.queued)
+        self.secret = self._token_secret()
+
+    def _token_secret(self) -> bytes:
+        # Of one history: after a restore, numbers that a watch has passed come again, for other changes.
+        history = inspection.history(self.location)
+        return hashlib.sha256(b"fleetwright page tokens\0" + history + self.trust.server_key_pem).digest()
+
+    def _observe_commit(self, size: int, seconds: float) -> None:
+        self.metrics.group_commit_size.observe(size)
+        self.metrics.group_commit_seconds.observe(seconds)

@@ -1,0 +1,74 @@
+"""The capability rooms, which every process has: what differs by role is who calls them."""
+
+from __future__ import annotations
+
+import structlog
+
+from controlplane.agents import operations as agents_operations
+from controlplane.agents.service import AgentsService
+from controlplane.bootstrap import policies
+from controlplane.bootstrap.engines import Engines
+from controlplane.identity import operations as identity_operations
+from controlplane.identity.service import IdentityPolicy, IdentityService
+from controlplane.sessions.registry import Registry
+from controlplane.tasks.delivery import Delivery
+from controlplane.tasks.service import TasksService
+from controlplane.telemetry import operations as telemetry_operations
+from controlplane.telemetry.service import TelemetryService
+from controlplane.trust.adoption import Adoption, load_adoption
+
+_log = structlog.get_logger(__name__)
+
+
+class Rooms:
+    """The services of a process, with the hooks between them."""
+
+    def __init__(self, engines: Engines, registry: Registry) -> None:
+        settings, database, writer, clock = (
+            engines.settings,
+            engines.database,
+            engines.writer,
+            engines.clock,
+        )
+        self.agents = AgentsService(
+            database, engines.wakeups, clock, policies.health_limits(settings), engines.secret
+        )
+        identity_policy = IdentityPolicy(
+            settings.agent_certificate_life, settings.advertised_agent_addresses, _adoption(engines)
+        )
+        self.identity = IdentityService(
+            database,
+            writer,
+            self.agents,
+            engines.trust.agents,
+            engines.trust.operators,
+            clock,
+            identity_policy,
+            engines.secret,
+        )
+        self.tasks = TasksService(
+            database,
+            writer,
+            self.agents,
+            engines.wakeups,
+            clock,
+            engines.secret,
+            registry.wake,
+            lambda agent_ids: registry.wake(agent_ids, stopping=True),
+        )
+        self.delivery = Delivery(settings.lease_time, self.tasks.changed)
+        self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)
+        self.delivery.register(writer)
+        agents_operations.register_operations(writer, engines.wakeups, [self.delivery.lose_journals])
+        identity_operations.register_operations(writer, self.agents)
+        telemetry_operations.register_operations(writer, engines.wakeups)
+        self.agents.on_delete.append(self.tasks.cancel_for_agent)
+        self.agents.on_delete.append(self.identity.agent_deleted)
+
+
+def _adoption(engines: Engines) -> Adoption | None:
+    found = load_adoption(engines.settings.data_dir)
+    if found is None or found.until < engines.clock.now():
+        return None
+    _log.warning("unknown certificates of enrolled agents are adopted", until=found.until.isoformat())
+    return found

@@ -1,0 +1,71 @@
+"""A server as a program: the machine is looked at, the database brought up, and signals end it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import structlog
+
+from controlplane import failpoints, preflight
+from controlplane.bootstrap.engines import location_of
+from controlplane.bootstrap.server import Server
+from controlplane.clock import SystemClock
+from controlplane.observability import service_manager
+from controlplane.preflight import StartRefused
+from controlplane.settings import Settings, notify_socket
+from controlplane.storage import migrate
+from controlplane.storage.backup import restoring
+from controlplane.trust.layout import load
+from controlplane.trust.setup import refresh_server
+
+_log = structlog.get_logger(__name__)
+
+_COLLECT_AFTER = (5_000, 20, 50)
+
+
+def _settle_memory() -> None:
+    """Let the garbage collector leave alone what stays, and look less often at the rest.
+
+    Every message makes some hundred objects and lets nearly all of them go by themselves. With Python's
+    own threshold of 700 that is a look at the young ones every few messages, and at the whole fleet
+    every few thousand; with a much larger one each look stops the event loop for long (docs/decisions
+    has the measurement).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run a server until ``stop`` is set.
+
+    Raises ``StartRefused``, ``DataFolderError``, ``DatabaseUnusableError`` or
+    ``ServiceError`` where it cannot start; each says what to do.
+    """
+    try:
+        failpoints.arm(settings.failpoints)
+    except ValueError as error:
+        raise StartRefused(str(error)) from None
+    with preflight.check(settings.data_dir, settings.max_agents):
+        if await asyncio.to_thread(restoring.finish, settings.data_dir):
+            _log.warning("an interrupted restore was finished", data_dir=str(settings.data_dir))
+        refresh_server(settings.data_dir, SystemClock().now())
+        trust = load(settings.data_dir)
+        before, after = await asyncio.to_thread(migrate.upgrade, location_of(settings))
+        if before != after:
+            _log.info("database upgraded", before=before, after=after)
+        server = Server(settings, trust)
+        await server.start()
+        _settle_memory()
+        manager = notify_socket()
+        service_manager.notify(manager, service_manager.READY, "STATUS=serving")
+        waits = [asyncio.ensure_future(event.wait()) for event in (stop, server.failed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if server.failed.is_set():
+            # Nothing can be committed any more: ending at once loses nothing, and is seen.
+            raise StartRefused("a part of the server has failed; the log says which")
+        service_manager.notify(manager, service_manager.STOPPING, "STATUS=draining")
+        await server.stop()

@@ -1,0 +1,51 @@
+"""The role ``worker``: what is done on a schedule, whoever is connected where."""
+
+from __future__ import annotations
+
+from controlplane.agents.rules import Presence
+from controlplane.bootstrap.engines import Engines
+from controlplane.bootstrap.rooms import Rooms
+from controlplane.schedules import Schedule
+from controlplane.tasks.sweeping import Sweep
+
+
+class Worker:
+    """Sweeps, and retention."""
+
+    def __init__(self, engines: Engines, rooms: Rooms) -> None:
+        self._settings = engines.settings
+        self._clock = engines.clock
+        self._metrics = engines.metrics
+        self._rooms = rooms
+        self.sweep = Sweep(
+            engines.database, rooms.agents, rooms.tasks, rooms.delivery.settling, engines.clock
+        )
+
+    def schedules(self) -> list[Schedule]:
+        """Return what is done for the whole installation."""
+        settings = self._settings
+        return [
+            Schedule("measure", settings.presence_sweep, self.measure),
+            Schedule("tasks", settings.tasks_sweep, self.sweep.run),
+            Schedule("telemetry retention", settings.retention_sweep, self._prune_telemetry),
+            Schedule("task retention", settings.retention_sweep, self._prune_tasks),
+            Schedule("token retention", settings.retention_sweep, self._prune_tokens),
+            Schedule("identity records", settings.retention_sweep, self._rooms.identity.sweep),
+        ]
+
+    async def measure(self) -> None:
+        """Count agents and tasks for the metrics."""
+        for presence, number in (await self._rooms.agents.counts()).items():
+            self._metrics.agents.labels(Presence(presence).name).set(number)
+        for state, depth in (await self._rooms.tasks.depths()).items():
+            self._metrics.tasks.labels(state.name).set(depth.count)
+            self._metrics.task_oldest_seconds.labels(state.name).set(depth.oldest.total_seconds())
+
+    async def _prune_telemetry(self) -> int:
+        return await self._rooms.telemetry.prune(self._clock.now() - self._settings.telemetry_retention)
+
+    async def _prune_tasks(self) -> int:
+        return await self._rooms.tasks.prune(self._clock.now() - self._settings.task_retention)
+
+    async def _prune_tokens(self) -> int:
+        return await self._rooms.identity.tokens.prune(self._clock.now() - self._settings.token_retention)
