@@ -18,6 +18,7 @@ from controlplane.cli.calling import calling
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Column, Output
 from controlplane.cli.server import DataDir, settings_from
+from controlplane.settings import Settings
 from controlplane.storage.backup import restoring, taking
 from controlplane.storage.backup.errors import BackupError
 from controlplane.storage.backup.manifest import Manifest
@@ -132,7 +133,7 @@ def backup(
       fleetwright backup /var/backups/fleetwright --data-dir /var/lib/fleetwright
       fleetwright backup monday.tar.gz --data-dir site --without-keys -o json
     """
-    settings = settings_from(data_dir=data_dir)
+    settings = _embedded(settings_from(data_dir=data_dir))
     with _ending_in_order(), _bars(output) as bars, _told():
         taken = taking.take(
             settings.data_dir,
@@ -177,7 +178,7 @@ def restore(
       fleetwright restore monday.tar.gz --data-dir site
       fleetwright restore monday.tar.gz --data-dir site --force
     """
-    settings = settings_from(data_dir=data_dir)
+    settings = _embedded(settings_from(data_dir=data_dir))
     try:
         failpoints.arm(settings.failpoints)
     except ValueError as error:
@@ -192,6 +193,18 @@ def restore(
             progress=bars,
         )
     output.one(_Restore(restored), _RESTORE)
+
+
+def _embedded(settings: Settings) -> Settings:
+    """Return the settings of a site whose database is in its data folder; others have tools of their own."""
+    if settings.database_url.get_secret_value():
+        raise CommandFailed(
+            "FLEETWRIGHT_DATABASE_URL: this site's database is PostgreSQL: back it up and restore it with "
+            "pg_dump and pg_restore, or with the server's own archiving, and keep a copy of trust/ and "
+            f"identities/ of {settings.data_dir} beside it",
+            Exit.USAGE,
+        )
+    return settings
 
 
 @contextmanager

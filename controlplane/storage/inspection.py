@@ -69,10 +69,12 @@ def find_damage(path: Path, limit: timedelta = CHECK_LIMIT) -> str:
     return "" if said == "ok" else said
 
 
-def newest_instant(path: Path) -> int | None:
+def newest_instant(location: Location) -> int | None:
     """Return the newest time, in microseconds, that the server wrote down; None where there is none."""
+    if isinstance(location, Postgres):
+        return postgresql.newest_instant(location, _STAMPED)
     newest: list[int] = []
-    with _reading(path) as connection:
+    with _reading(location) as connection:
         found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         tables = {name for (name,) in found}
         for table, column in _STAMPED:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from controlplane.cli.doctor.findings import Finding, fail, ok, skip, warn
 from controlplane.clock import from_micros
 from controlplane.settings import Settings
 from controlplane.storage import inspection, migrate
 from controlplane.storage.inspection import CheckTooLongError
+from controlplane.storage.location import Postgres, of_site
+from controlplane.storage.postgresql import inspection as postgresql
 from controlplane.storage.unreadable import DatabaseUnreadableError
 from controlplane.trust.layout import DATABASE
+
+LEAST_POSTGRESQL = 18
+"""The release that is tried; older ones lack what migrations use."""
 
 LONG_LOG = 256 * 1024 * 1024
 """The log is folded into the database every 16 MiB; it grows only while someone reads for long."""
@@ -26,8 +32,41 @@ _REMEDY = "stop the server, and put back a backup with `fleetwright restore`"
 
 
 def database(settings: Settings) -> Iterator[Finding]:
-    """Check the file, its schema and its log."""
-    path = settings.data_dir / DATABASE
+    """Check the file, its schema and its log; of PostgreSQL, the schema and how durable a commit is."""
+    try:
+        place = of_site(settings.database_url.get_secret_value(), settings.data_dir / DATABASE)
+    except ValueError as error:
+        yield fail("database", f"FLEETWRIGHT_DATABASE_URL: {error}")
+        return
+    yield from _server(place) if isinstance(place, Postgres) else _file(place)
+
+
+def _server(place: Postgres) -> Iterator[Finding]:
+    try:
+        found = postgresql.settings(place)
+        schema = inspection.schema_version(place)
+    except DatabaseUnreadableError as error:
+        yield fail("database", f"{place}: {error}: look whether the server runs, and who may log in")
+        return
+    version = found["server_version"]
+    if int(version.split(".")[0]) < LEAST_POSTGRESQL:
+        yield fail(
+            "database", f"{place}: PostgreSQL {version}, and {LEAST_POSTGRESQL} is the least: update it"
+        )
+    else:
+        yield ok("database", f"{place}: PostgreSQL {version}")
+    unsafe = [name for name in ("fsync", "full_page_writes") if found[name] != "on"]
+    if unsafe:
+        yield fail("durability", f"{' and '.join(unsafe)} off: what is acknowledged is lost at a power cut")
+    else:
+        yield ok("durability", "a commit is on the server's disk before it is acknowledged")
+    if schema is None:
+        yield ok("schema", "there is none yet: the server makes it at its first start")
+    else:
+        yield _schema(schema)
+
+
+def _file(path: Path) -> Iterator[Finding]:
     if not path.exists() or path.stat().st_size == 0:
         yield ok("database", "there is none yet: the server makes it at its first start")
         return
@@ -83,10 +122,11 @@ def _log(size: int) -> Finding:
 
 def written_before(settings: Settings, now: datetime) -> Iterator[Finding]:
     """Check this machine's clock against the newest time in the database."""
-    path = settings.data_dir / DATABASE
     try:
-        newest = inspection.newest_instant(path) if path.exists() else None
-    except DatabaseUnreadableError:
+        place = of_site(settings.database_url.get_secret_value(), settings.data_dir / DATABASE)
+        there = isinstance(place, Postgres) or place.exists()
+        newest = inspection.newest_instant(place) if there else None
+    except (DatabaseUnreadableError, ValueError):
         yield skip("clock", "the database cannot be read, so its newest entry says nothing of the clock")
         return
     if newest is not None and from_micros(newest) > now + TOLERANCE:

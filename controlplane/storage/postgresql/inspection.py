@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from controlplane.storage.location import Postgres
 from controlplane.storage.unreadable import DatabaseUnreadableError
@@ -44,6 +45,19 @@ def settings(place: Postgres) -> Mapping[str, str]:
             "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [list(_SETTINGS)]
         )
         return {str(name): str(setting) for name, setting in found}
+
+
+def newest_instant(place: Postgres, stamped: Sequence[tuple[str, str]]) -> int | None:
+    """Return the newest of the times in these columns of tables, None where there is none."""
+    newest: list[int] = []
+    with _reading(place) as connection:
+        for table, column in stamped:
+            if connection.execute("SELECT to_regclass(%s)", [table]).fetchone() == (None,):
+                continue
+            question = sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(column), sql.Identifier(table))
+            row = connection.execute(question).fetchone()
+            newest += [int(value) for value in row or () if value is not None]
+    return max(newest, default=None)
 
 
 @contextmanager
