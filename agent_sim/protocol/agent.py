@@ -13,6 +13,7 @@ from datetime import timedelta
 import grpc
 from fleetwright.v1 import agent_service_pb2_grpc
 
+from agent_sim import failpoints
 from agent_sim.host import Host
 from agent_sim.protocol.attempts import Attempts
 from agent_sim.protocol.backoff import Backoff, to_wait
@@ -174,6 +175,7 @@ class Agent:
         self._unwelcomed = False
         try:
             if self._identity.accepted(identity):
+                failpoints.hit("agent.after_promotion")
                 self._context.observer.renewed(identity.not_after.isoformat())
         except IdentityError as error:
             # It stays the next one on disk, where a start looks first; the next Welcome promotes it.
@@ -230,6 +232,7 @@ class Agent:
         if identity is None:
             return False
         self._identity.store_next(identity)
+        failpoints.hit("agent.after_certificate")
         return await self._hand_over(session, identity)
 
     async def _hand_over(self, old: Session, identity: AgentIdentity) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
+from agent_sim import failpoints
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.reporter import JournalReporter
@@ -150,6 +151,7 @@ class Attempts:
         self._arriving -= 1
         admission = await self._context.journal.add(assignment)
         if admission is Admission.NEW:
+            failpoints.hit("agent.after_journal")
             if self.listener is not None:
                 self.listener.accepted(attempt_id)
             await self._execute(assignment)
@@ -170,7 +172,9 @@ class Attempts:
         self._begun.pop(attempt_id, None)
         if result is None:
             return
+        failpoints.hit("agent.after_effect")
         await self._context.journal.finish(attempt_id, result)
+        failpoints.hit("agent.after_result")
         self._context.observer.attempt_finished(attempt_id, work_pb2.Outcome.Name(result.outcome))
         if self.listener is not None:
             self.listener.finished(attempt_id)
@@ -203,6 +207,7 @@ class Attempts:
         context = self._context
         async with self._slots:
             await context.journal.start(assignment.attempt_id)
+            failpoints.hit("agent.after_running")
             begun = self._begun[assignment.attempt_id] = context.clock.now()
             limit = assignment.run_limit.ToTimedelta() if assignment.HasField("run_limit") else None
             reporter = JournalReporter(context, assignment.attempt_id, lambda: self.listener)
@@ -231,6 +236,7 @@ class Attempts:
     async def _forget(self, attempt_id: str) -> None:
         try:
             await self._context.journal.forget(attempt_id)
+            failpoints.hit("agent.after_forget")
         except JournalError as error:
             self._context.fail(error)
         else:

@@ -11,6 +11,7 @@ from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from agent_sim import failpoints
 from agent_sim.protocol.config import PROTOCOL_VERSION
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.endings import Cause, Ending
@@ -95,7 +96,9 @@ class Lifeline:
             words = f"the first message of the server was {kind or 'of a kind unknown to this agent'}"
             raise StreamFailedError(Failure(grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION", words))
         welcome = message.welcome
+        failpoints.hit("agent.after_welcome")
         await self._context.journal.store_nonce(welcome.next_nonce)
+        failpoints.hit("agent.after_nonce")
         self._interval = _seconds(welcome.heartbeat_interval)
         self._schedule_beat()
         self._on_welcome(welcome)

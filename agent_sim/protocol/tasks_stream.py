@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import grpc
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
 
+from agent_sim import failpoints
 from agent_sim.protocol.attempts import Attempts
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
@@ -151,6 +152,7 @@ class TasksStream:
         if kind == "assignment":
             self._granted = max(0, self._granted - 1)
             self._context.observer.assignment_received(message.assignment)
+            failpoints.hit("agent.after_receive")
             self._attempts.take(message.assignment)
         elif kind == "result_acknowledged":
             self._acknowledged(message.result_acknowledged)
@@ -160,6 +162,7 @@ class TasksStream:
             self._linger = message.opened.linger.ToTimedelta().total_seconds()
 
     def _acknowledged(self, answer: agent_service_pb2.ResultAcknowledged) -> None:
+        failpoints.hit("agent.after_acknowledge")
         name = agent_service_pb2.ResultDisposition.Name(answer.disposition)
         name = name.removeprefix("RESULT_DISPOSITION_")
         if answer.HasField("error"):
@@ -282,3 +285,4 @@ class TasksStream:
         self._unacknowledged.add(attempt_id)
         finished = agent_service_pb2.AttemptFinished(attempt_id=attempt_id, result=result)
         await self._call.write(agent_service_pb2.TasksRequest(finished=finished))
+        failpoints.hit("agent.after_send")

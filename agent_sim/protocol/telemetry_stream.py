@@ -7,6 +7,7 @@ import asyncio
 import grpc
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc, work_pb2
 
+from agent_sim import failpoints
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.streams import read
@@ -93,6 +94,7 @@ class TelemetryStream:
             self._sent = opened.last_sequence
             await self._stands_at(opened.last_sequence, opened.budget)
         elif message.HasField("acknowledged"):
+            failpoints.hit("agent.after_points")
             await self._stands_at(message.acknowledged.last_sequence, message.acknowledged.budget)
 
     async def _stands_at(self, last_sequence: int, budget: int) -> None:
@@ -139,6 +141,7 @@ class TelemetryStream:
         )
         self._sent = found.first_sequence + len(found.points) - 1
         await self._call.write(agent_service_pb2.TelemetryRequest(batch=batch))
+        failpoints.hit("agent.after_batch")
         self._context.observer.points_sent(len(found.points))
         return True
 
