@@ -22,7 +22,7 @@ VERSION = "0.1.0-simulated"
 MAX_POINTS = 2_000
 """Telemetry that one simulated agent holds back: enough for hours, small enough for thousands of them."""
 _MAX_SKEW = 3600.0
-_NEVER = 1_000_000_000
+_NEVER = timedelta(days=10_000)
 
 
 class SkewedClock(SystemClock):
@@ -64,7 +64,7 @@ class Member:
             agent_version=VERSION,
             addresses=addresses,
             # A hung process does not notice that nobody answers it.
-            unanswered_beats=_NEVER if hung else AgentConfig.unanswered_beats,
+            answer_within=_NEVER if hung else AgentConfig.answer_within,
             stop_grace=timedelta(seconds=1) if hung else AgentConfig.stop_grace,
         )
         return Agent(

@@ -29,6 +29,7 @@ from agent_sim.protocol.identity import AgentIdentity, IdentityStore
 from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.observer import Observer
 from agent_sim.protocol.renewal import RenewalTimer, request_certificate
+from agent_sim.protocol.room import Room
 from agent_sim.protocol.session import Session
 from agent_sim.protocol.telemetry import Sampler
 
@@ -67,8 +68,10 @@ class Agent:
         observer: Observer | None = None,
         make_stub: MakeStub = agent_service_pb2_grpc.AgentServiceStub,
     ) -> None:
+        observer = observer or Observer()
+        self._room = Room(journal, observer, config.room_interval, self._fail)
         self._context = EngineContext(
-            config, host, journal, clock, rng, observer or Observer(), make_stub, self._fail
+            config, host, journal, clock, rng, observer, make_stub, self._room, self._fail
         )
         self._attempts = Attempts(self._context)
         self._sampler = Sampler(self._context)
@@ -96,6 +99,8 @@ class Agent:
         """
         identity = self._identity.begin()
         self._addresses = ServerAddresses(self._context.config.addresses or identity.agent_addresses)
+        self._room.on_room = self._attempts.has_room
+        self._room.begin()
         self._attempts.resume()
         stopper = asyncio.get_running_loop().create_task(self._stop_when(stop))
         try:
@@ -111,6 +116,7 @@ class Agent:
     async def _stop_when(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._stopping.set()
+        await self._room.stop()
         await self._attempts.stop()
         self._part(_GOODBYE)
 
@@ -285,5 +291,6 @@ class Agent:
             await asyncio.gather(self._successor.running, return_exceptions=True)
             if self._successor.former_channel is not None:
                 await self._successor.former_channel.close()
+        await self._room.stop()
         await self._attempts.abandon()
         await self._drop_channel()

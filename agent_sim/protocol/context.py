@@ -15,6 +15,7 @@ from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.errors import AgentError
 from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.observer import Observer
+from agent_sim.protocol.room import Room
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class EngineContext:
     observer: Observer
     make_stub: Callable[[grpc.aio.Channel], agent_service_pb2_grpc.AgentServiceAsyncStub]
     """Makes the client of AgentService on a channel; simulated agents misbehave here."""
+    room: Room
     fail: Callable[[AgentError], None]
     """End the engine with an error; the first one counts."""
 

@@ -129,7 +129,7 @@ class TasksStream:
     def _open(self) -> None:
         journal = self._context.journal
         entries = list(journal.entries())
-        self._granted = max(0, self._capacity - self._attempts.held)
+        self._granted = max(0, self._capacity - self._attempts.held) if journal.has_room else 0
         message = agent_service_pb2.TasksOpen(
             session_epoch=self._epoch,
             credits=self._granted,
@@ -160,6 +160,7 @@ class TasksStream:
             self._cancel(message.cancel.attempt_id)
         elif kind == "opened":
             self._linger = message.opened.linger.ToTimedelta().total_seconds()
+            self._attempts.adopted(message.opened.unwanted)
 
     def _acknowledged(self, answer: agent_service_pb2.ResultAcknowledged) -> None:
         failpoints.hit("agent.after_acknowledge")
@@ -184,6 +185,8 @@ class TasksStream:
         self._wake()
 
     def _grant(self) -> None:
+        if not self._context.journal.has_room:
+            return
         free = self._capacity - self._attempts.held - self._granted
         # Half the capacity at once: one message for many results, and never a server without credits.
         if free > 0 and (free * 2 >= self._capacity or self._granted == 0):

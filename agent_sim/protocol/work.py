@@ -93,6 +93,16 @@ class Work:
                 self._stream.finish_up()
             self._stream.settle()
 
+    def has_room(self) -> None:
+        """Take work again, and settle what had to wait for room."""
+        if self._declined:
+            self._declined = False
+            self._demand.want()
+            if self._stream is not None:
+                self._stream.finish_up()
+        if self._stream is not None:
+            self._stream.settle()
+
     def _demand_if_closed(self) -> None:
         if self._stream is None or self._stream.closing:
             self._demand.want()

@@ -170,7 +170,7 @@ async def test_kept_journals_are_used_again(obliging: ObligingServer, tmp_path: 
     ids: list[set[str]] = []
     for _ in range(2):
         await run_fleet(settings, Outputs(), duration=0.1)
-        journals = [SQLiteJournal(path) for path in tmp_path.glob("sim-*.sqlite3")]
+        journals = [SQLiteJournal(tmp_path / f"sim-{number}.sqlite3") for number in range(1, 6)]
         ids.append({journal.journal_id for journal in journals})
         for journal in journals:
             await journal.close()
