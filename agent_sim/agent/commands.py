@@ -301,6 +301,7 @@ def _table(found: dict[str, Any]) -> Table:
         ("attempts to run", str(journal["journaled"])),
         ("attempts running", str(journal["running"])),
         ("results to report", str(journal["finished"])),
+        ("disk", "FULL: no work is taken until there is room" if found["disk_full"] else "has room"),
         ("telemetry queued", f"{journal['queued_points']} points"),
         ("state", found["state"]),
     ):

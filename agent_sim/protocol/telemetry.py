@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
+from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc, work_pb2
 
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.demand import OnDemand
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _DEFAULT_INTERVAL = 60.0
 """Seconds between samplings where the server sets none."""
+RESERVE_METRIC = "agent.journal_reserve_ratio"
+"""1 where the journal has all the space that it keeps for results; less: the host's disk is full."""
 _FIRST_SAMPLE_WITHIN = 5.0
 """Seconds: a fleet that starts at one moment does not report at one moment."""
 
@@ -29,6 +31,7 @@ class Sampler:
     def __init__(self, context: EngineContext) -> None:
         self._context = context
         self._interval: float | None = None
+        self._reserve_share = 1.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self.on_points: Callable[[], None] | None = None
@@ -56,7 +59,7 @@ class Sampler:
 
     async def _sample(self) -> None:
         try:
-            points = await self._context.host.sample()
+            points = [*await self._context.host.sample(), *self._reserve_points()]
             if points:
                 dropped = await self._context.journal.append_points(points)
                 if dropped:
@@ -68,6 +71,16 @@ class Sampler:
         except Exception:
             log.exception("measuring failed; the next one is tried at its time")
         self._schedule(self._context.jittered(self._interval or 1.0))
+
+    def _reserve_points(self) -> list[work_pb2.TelemetryPoint]:
+        """Say how much of the journal's reserve is left while it is not whole, and once when it is again."""
+        share = self._context.journal.reserve_share
+        before, self._reserve_share = self._reserve_share, share
+        if share == before == 1.0:
+            return []
+        point = work_pb2.TelemetryPoint(metric=RESERVE_METRIC, value=share)
+        point.time.FromDatetime(self._context.clock.now())
+        return [point]
 
 
 class Telemetry:

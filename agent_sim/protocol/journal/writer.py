@@ -24,6 +24,9 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 
 _MAX_GROUP = 256
+_FOR_SHEDDING = 0.5
+"""Share of the reserve that telemetry leaves. What it takes lets the log be written back into the file, and
+with that it is the telemetry's own space that is used again."""
 
 
 class Worth(enum.IntEnum):
@@ -169,15 +172,20 @@ class Writer:
         """Yield each time that there may be more room than before; what costs least comes first."""
         self._checkpoint()
         yield
-        while True:
-            while worth >= Worth.TELEMETRY and (removed := self._alone(self._shed)[0]):
+        while worth >= Worth.TELEMETRY:
+            removed, failure = self._alone(self._shed)
+            if removed:
                 self.shed_points += removed
-                self._checkpoint()
-                yield
-            if worth < Worth.RESERVE or not self._reserve.release():
+            elif worth >= Worth.RESERVE:
+                if not self._reserve.release():
+                    return
+            elif not (
+                out_of_room(failure) and self._reserve.share > _FOR_SHEDDING and self._reserve.release()
+            ):
                 return
             self._checkpoint()
-            yield
+            if removed or worth >= Worth.RESERVE:
+                yield
 
     def _checkpoint(self) -> None:
         """Let the log start from its beginning: the space that it has is then written again."""
