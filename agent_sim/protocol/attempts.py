@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ from fleetwright.v1 import agent_service_pb2, work_pb2
 from agent_sim import failpoints
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError, JournalFullError
+from agent_sim.protocol.failures import Failure
+from agent_sim.protocol.refusals import Refusals, Remedy
 from agent_sim.protocol.reporter import JournalReporter
 from agent_sim.protocol.results import cancelled, complete, crashed, interrupted, timed_out, without_detail
 from agent_sim.protocol.rules import Admission, AttemptState
@@ -64,6 +66,8 @@ class Attempts:
         self._stopping = False
         self._abandoned = False
         self._adopted = asyncio.Event()
+        self._reduce_at_end: dict[str, str] = {}
+        self.refusals = Refusals()
         self.listener: AttemptListener | None = None
 
     def resume(self) -> None:
@@ -104,6 +108,38 @@ class Attempts:
     def held(self) -> int:
         """How many attempts the agent has in hand: journalled and unreported, or about to be journalled."""
         return self._context.journal.unreported + self._arriving
+
+    async def refused(self, failure: Failure, under_way: Sequence[str]) -> bool:
+        """Learn from the end of a stream over what it was told; True where the next one will do better.
+
+        A result that is refused for good is replaced by one of the same outcome that
+        says so, and given up where that is refused too. Raises JournalError.
+        """
+        knew = self.refusals.one_by_one
+        attempt_id, remedy = self.refusals.refused(failure.name, under_way)
+        if remedy is Remedy.NONE:
+            return self.refusals.one_by_one and not knew
+        self._context.observer.result_refused(attempt_id, f"{failure.name}: {failure.message}")
+        if remedy is Remedy.GIVE_UP:
+            self.refusals.answered(attempt_id, others=True)
+            await self._forget(attempt_id)
+            return True
+        self.refusals.reduced(attempt_id)
+        why = f"the server refused the result as it was: {failure.name}: {failure.message}"
+        if self._context.journal.state(attempt_id) is AttemptState.FINISHED:
+            await self._reduce(attempt_id, why)
+        else:
+            self._reduce_at_end[attempt_id] = why
+        return True
+
+    async def _reduce(self, attempt_id: str, why: str) -> None:
+        journal = self._context.journal
+        try:
+            await journal.replace_result(attempt_id, without_detail(await journal.result(attempt_id), why))
+        except KeyError:
+            return  # Acknowledged meanwhile.
+        except JournalFullError:
+            log.error("attempt %s: no room to replace its result", attempt_id)
 
     def acknowledge(self, attempt_id: str) -> None:
         """Forget an attempt whose result the server has."""
@@ -206,6 +242,8 @@ class Attempts:
         while True:
             try:
                 await self._context.journal.finish(attempt_id, result)
+                if (why := self._reduce_at_end.pop(attempt_id, None)) is not None:
+                    await self._reduce(attempt_id, why)
                 return True
             except JournalFullError:
                 result = without_detail(result, "done, but the agent's disk was too full for the detail")

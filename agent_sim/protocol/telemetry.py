@@ -9,10 +9,12 @@ from datetime import timedelta
 
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc, work_pb2
 
+from agent_sim.protocol.batches import REFUSED_FOR_GOOD, BatchSize, named_points
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.demand import OnDemand
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.failures import Failure
+from agent_sim.protocol.streams import StreamFailedError
 from agent_sim.protocol.telemetry_stream import TelemetryStream
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ class Telemetry:
         self._stub = stub
         self._welcome = welcome
         self._stream: TelemetryStream | None = None
+        self._size = BatchSize()
         self._demand = OnDemand(context, self._serve, on_stale)
 
     def points_wait(self) -> None:
@@ -112,11 +115,27 @@ class Telemetry:
             self._stream.half_close()
         await self._demand.close(grace)
 
-    async def _serve(self) -> None:
-        self._stream = TelemetryStream(self._context, self._stub, self._welcome)
+    async def _serve(self) -> bool:
+        stream = self._stream = TelemetryStream(self._context, self._stub, self._welcome, self._size)
         try:
-            await self._stream.serve()
+            await stream.serve()
+        except StreamFailedError as error:
+            if error.failure.name not in REFUSED_FOR_GOOD or stream.refused_batch is None:
+                raise
+            await self._refused(error.failure, *stream.refused_batch)
+            return True
         finally:
             self._stream = None
         if self._context.journal.queued_points:
             self._demand.want()
+        return False
+
+    async def _refused(self, failure: Failure, first_sequence: int, count: int) -> None:
+        """Drop the points that a refusal is for, or halve the batch that they are in."""
+        observer = self._context.observer
+        observer.failed(failure.name, failure.message)
+        numbers = named_points(failure.fields, first_sequence, count)
+        if not numbers and self._size.refused(count):
+            numbers = [first_sequence]
+        if numbers and (dropped := await self._context.journal.drop_points(numbers)):
+            observer.points_refused(dropped, f"{failure.name}: {failure.message}")
