@@ -17,7 +17,7 @@ from agent_sim import failpoints
 from agent_sim.host import Host
 from agent_sim.protocol.attempts import Attempts
 from agent_sim.protocol.backoff import Backoff, to_wait
-from agent_sim.protocol.clock import Clock
+from agent_sim.protocol.clock import Clock, ServerTime
 from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.connection import ServerAddresses, agent_channel
 from agent_sim.protocol.context import EngineContext
@@ -69,15 +69,16 @@ class Agent:
         make_stub: MakeStub = agent_service_pb2_grpc.AgentServiceStub,
     ) -> None:
         observer = observer or Observer()
+        server_time = ServerTime(clock)
         self._room = Room(journal, observer, config.room_interval, self._fail)
         self._context = EngineContext(
-            config, host, journal, clock, rng, observer, make_stub, self._room, self._fail
+            config, host, journal, clock, rng, observer, make_stub, server_time, self._room, self._fail
         )
         self._attempts = Attempts(self._context)
         self._sampler = Sampler(self._context)
         self._renewal = RenewalTimer(self._context, self._renew)
         self._backoff = Backoff(config.backoff_base, config.backoff_cap, config.stable_after, rng)
-        self._identity = IdentityInUse(identities, clock, config.identity_tries)
+        self._identity = IdentityInUse(identities, server_time, config.identity_tries)
         self._addresses: ServerAddresses | None = None
         self._channel: grpc.aio.Channel | None = None
         self._session: Session | None = None

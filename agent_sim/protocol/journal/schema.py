@@ -184,9 +184,12 @@ def _interrupt_running(connection: sqlite3.Connection, now_seconds: float) -> li
             outcome=work_pb2.OUTCOME_INTERRUPTED,
             reason="the agent's process ended while the work ran; whether it had an effect is not known",
         )
+        ended = int(now_seconds * 1e6)
         if start_micros is not None:
             result.start_time.FromMicroseconds(start_micros)
-        result.end_time.FromMicroseconds(int(now_seconds * 1e6))
+            # The clock may have been set back meanwhile.
+            ended = max(ended, start_micros)
+        result.end_time.FromMicroseconds(ended)
         fill_lengths(result, output_lengths(connection, attempt_id))
         connection.execute(
             "UPDATE attempts SET state = 'finished', result = ? WHERE attempt_id = ?",
