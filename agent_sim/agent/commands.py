@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from agent_sim import failpoints
 from agent_sim.agent.log_format import LEVELS, configure_logging
 from agent_sim.agent.operation import enroll_host, enrolled, run_host
 from agent_sim.agent.policy import PolicyError
@@ -254,6 +255,7 @@ def run(
     folder = StateFolder(state or default_state())
     if server is not None and not enrolled(folder):
         _enroll(folder, _Wanted(server, token_file, token, agent_id, agent_address or []), force=False)
+    _arm_failpoints()
     config = AgentConfig(agent_version=program_version(), http_proxy=http_proxy)
     run_host(folder, policy or folder.policy, config)
 
@@ -299,6 +301,7 @@ def _table(found: dict[str, Any]) -> Table:
         ("attempts to run", str(journal["journaled"])),
         ("attempts running", str(journal["running"])),
         ("results to report", str(journal["finished"])),
+        ("disk", "FULL: no work is taken until there is room" if found["disk_full"] else "has room"),
         ("telemetry queued", f"{journal['queued_points']} points"),
         ("state", found["state"]),
     ):
@@ -308,6 +311,14 @@ def _table(found: dict[str, Any]) -> Table:
 
 def _time(text: str) -> str:
     return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%SZ}"
+
+
+def _arm_failpoints() -> None:
+    """Arm what a test asks for; an unknown name is an error, or the test would test nothing."""
+    try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _configure(level: str) -> None:

@@ -88,7 +88,27 @@ class LogObserver(Observer):
 
     def points_dropped(self, count: int) -> None:
         """Log telemetry that a full queue gave up."""
-        self._log.warning("telemetry dropped because the queue is full", points=count)
+        self._log.warning("telemetry dropped because its queue or the disk is full", points=count)
+
+    def points_refused(self, count: int, reason: str) -> None:
+        """Log telemetry that the server refuses for good."""
+        self._log.error("telemetry dropped because the server refuses it", points=count, reason=reason)
+
+    def result_refused(self, attempt_id: str, reason: str) -> None:
+        """Log a result that the server refuses for good."""
+        self._log.error("result refused, sent again without its detail", attempt=attempt_id, reason=reason)
+
+    def output_discarded(self, attempt_id: str) -> None:
+        """Log that output is thrown away from here on."""
+        self._log.warning("output discarded because the disk is full", attempt=attempt_id)
+
+    def journal_full(self) -> None:
+        """Log that the disk is full."""
+        self._log.error("the journal's disk is full: no work is taken until there is room; free space on it")
+
+    def journal_has_room(self) -> None:
+        """Log that there is room again."""
+        self._log.info("the journal has room again: work is taken")
 
     def points_acknowledged(self, count: int) -> None:
         """Log telemetry that the server has committed."""

@@ -90,7 +90,7 @@ def run_host(state: StateFolder, policy_path: Path, config: AgentConfig) -> None
     """Run the agent until SIGTERM or SIGINT. Raises ``StateError``, ``PolicyError`` and ``AgentError``."""
     state.check()
     with state.locked():
-        state.check_writable()
+        state.check_writable(with_room=not state.journal.exists())
         store = FolderIdentityStore(state.path)
         identity = store.current()
         if identity is None:

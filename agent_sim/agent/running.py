@@ -71,6 +71,16 @@ class RunningStatus(LogObserver):
         super().points_acknowledged(count)
         self._changed()
 
+    def journal_full(self) -> None:
+        """Note that there is no room; the file may not be written before there is some."""
+        super().journal_full()
+        self._changed()
+
+    def journal_has_room(self) -> None:
+        """Note that there is room again."""
+        super().journal_has_room()
+        self._changed()
+
     async def close(self) -> None:
         """Take the file away: nothing runs any more."""
         if self._timer is not None:
@@ -99,6 +109,7 @@ class RunningStatus(LogObserver):
             "connected": self._epoch is not None,
             "session_epoch": self._epoch,
             "time": self._clock().isoformat(),
+            "disk_full": not self._journal.has_room,
             "journal": journal,
         }
 

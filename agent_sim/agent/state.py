@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from agent_sim.agent.policy import POLICY_FILE
 ROOT_STATE = Path("/var/lib/fleetwright-agent")
 _USER_STATE = Path(".local/state/fleetwright-agent")
 _LOCK_FILE = "agent.lock"
+_LOCK_BYTES = 32
 _PROBE_FILE = ".writable"
 
 
@@ -69,8 +70,12 @@ class StateFolder:
                 f"others; run `chmod 700 {self.path}`"
             )
 
-    def check_writable(self) -> None:
-        """Write a page and take it away again. Raises ``StateError`` for a full or read-only disk."""
+    def check_writable(self, *, with_room: bool = True) -> None:
+        """Write a page and take it away again.
+
+        Raises ``StateError`` for a read-only disk, and for a full one unless ``with_room`` is
+        False: an agent that has its journal lives on with what that has reserved.
+        """
         probe = self.path / _PROBE_FILE
         try:
             with probe.open("wb") as file:
@@ -79,6 +84,10 @@ class StateFolder:
                 os.fsync(file.fileno())
             probe.unlink()
         except OSError as error:
+            if not with_room and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                with suppress(OSError):
+                    probe.unlink()
+                return
             raise StateError(f"{self.path}: {_remedy(error)}") from error
 
     def _check_owner(self, status: os.stat_result) -> None:
@@ -107,8 +116,8 @@ class StateFolder:
         handle = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            # Over what is there and never shorter: on a full disk the block that it has is all that it gets.
+            os.pwrite(handle, f"{os.getpid()}\n".encode().ljust(_LOCK_BYTES), 0)
         except BlockingIOError:
             holder = _pid_in(handle)
             os.close(handle)
@@ -143,7 +152,7 @@ def default_state() -> Path:
 
 
 def _pid_in(handle: int) -> str:
-    return os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+    return os.pread(handle, _LOCK_BYTES, 0).decode("ascii", "replace").strip() or "unknown"
 
 
 def _remedy(error: OSError) -> str:

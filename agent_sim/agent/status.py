@@ -34,6 +34,7 @@ def read_status(state: StateFolder, now: datetime) -> dict[str, Any]:
         "running_process": holder,
         "connected": bool(said and said.get("connected")),
         "session_epoch": said.get("session_epoch") if said else None,
+        "disk_full": bool(said and said.get("disk_full")),
         "agent_id": identity.agent_id,
         "spiffe_id": identity.spiffe_id,
         "agent_addresses": list(identity.agent_addresses),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from agent_sim import failpoints
 from agent_sim.fleet.fleet import FleetConfig
 from agent_sim.fleet.machine import TooFewFilesError, allow_connections
 from agent_sim.fleet.profiles import parse_shares
@@ -55,6 +57,10 @@ def run(
     identities: Annotated[
         Path | None, typer.Option(help="Folder to keep identities in and to use them again from.")
     ] = None,
+    journals: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep journals in, so that a killed fleet goes on; default: in memory."),
+    ] = None,
     id_prefix: Annotated[str, typer.Option(help="Agent ids are PREFIX-1 and so on.")] = "sim",
     profile: Annotated[
         list[str] | None,
@@ -78,6 +84,7 @@ def run(
     """Enrol and connect agents, run them, and print a JSON summary when they have left."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
         allow_connections(agents)
         config = FleetConfig(
             agents=agents,
@@ -89,6 +96,7 @@ def run(
             join_token=_token(join_token, join_token_file),
             connect_concurrency=connect_concurrency,
             identities=identities,
+            journals=journals,
         )
         outputs = Outputs(effects, receipts, ready_file)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_sim.fleet.counters import Counters, Receipts
-from agent_sim.fleet.member import Member
+from agent_sim.fleet.member import MAX_POINTS, Member
 from agent_sim.fleet.profiles import Profile, assign
 from agent_sim.fleet.witness import Witness
 from agent_sim.protocol.enrollment import Enroller
@@ -18,6 +18,7 @@ from agent_sim.protocol.errors import AgentError
 from agent_sim.protocol.identity import IdentityStore, MemoryIdentityStore
 from agent_sim.protocol.identity_folder import FolderIdentityStore
 from agent_sim.protocol.join_token import JoinToken
+from agent_sim.protocol.journal import Journal, MemoryJournal, SQLiteJournal
 from agent_sim.protocol.root_fetch import fetch_root
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class FleetConfig:
     connect_concurrency: int
     identities: Path | None
     """Folder in which identities are kept and found again; None to forget them."""
+    journals: Path | None = None
+    """Folder in which journals are kept and found again, one file each; None for journals in memory."""
 
 
 class Fleet:
@@ -100,6 +103,11 @@ class Fleet:
             return MemoryIdentityStore()
         return FolderIdentityStore(self._config.identities / member.agent_id)
 
+    def _journal(self, member: Member) -> Journal:
+        if self._config.journals is None:
+            return MemoryJournal(max_points=MAX_POINTS)
+        return SQLiteJournal(self._config.journals / f"{member.agent_id}.sqlite3", max_points=MAX_POINTS)
+
     async def _enroll_missing(self, missing: list[Member], stores: dict[str, IdentityStore]) -> None:
         token, address = self._config.join_token, self._config.enrollment_address
         if token is None:
@@ -144,7 +152,11 @@ class Fleet:
 
     async def _run_member(self, member: Member, store: IdentityStore, ended: Callable[[], None]) -> None:
         try:
-            await member.make_agent(store, self._config.server_addresses).run(self._stop)
+            journal = self._journal(member)
+            try:
+                await member.make_agent(store, self._config.server_addresses, journal).run(self._stop)
+            finally:
+                await journal.close()
         except AgentError as error:
             self._counters.stopped_early += 1
             self._counters.errors[type(error).__name__] += 1

@@ -16,13 +16,13 @@ from agent_sim.protocol.agent import Agent, MakeStub
 from agent_sim.protocol.clock import Clock, SystemClock
 from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.identity import IdentityStore
-from agent_sim.protocol.journal import MemoryJournal
+from agent_sim.protocol.journal import Journal
 
 VERSION = "0.1.0-simulated"
-_MAX_POINTS = 2_000
+MAX_POINTS = 2_000
 """Telemetry that one simulated agent holds back: enough for hours, small enough for thousands of them."""
 _MAX_SKEW = 3600.0
-_NEVER = 1_000_000_000
+_NEVER = timedelta(days=10_000)
 
 
 class SkewedClock(SystemClock):
@@ -57,17 +57,16 @@ class Member:
         self.host = SimulatedHost(agent_id, profile, self._clock, self._random("host"), self._effect)
         self.observer = MemberObserver(agent_id, counters, receipts, self._random("latencies"))
 
-    def make_agent(self, identities: IdentityStore, addresses: tuple[str, ...]) -> Agent:
+    def make_agent(self, identities: IdentityStore, addresses: tuple[str, ...], journal: Journal) -> Agent:
         """Put the engine together; call it inside the event loop."""
         hung = self.profile is Profile.HUNG
         config = AgentConfig(
             agent_version=VERSION,
             addresses=addresses,
             # A hung process does not notice that nobody answers it.
-            unanswered_beats=_NEVER if hung else AgentConfig.unanswered_beats,
+            answer_within=_NEVER if hung else AgentConfig.answer_within,
             stop_grace=timedelta(seconds=1) if hung else AgentConfig.stop_grace,
         )
-        journal = MemoryJournal(max_points=_MAX_POINTS)
         return Agent(
             config,
             self.host,

@@ -13,10 +13,11 @@ from datetime import timedelta
 import grpc
 from fleetwright.v1 import agent_service_pb2_grpc
 
+from agent_sim import failpoints
 from agent_sim.host import Host
 from agent_sim.protocol.attempts import Attempts
 from agent_sim.protocol.backoff import Backoff, to_wait
-from agent_sim.protocol.clock import Clock
+from agent_sim.protocol.clock import Clock, ServerTime
 from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.connection import ServerAddresses, agent_channel
 from agent_sim.protocol.context import EngineContext
@@ -28,6 +29,7 @@ from agent_sim.protocol.identity import AgentIdentity, IdentityStore
 from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.observer import Observer
 from agent_sim.protocol.renewal import RenewalTimer, request_certificate
+from agent_sim.protocol.room import Room
 from agent_sim.protocol.session import Session
 from agent_sim.protocol.telemetry import Sampler
 
@@ -66,14 +68,17 @@ class Agent:
         observer: Observer | None = None,
         make_stub: MakeStub = agent_service_pb2_grpc.AgentServiceStub,
     ) -> None:
+        observer = observer or Observer()
+        server_time = ServerTime(clock)
+        self._room = Room(journal, observer, config.room_interval, self._fail)
         self._context = EngineContext(
-            config, host, journal, clock, rng, observer or Observer(), make_stub, self._fail
+            config, host, journal, clock, rng, observer, make_stub, server_time, self._room, self._fail
         )
         self._attempts = Attempts(self._context)
         self._sampler = Sampler(self._context)
         self._renewal = RenewalTimer(self._context, self._renew)
         self._backoff = Backoff(config.backoff_base, config.backoff_cap, config.stable_after, rng)
-        self._identity = IdentityInUse(identities, clock, config.identity_tries)
+        self._identity = IdentityInUse(identities, server_time, config.identity_tries)
         self._addresses: ServerAddresses | None = None
         self._channel: grpc.aio.Channel | None = None
         self._session: Session | None = None
@@ -95,6 +100,8 @@ class Agent:
         """
         identity = self._identity.begin()
         self._addresses = ServerAddresses(self._context.config.addresses or identity.agent_addresses)
+        self._room.on_room = self._attempts.has_room
+        self._room.begin()
         self._attempts.resume()
         stopper = asyncio.get_running_loop().create_task(self._stop_when(stop))
         try:
@@ -110,6 +117,7 @@ class Agent:
     async def _stop_when(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._stopping.set()
+        await self._room.stop()
         await self._attempts.stop()
         self._part(_GOODBYE)
 
@@ -174,6 +182,7 @@ class Agent:
         self._unwelcomed = False
         try:
             if self._identity.accepted(identity):
+                failpoints.hit("agent.after_promotion")
                 self._context.observer.renewed(identity.not_after.isoformat())
         except IdentityError as error:
             # It stays the next one on disk, where a start looks first; the next Welcome promotes it.
@@ -230,6 +239,7 @@ class Agent:
         if identity is None:
             return False
         self._identity.store_next(identity)
+        failpoints.hit("agent.after_certificate")
         return await self._hand_over(session, identity)
 
     async def _hand_over(self, old: Session, identity: AgentIdentity) -> bool:
@@ -282,5 +292,6 @@ class Agent:
             await asyncio.gather(self._successor.running, return_exceptions=True)
             if self._successor.former_channel is not None:
                 await self._successor.former_channel.close()
+        await self._room.stop()
         await self._attempts.abandon()
         await self._drop_channel()

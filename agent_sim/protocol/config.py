@@ -36,5 +36,8 @@ class AgentConfig:
     """Share of the certificate's life by which renewal is spread, so that a fleet does not renew at once."""
     identity_tries: int = 3
     """How often a refused identity is tried again before the engine gives up."""
-    unanswered_beats: int = 6
-    """How many beats may stay unanswered before the session counts as lost."""
+    answer_within: timedelta = timedelta(seconds=18)
+    """How long a beat may stay unanswered before the session counts as lost. With the 11 s between two beats
+    of a fleet of up to 10,000 agents, a server that has stopped answering is noticed within 30 s."""
+    room_interval: timedelta = timedelta(seconds=5)
+    """How often a journal on a full disk is asked whether it can be written again."""

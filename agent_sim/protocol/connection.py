@@ -18,8 +18,9 @@ class ChannelOptions:
 
     keepalive_time_ms: int = 15_000
     """A silent connection is pinged so often: keeps NAT mappings alive and finds a dead server."""
-    ping_timeout_ms: int = 15_000
-    """An unanswered ping ends the connection; the argument named keepalive_timeout_ms does not."""
+    ping_timeout_ms: int = 10_000
+    """An unanswered ping ends the connection; the argument named keepalive_timeout_ms does not. Together with
+    the time before it that is less than the 30 s within which a stopped server is to be noticed."""
     max_receive_message_length: int = 4 * 1024 * 1024
     max_send_message_length: int = 4 * 1024 * 1024
     """An inventory with packages is the largest message."""

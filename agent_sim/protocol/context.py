@@ -10,11 +10,12 @@ import grpc
 from fleetwright.v1 import agent_service_pb2_grpc
 
 from agent_sim.host import Host
-from agent_sim.protocol.clock import Clock
+from agent_sim.protocol.clock import Clock, ServerTime
 from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.errors import AgentError
 from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.observer import Observer
+from agent_sim.protocol.room import Room
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class EngineContext:
     observer: Observer
     make_stub: Callable[[grpc.aio.Channel], agent_service_pb2_grpc.AgentServiceAsyncStub]
     """Makes the client of AgentService on a channel; simulated agents misbehave here."""
+    server_time: ServerTime
+    room: Room
     fail: Callable[[AgentError], None]
     """End the engine with an error; the first one counts."""
 

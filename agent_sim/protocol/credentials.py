@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from agent_sim.protocol.clock import Clock
+from agent_sim.protocol.clock import ServerTime
 from agent_sim.protocol.errors import EnrollmentRequiredError, IdentityError
 from agent_sim.protocol.failures import Failure
 from agent_sim.protocol.identity import AgentIdentity, IdentityStore
@@ -19,7 +19,7 @@ class IdentityInUse:
     after the server first saw the next one, the current one is void.
     """
 
-    def __init__(self, store: IdentityStore, clock: Clock, tries: int) -> None:
+    def __init__(self, store: IdentityStore, clock: ServerTime, tries: int) -> None:
         self._store = store
         self._clock = clock
         self._tries = tries

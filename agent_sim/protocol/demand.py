@@ -20,13 +20,15 @@ _SHORT_BASE = timedelta(milliseconds=200)
 class OnDemand:
     """Keeps one stream of a session: none while nothing is wanted, one otherwise.
 
-    ``serve`` opens the stream, serves it to its end, and raises StreamFailedError.
+    ``serve`` opens the stream, serves it to its end, and raises StreamFailedError. It
+    returns True where it has mended what the stream ended over: the next one is then
+    opened soon, and the backoff does not grow.
     """
 
     def __init__(
         self,
         context: EngineContext,
-        serve: Callable[[], Awaitable[None]],
+        serve: Callable[[], Awaitable[bool]],
         on_stale: Callable[[Failure], None],
     ) -> None:
         config = context.config
@@ -34,6 +36,7 @@ class OnDemand:
         self._serve = serve
         self._on_stale = on_stale
         base = min(_SHORT_BASE, config.backoff_base)
+        self._soon = base.total_seconds()
         self._backoff = Backoff(base, config.backoff_cap, timedelta(seconds=10), context.rng)
         self._wanted = False
         self._closed = False
@@ -74,7 +77,10 @@ class OnDemand:
         self._backoff.connected(clock.monotonic())
         failure = Failure(grpc.StatusCode.OK)
         try:
-            await self._serve()
+            if await self._serve() and not self._closed:
+                self._wanted = True
+                await asyncio.sleep(self._context.rng.uniform(0.0, self._soon))
+                return
             if not self._wanted:
                 return
         except StreamFailedError as error:

@@ -38,3 +38,7 @@ class ProtocolVersionError(AgentError):
 
 class JournalError(AgentError):
     """The journal cannot be opened or written, and setting it aside would not help."""
+
+
+class JournalFullError(JournalError):
+    """The disk has no room for what was to be journalled. It is not the end: there may be room later."""

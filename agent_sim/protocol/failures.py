@@ -39,6 +39,8 @@ class Failure:
     """From RetryInfo: come back then, on the same channel."""
     metadata: dict[str, str] = field(default_factory=dict)
     """ErrorInfo's metadata."""
+    fields: tuple[str, ...] = ()
+    """From BadRequest: which fields of the message are wrong, by their paths."""
 
     @property
     def name(self) -> str:
@@ -94,6 +96,7 @@ def _rich_status(metadata: grpc.aio.Metadata | None) -> status_pb2.Status:
 def _failure(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> Failure:
     info = error_details_pb2.ErrorInfo()
     retry = error_details_pb2.RetryInfo()
+    bad_request = error_details_pb2.BadRequest()
     retry_after = None
     for detail in status.details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
@@ -101,5 +104,8 @@ def _failure(code: grpc.StatusCode, message: str, status: status_pb2.Status) -> 
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             detail.Unpack(retry)
             retry_after = max(retry.retry_delay.ToTimedelta(), timedelta(0))
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            detail.Unpack(bad_request)
+    fields = tuple(violation.field for violation in bad_request.field_violations)
     reason = info.reason if info.domain == ERROR_DOMAIN else ""
-    return Failure(code, reason, message, retry_after, dict(info.metadata))
+    return Failure(code, reason, message, retry_after, dict(info.metadata), fields)

@@ -11,6 +11,7 @@ from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from agent_sim import failpoints
 from agent_sim.protocol.config import PROTOCOL_VERSION
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.endings import Cause, Ending
@@ -48,6 +49,7 @@ class Lifeline:
         self._sent_at: dict[int, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._guard: asyncio.TimerHandle | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
         self._leaving = False
         self._unanswered = False
 
@@ -95,7 +97,9 @@ class Lifeline:
             words = f"the first message of the server was {kind or 'of a kind unknown to this agent'}"
             raise StreamFailedError(Failure(grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VIOLATION", words))
         welcome = message.welcome
+        failpoints.hit("agent.after_welcome")
         await self._context.journal.store_nonce(welcome.next_nonce)
+        failpoints.hit("agent.after_nonce")
         self._interval = _seconds(welcome.heartbeat_interval)
         self._schedule_beat()
         self._on_welcome(welcome)
@@ -146,12 +150,10 @@ class Lifeline:
         self._timer = asyncio.get_running_loop().call_later(delay, self._beat)
 
     def _beat(self) -> None:
-        if len(self._sent_at) >= self._context.config.unanswered_beats:
-            self._unanswered = True
-            self._call.cancel()
-            return
         self._sequence += 1
         self._sent_at[self._sequence] = self._context.clock.monotonic()
+        if self._watchdog is None:
+            self._watch(self._context.config.answer_within.total_seconds())
         beat = agent_service_pb2.Beat(
             sequence=self._sequence,
             journaled_attempts=self._context.journal.unreported,
@@ -160,8 +162,24 @@ class Lifeline:
         self._outlet.send(agent_service_pb2.HeartbeatRequest(beat=beat))
         self._schedule_beat()
 
+    def _watch(self, seconds: float) -> None:
+        self._watchdog = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """End the session where the oldest beat without an answer is too old; look again when it would be."""
+        self._watchdog = None
+        if not self._sent_at or self._leaving:
+            return
+        waited = self._context.clock.monotonic() - next(iter(self._sent_at.values()))
+        left = self._context.config.answer_within.total_seconds() - waited
+        if left <= 0:
+            self._unanswered = True
+            self._call.cancel()
+        else:
+            self._watch(left)
+
     def _cancel_timers(self) -> None:
-        for timer in (self._timer, self._guard):
+        for timer in (self._timer, self._guard, self._watchdog):
             if timer is not None:
                 timer.cancel()
 

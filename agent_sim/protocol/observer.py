@@ -35,7 +35,22 @@ class Observer:
         """Note telemetry points that the server has committed."""
 
     def points_dropped(self, count: int) -> None:
-        """Note telemetry points that a full queue gave up."""
+        """Note telemetry points that a full queue, or a full disk, gave up."""
+
+    def points_refused(self, count: int, reason: str) -> None:
+        """Note telemetry points that were given up because the server refuses them for good."""
+
+    def result_refused(self, attempt_id: str, reason: str) -> None:
+        """Note a result that the server refuses for good; one without its detail takes its place."""
+
+    def output_discarded(self, attempt_id: str) -> None:
+        """Note that the output of an attempt is thrown away from here on, for want of room."""
+
+    def journal_full(self) -> None:
+        """Note that the disk has no room: no work is taken, and telemetry gives way."""
+
+    def journal_has_room(self) -> None:
+        """Note that there is room again."""
 
     def beat_answered(self, latency: timedelta) -> None:
         """Note the time between a beat and its acknowledgement."""

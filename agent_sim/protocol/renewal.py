@@ -24,7 +24,7 @@ from agent_sim.protocol.identity import (
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 600.0
-"""Seconds after which the wall clock is read again at the latest: it may jump, a timer does not see it."""
+"""Seconds after which the time is looked at again at the latest: a timer does not count time asleep."""
 _CALL_TIMEOUT = 30.0
 
 
@@ -49,8 +49,10 @@ class RenewalTimer:
         return self._task
 
     def watch(self, identity: AgentIdentity) -> None:
-        """Renew ``identity`` when its time has come."""
+        """Renew ``identity`` when its time has come by the server's clock; called at each Welcome."""
         if identity is self._identity:
+            # The server has told the time anew.
+            self._schedule(self._time_left())
             return
         # From the issue on: not_before is set back for slow clocks, by more than a short life.
         life = 2 * (identity.not_after - identity.renew_after).total_seconds()
@@ -75,7 +77,7 @@ class RenewalTimer:
         if self._identity is None:
             return _LOOK_AGAIN
         due = self._identity.renew_after + timedelta(seconds=self._spread)
-        return (due - self._context.clock.now()).total_seconds()
+        return (due - self._context.server_time.now()).total_seconds()
 
     def _schedule(self, delay: float) -> None:
         if self._timer is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fleetwright.v1 import work_pb2
 
 from agent_sim.protocol.context import EngineContext
+from agent_sim.protocol.errors import JournalFullError
 
 if TYPE_CHECKING:
     from agent_sim.protocol.attempts import AttemptListener
@@ -29,13 +30,26 @@ class JournalReporter:
         self._listener = listener
         self._newest: tuple[int, str] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.discarded = 0
+        """Bytes of output that there was no room for."""
 
     async def output(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
-        """Journal ``data`` as the next bytes of ``stream``."""
-        if data:
-            await self._context.journal.append_output(self._attempt_id, stream, data)
-            if (listener := self._listener()) is not None:
-                listener.output(self._attempt_id)
+        """Journal ``data`` as the next bytes of ``stream``; on a full disk, count it.
+
+        From there on all is only counted: a part that is missing in between would not be seen.
+        """
+        if not data:
+            return
+        if not self.discarded:
+            try:
+                await self._context.journal.append_output(self._attempt_id, stream, data)
+            except JournalFullError:
+                self._context.observer.output_discarded(self._attempt_id)
+            else:
+                if (listener := self._listener()) is not None:
+                    listener.output(self._attempt_id)
+                return
+        self.discarded += len(data)
 
     def progress(self, percent: int, message: str) -> None:
         """Report how far the attempt is; the newest report replaces one not sent yet."""

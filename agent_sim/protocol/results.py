@@ -5,18 +5,25 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from fleetwright.v1 import work_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
 
 MAX_RESULT_BYTES = 7 << 19
 """Above this a result might not fit into the message of a server with gRPC's usual 4 MiB, and would be
 sent again for ever."""
 
 _MAX_REASON_BYTES = 2048
+_MAX_COUNT = 2**63 - 1
+_NANOS = 10**9
+_LAST_SECOND = 253_402_300_800
+"""The year 10,000, where Timestamp ends."""
 
 
-def complete(result: work_pb2.AttemptResult, begun: datetime, ended: datetime) -> work_pb2.AttemptResult:
+def complete(
+    result: work_pb2.AttemptResult, begun: datetime, ended: datetime, discarded: int = 0
+) -> work_pb2.AttemptResult:
     """Fill in the times that a host left out, cut a reason that is too long, refuse a detail that is.
 
-    A refusal has no begin: nothing was done.
+    A refusal has no begin: nothing was done. ``discarded`` bytes of output were not journalled.
     """
     size = result.ByteSize()
     if size > MAX_RESULT_BYTES:
@@ -28,10 +35,32 @@ def complete(result: work_pb2.AttemptResult, begun: datetime, ended: datetime) -
         result.start_time.FromDatetime(begun)
     if not result.HasField("end_time"):
         result.end_time.FromDatetime(ended)
+    result.discarded_bytes += discarded
     reason = result.reason.encode()
     if len(reason) > _MAX_REASON_BYTES:
         result.reason = reason[:_MAX_REASON_BYTES].decode(errors="ignore")
     return result
+
+
+def without_detail(result: work_pb2.AttemptResult, why: str) -> work_pb2.AttemptResult:
+    """Return a result of the same outcome with ``why`` for its reason, without detail and without output.
+
+    The output that it named counts as discarded. Nothing of the agent's own words is
+    kept: they may be what was refused.
+    """
+    known = result.outcome in work_pb2.Outcome.values() and result.outcome != work_pb2.OUTCOME_UNSPECIFIED
+    short = work_pb2.AttemptResult(
+        outcome=result.outcome if known else work_pb2.OUTCOME_FAILED,
+        reason=why.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"),
+        discarded_bytes=min(
+            result.stdout_bytes + result.stderr_bytes + result.log_bytes + result.discarded_bytes, _MAX_COUNT
+        ),
+    )
+    for field in ("start_time", "end_time"):
+        time: Timestamp = getattr(result, field)
+        if result.HasField(field) and 0 <= time.nanos < _NANOS and 0 <= time.seconds < _LAST_SECOND:
+            getattr(short, field).CopyFrom(time)
+    return short
 
 
 def cancelled(now: datetime, begun: datetime | None) -> work_pb2.AttemptResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import grpc
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
@@ -77,6 +77,8 @@ class Session:
 
     def _welcomed(self, welcome: agent_service_pb2.Welcome) -> None:
         context = self._context
+        if welcome.HasField("server_time"):
+            context.server_time.welcomed(welcome.server_time.ToDatetime(UTC))
         self._work = Work(context, self._attempts, self.stub, welcome, self._stale)
         self._telemetry = Telemetry(context, self.stub, welcome, self._stale)
         context.observer.connected(welcome.session_epoch)

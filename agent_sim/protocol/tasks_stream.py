@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
 
+from agent_sim import failpoints
 from agent_sim.protocol.attempts import Attempts
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
@@ -62,6 +64,8 @@ class TasksStream:
         self._controls: deque[agent_service_pb2.TasksRequest] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._unacknowledged: set[str] = set()
+        # Of which more than the acceptance was said here, and which were not answered since.
+        self._told: dict[str, None] = {}
         self._granted = 0
         self._linger: float | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
@@ -82,6 +86,11 @@ class TasksStream:
                 self._call.cancel()
             if self._pump is not None:
                 await asyncio.gather(self._pump, return_exceptions=True)
+
+    @property
+    def under_way(self) -> Sequence[str]:
+        """The attempts that a refusal of this stream may be meant for."""
+        return list(self._told)
 
     def accepted(self, attempt_id: str) -> None:
         """Say that an attempt is journalled."""
@@ -128,7 +137,7 @@ class TasksStream:
     def _open(self) -> None:
         journal = self._context.journal
         entries = list(journal.entries())
-        self._granted = max(0, self._capacity - self._attempts.held)
+        self._granted = max(0, self._capacity - self._attempts.held) if journal.has_room else 0
         message = agent_service_pb2.TasksOpen(
             session_epoch=self._epoch,
             credits=self._granted,
@@ -140,6 +149,9 @@ class TasksStream:
             ],
         )
         self._controls.append(agent_service_pb2.TasksRequest(open=message))
+        if not self._results_wait():
+            # Nothing to tell apart: what still runs cannot be answered one by one.
+            self._attempts.refusals.one_by_one = False
         for entry in entries:
             report = self._report(entry.attempt_id)
             report.output, report.result = True, entry.state is AttemptState.FINISHED
@@ -151,6 +163,7 @@ class TasksStream:
         if kind == "assignment":
             self._granted = max(0, self._granted - 1)
             self._context.observer.assignment_received(message.assignment)
+            failpoints.hit("agent.after_receive")
             self._attempts.take(message.assignment)
         elif kind == "result_acknowledged":
             self._acknowledged(message.result_acknowledged)
@@ -158,8 +171,10 @@ class TasksStream:
             self._cancel(message.cancel.attempt_id)
         elif kind == "opened":
             self._linger = message.opened.linger.ToTimedelta().total_seconds()
+            self._attempts.adopted(message.opened.unwanted)
 
     def _acknowledged(self, answer: agent_service_pb2.ResultAcknowledged) -> None:
+        failpoints.hit("agent.after_acknowledge")
         name = agent_service_pb2.ResultDisposition.Name(answer.disposition)
         name = name.removeprefix("RESULT_DISPOSITION_")
         if answer.HasField("error"):
@@ -167,9 +182,28 @@ class TasksStream:
             log.warning("result of attempt %s rejected: %s", answer.attempt_id, failure.name)
         self._reports.pop(answer.attempt_id, None)
         self._unacknowledged.discard(answer.attempt_id)
+        self._told.pop(answer.attempt_id, None)
+        self._answered(answer.attempt_id)
         self._context.observer.result_acknowledged(answer.attempt_id, name)
         if self._context.journal.state(answer.attempt_id) is AttemptState.FINISHED:
             self._attempts.acknowledge(answer.attempt_id)
+
+    def _answered(self, attempt_id: str) -> None:
+        refusals = self._attempts.refusals
+        refusals.answered(attempt_id, others=refusals.one_by_one and self._results_wait(besides=attempt_id))
+        if not refusals.one_by_one:
+            # What was held back meanwhile.
+            for other, report in self._reports.items():
+                if report.output or report.progress or report.result:
+                    self._news[other] = None
+        if self._news:
+            self._wake()
+
+    def _results_wait(self, besides: str = "") -> bool:
+        return any(
+            entry.state is AttemptState.FINISHED and entry.attempt_id != besides
+            for entry in self._context.journal.entries()
+        )
 
     def _cancel(self, attempt_id: str) -> None:
         if self._attempts.cancel(attempt_id):
@@ -181,6 +215,8 @@ class TasksStream:
         self._wake()
 
     def _grant(self) -> None:
+        if not self._context.journal.has_room:
+            return
         free = self._capacity - self._attempts.held - self._granted
         # Half the capacity at once: one message for many results, and never a server without credits.
         if free > 0 and (free * 2 >= self._capacity or self._granted == 0):
@@ -214,13 +250,14 @@ class TasksStream:
     async def _run_pump(self) -> None:
         """Write what there is to write; the only writer of this stream."""
         try:
-            while self._controls or self._news:
+            while True:
                 if self._controls:
                     await self._call.write(self._controls.popleft())
-                else:
-                    attempt_id = next(iter(self._news))
+                elif (attempt_id := self._next()) is not None:
                     del self._news[attempt_id]
                     await self._tell(attempt_id)
+                else:
+                    break
             if self.closing:
                 await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -231,16 +268,36 @@ class TasksStream:
             self._pump = None
             self.settle()
 
+    def _next(self) -> str | None:
+        """Return the attempt that is told of next; None where nothing is to be told now."""
+        if not self._attempts.refusals.one_by_one:
+            return next(iter(self._news), None)
+        if (accepted := next((one for one in self._news if self._report(one).accept), None)) is not None:
+            return accepted
+        if (alone := next(iter(self._told), None)) is not None:
+            return alone if alone in self._news else None
+        ready = [one for one in self._news if self._is_finished(one)]
+        return next(iter(self._attempts.refusals.order(ready)), None)
+
+    def _is_finished(self, attempt_id: str) -> bool:
+        state = self._context.journal.state(attempt_id)
+        return self._report(attempt_id).result and state is AttemptState.FINISHED
+
     async def _tell(self, attempt_id: str) -> None:
         """Tell what is new of one attempt; where there is more output, it has another turn."""
         report = self._report(attempt_id)
-        journal = self._context.journal
         # Read first: output that comes after this look has news of its own.
-        finished = report.result and journal.state(attempt_id) is AttemptState.FINISHED
+        finished = self._is_finished(attempt_id)
         if report.accept:
             report.accept = False
             accepted = agent_service_pb2.AttemptAccepted(attempt_id=attempt_id)
             await self._call.write(agent_service_pb2.TasksRequest(accepted=accepted))
+        if self._attempts.refusals.one_by_one and not (finished and self._told.keys() <= {attempt_id}):
+            # Held back until it is its turn, or the others are answered.
+            if finished:
+                self._news[attempt_id] = None
+            return
+        self._told[attempt_id] = None
         if report.output and not await self._send_output(attempt_id, report):
             self._news[attempt_id] = None
             return
@@ -278,7 +335,9 @@ class TasksStream:
         try:
             result = await self._context.journal.result(attempt_id)
         except KeyError:
+            self._told.pop(attempt_id, None)
             return  # Acknowledged meanwhile.
         self._unacknowledged.add(attempt_id)
         finished = agent_service_pb2.AttemptFinished(attempt_id=attempt_id, result=result)
         await self._call.write(agent_service_pb2.TasksRequest(finished=finished))
+        failpoints.hit("agent.after_send")

@@ -7,18 +7,22 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
+from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc, work_pb2
 
+from agent_sim.protocol.batches import REFUSED_FOR_GOOD, BatchSize, named_points
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.demand import OnDemand
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.failures import Failure
+from agent_sim.protocol.streams import StreamFailedError
 from agent_sim.protocol.telemetry_stream import TelemetryStream
 
 log = logging.getLogger(__name__)
 
 _DEFAULT_INTERVAL = 60.0
 """Seconds between samplings where the server sets none."""
+RESERVE_METRIC = "agent.journal_reserve_ratio"
+"""1 where the journal has all the space that it keeps for results; less: the host's disk is full."""
 _FIRST_SAMPLE_WITHIN = 5.0
 """Seconds: a fleet that starts at one moment does not report at one moment."""
 
@@ -29,6 +33,7 @@ class Sampler:
     def __init__(self, context: EngineContext) -> None:
         self._context = context
         self._interval: float | None = None
+        self._reserve_share = 1.0
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self.on_points: Callable[[], None] | None = None
@@ -56,7 +61,7 @@ class Sampler:
 
     async def _sample(self) -> None:
         try:
-            points = await self._context.host.sample()
+            points = [*await self._context.host.sample(), *self._reserve_points()]
             if points:
                 dropped = await self._context.journal.append_points(points)
                 if dropped:
@@ -68,6 +73,16 @@ class Sampler:
         except Exception:
             log.exception("measuring failed; the next one is tried at its time")
         self._schedule(self._context.jittered(self._interval or 1.0))
+
+    def _reserve_points(self) -> list[work_pb2.TelemetryPoint]:
+        """Say how much of the journal's reserve is left while it is not whole, and once when it is again."""
+        share = self._context.journal.reserve_share
+        before, self._reserve_share = self._reserve_share, share
+        if share == before == 1.0:
+            return []
+        point = work_pb2.TelemetryPoint(metric=RESERVE_METRIC, value=share)
+        point.time.FromDatetime(self._context.clock.now())
+        return [point]
 
 
 class Telemetry:
@@ -84,6 +99,7 @@ class Telemetry:
         self._stub = stub
         self._welcome = welcome
         self._stream: TelemetryStream | None = None
+        self._size = BatchSize()
         self._demand = OnDemand(context, self._serve, on_stale)
 
     def points_wait(self) -> None:
@@ -99,11 +115,27 @@ class Telemetry:
             self._stream.half_close()
         await self._demand.close(grace)
 
-    async def _serve(self) -> None:
-        self._stream = TelemetryStream(self._context, self._stub, self._welcome)
+    async def _serve(self) -> bool:
+        stream = self._stream = TelemetryStream(self._context, self._stub, self._welcome, self._size)
         try:
-            await self._stream.serve()
+            await stream.serve()
+        except StreamFailedError as error:
+            if error.failure.name not in REFUSED_FOR_GOOD or stream.refused_batch is None:
+                raise
+            await self._refused(error.failure, *stream.refused_batch)
+            return True
         finally:
             self._stream = None
         if self._context.journal.queued_points:
             self._demand.want()
+        return False
+
+    async def _refused(self, failure: Failure, first_sequence: int, count: int) -> None:
+        """Drop the points that a refusal is for, or halve the batch that they are in."""
+        observer = self._context.observer
+        observer.failed(failure.name, failure.message)
+        numbers = named_points(failure.fields, first_sequence, count)
+        if not numbers and self._size.refused(count):
+            numbers = [first_sequence]
+        if numbers and (dropped := await self._context.journal.drop_points(numbers)):
+            observer.points_refused(dropped, f"{failure.name}: {failure.message}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import grpc
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc, work_pb2
 
+from agent_sim import failpoints
+from agent_sim.protocol.batches import BatchSize
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.streams import read
@@ -28,9 +31,12 @@ class TelemetryStream:
         context: EngineContext,
         stub: agent_service_pb2_grpc.AgentServiceAsyncStub,
         welcome: agent_service_pb2.Welcome,
+        size: BatchSize,
     ) -> None:
         self._context = context
         self._epoch = welcome.session_epoch
+        self._size = size
+        self._under_way: deque[tuple[int, int]] = deque()
         self._max_points = welcome.limits.max_batch_points or _DEFAULT_BATCH
         # Three quarters: the batch's own fields and the framing of each point come on top.
         self._max_bytes = (welcome.limits.max_message_bytes or _DEFAULT_MESSAGE_BYTES) * 3 // 4
@@ -57,6 +63,14 @@ class TelemetryStream:
                 self._call.cancel()
             if self._sender is not None:
                 await asyncio.gather(self._sender, return_exceptions=True)
+
+    @property
+    def refused_batch(self) -> tuple[int, int] | None:
+        """First number and length of the batch that an end over what was sent is meant for, or None.
+
+        The server takes one batch after the other, so it is the first that it did not acknowledge.
+        """
+        return self._under_way[0] if self._under_way else None
 
     def points_wait(self) -> None:
         """Send what waits, as far as the budget allows."""
@@ -93,12 +107,15 @@ class TelemetryStream:
             self._sent = opened.last_sequence
             await self._stands_at(opened.last_sequence, opened.budget)
         elif message.HasField("acknowledged"):
+            failpoints.hit("agent.after_points")
             await self._stands_at(message.acknowledged.last_sequence, message.acknowledged.budget)
 
     async def _stands_at(self, last_sequence: int, budget: int) -> None:
         count = await self._context.journal.acknowledge_points(last_sequence)
         if count:
             self._context.observer.points_acknowledged(count)
+        while self._under_way and sum(self._under_way[0]) <= last_sequence + 1:
+            self._size.taken(self._under_way.popleft()[1])
         self._acknowledged = last_sequence
         self._sent = max(self._sent, last_sequence)
         self._budget = budget
@@ -128,7 +145,8 @@ class TelemetryStream:
         if room <= 0 or self.closing:
             return False
         journal = self._context.journal
-        found = await journal.read_points(self._sent, min(room, self._max_points), self._max_bytes)
+        most = min(room, self._size.within(self._max_points))
+        found = await journal.read_points(self._sent, most, self._max_bytes)
         if not found.points:
             return False
         batch = agent_service_pb2.TelemetryBatch(
@@ -138,7 +156,9 @@ class TelemetryStream:
             points=[work_pb2.TelemetryPoint.FromString(point) for point in found.points],
         )
         self._sent = found.first_sequence + len(found.points) - 1
+        self._under_way.append((found.first_sequence, len(found.points)))
         await self._call.write(agent_service_pb2.TelemetryRequest(batch=batch))
+        failpoints.hit("agent.after_batch")
         self._context.observer.points_sent(len(found.points))
         return True
 

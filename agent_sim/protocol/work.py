@@ -11,6 +11,7 @@ from agent_sim.protocol.attempts import Attempts
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.demand import OnDemand
 from agent_sim.protocol.failures import Failure
+from agent_sim.protocol.streams import StreamFailedError
 from agent_sim.protocol.tasks_stream import TasksStream
 
 
@@ -93,17 +94,33 @@ class Work:
                 self._stream.finish_up()
             self._stream.settle()
 
+    def has_room(self) -> None:
+        """Take work again, and settle what had to wait for room."""
+        if self._declined:
+            self._declined = False
+            self._demand.want()
+            if self._stream is not None:
+                self._stream.finish_up()
+        if self._stream is not None:
+            self._stream.settle()
+
     def _demand_if_closed(self) -> None:
         if self._stream is None or self._stream.closing:
             self._demand.want()
 
-    async def _serve(self) -> None:
+    async def _serve(self) -> bool:
         stream = TasksStream(self._context, self._attempts, self._stub, self._welcome)
         self._stream = stream
         try:
             await stream.serve()
+        except StreamFailedError as error:
+            if not await self._attempts.refused(error.failure, stream.under_way):
+                raise
+            self._context.observer.failed(error.failure.name, error.failure.message)
+            return True
         finally:
             self._stream = None
         # What arrived while the stream was closing is in the journal: report it on the next one.
         if self._context.journal.unreported:
             self._demand.want()
+        return False

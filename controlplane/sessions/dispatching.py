@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from fleetwright.v1 import agent_service_pb2 as pb2
@@ -75,10 +75,13 @@ class Dispatcher:
         self._credits = min(self._credits + added, self._max_credits)
         self._woken.set()
 
-    async def serve(self, journal: tuple[tuple[str, bool], ...], opened: Callable[[], None]) -> None:
+    async def serve(
+        self, journal: tuple[tuple[str, bool], ...], opened: Callable[[Sequence[str]], None]
+    ) -> None:
         """Compare an agent's journal with what it was handed, lease in the same commit, then ``run``.
 
-        ``opened`` is called after the commit, before anything that it gave rise to is said.
+        ``opened`` is called after the commit, before anything that it gave rise to is said, with
+        the attempts that are to be stopped.
         """
         limit = min(self._credits, LEASED_AT_ONCE)
         # What was committed until now is found; what comes while this is in the queue is looked for again.
@@ -86,7 +89,7 @@ class Dispatcher:
         adopted: Adopted = await self._writer.submit(
             Adopt(self._agent_id, self._epoch, journal, self._now(), limit)
         )
-        opened()
+        opened(adopted.stop)
         for attempt_id in adopted.stop:
             self.stop(attempt_id)
         for assigned in (*adopted.resend, *adopted.leased):

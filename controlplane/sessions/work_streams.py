@@ -10,7 +10,7 @@ of its commit, never before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -222,8 +222,8 @@ class _WorkStream:
 
     # --- sending
 
-    def _say_opened(self) -> None:
-        opened = pb2.TasksOpened()
+    def _say_opened(self, unwanted: Sequence[str]) -> None:
+        opened = pb2.TasksOpened(unwanted=unwanted)
         opened.linger.FromTimedelta(self._policy.tasks_linger)
         self._outbox.put(pb2.TasksResponse(opened=opened))
         self._opened.set()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
@@ -45,9 +46,12 @@ class MemoryJournal:
         self._nonce = b""
         self._index = AttemptIndex(max_attempts)
         self._contents: dict[str, _Contents] = {}
-        self._points: deque[bytes] = deque()
+        # None stands for a point that was given up: numbers stay with their places.
+        self._points: deque[bytes | None] = deque()
+        self._given_up = 0
         self._first_sequence = 1
         self._max_points = max_points
+        self.when_full: Callable[[], None] = _nothing
 
     @property
     def journal_id(self) -> str:
@@ -64,6 +68,20 @@ class MemoryJournal:
         """Session nonce stored last; empty where none was."""
         return self._nonce
 
+    @property
+    def has_room(self) -> bool:
+        """Always: its room is the bounds of its rules."""
+        return True
+
+    @property
+    def reserve_share(self) -> float:
+        """It keeps none, and needs none."""
+        return 1.0
+
+    async def recover(self) -> bool:
+        """There is room."""
+        return True
+
     async def store_nonce(self, nonce: bytes) -> None:
         """Keep the nonce of a Welcome."""
         self._nonce = nonce
@@ -78,7 +96,8 @@ class MemoryJournal:
 
     async def start(self, attempt_id: str) -> None:
         """Mark an attempt RUNNING."""
-        self._index.move(attempt_id, AttemptState.RUNNING)
+        if self._index.state(attempt_id) is not AttemptState.RUNNING:
+            self._index.move(attempt_id, AttemptState.RUNNING)
 
     async def append_output(
         self, attempt_id: str, stream: work_pb2.OutputStream.ValueType, data: bytes
@@ -94,6 +113,14 @@ class MemoryJournal:
         """Journal a result."""
         self._index.move(attempt_id, AttemptState.FINISHED)
         contents = self._contents[attempt_id]
+        fill_lengths(result, contents.lengths)
+        contents.result = result
+
+    async def replace_result(self, attempt_id: str, result: work_pb2.AttemptResult) -> None:
+        """Put another result in the place of a finished attempt's, and forget its output."""
+        contents = self._contents[attempt_id]
+        contents.output.clear()
+        contents.lengths.clear()
         fill_lengths(result, contents.lengths)
         contents.result = result
 
@@ -129,20 +156,19 @@ class MemoryJournal:
     async def append_points(self, points: Sequence[work_pb2.TelemetryPoint]) -> int:
         """Queue telemetry; returns how many older points were dropped."""
         self._points.extend(point.SerializeToString() for point in points)
-        dropped = max(0, len(self._points) - self._max_points)
-        for _ in range(dropped):
-            self._points.popleft()
-        self._first_sequence += dropped
-        return dropped
+        return self._take(len(self._points) - self._max_points)
 
     async def read_points(self, after: int, limit: int, max_bytes: int) -> PointRange:
         """Return up to ``limit`` points numbered above ``after``, of at most ``max_bytes`` together."""
         first = max(after + 1, self._first_sequence)
-        skip = first - self._first_sequence
         chosen: list[bytes] = []
         size = 0
-        for position in range(skip, min(skip + limit, len(self._points))):
-            point = self._points[position]
+        for point in islice(self._points, first - self._first_sequence, None):
+            if point is None and not chosen:
+                first += 1
+                continue
+            if point is None or len(chosen) == limit:
+                break
             size += len(point)
             if chosen and size > max_bytes:
                 break
@@ -151,16 +177,32 @@ class MemoryJournal:
 
     async def acknowledge_points(self, last_sequence: int) -> int:
         """Forget the points up to ``last_sequence``; returns how many there were."""
-        count = min(len(self._points), max(0, last_sequence + 1 - self._first_sequence))
-        for _ in range(count):
-            self._points.popleft()
+        count = self._take(last_sequence + 1 - self._first_sequence)
         self._first_sequence = max(self._first_sequence, last_sequence + 1)
         return count
+
+    async def drop_points(self, sequences: Sequence[int]) -> int:
+        """Give up points that the server refused; returns how many of them were queued."""
+        count = 0
+        for position in (sequence - self._first_sequence for sequence in sequences):
+            if 0 <= position < len(self._points) and self._points[position] is not None:
+                self._points[position] = None
+                count += 1
+        self._given_up += count
+        return count
+
+    def _take(self, places: int) -> int:
+        """Remove so many of the oldest places; return how many of them held a point."""
+        taken = [self._points.popleft() for _ in range(min(max(0, places), len(self._points)))]
+        self._first_sequence += len(taken)
+        empty = sum(point is None for point in taken)
+        self._given_up -= empty
+        return len(taken) - empty
 
     @property
     def queued_points(self) -> int:
         """How many points wait to be acknowledged."""
-        return len(self._points)
+        return len(self._points) - self._given_up
 
     @property
     def unreported(self) -> int:
@@ -169,3 +211,7 @@ class MemoryJournal:
 
     async def close(self) -> None:
         """Do nothing: there is nothing to let go of."""
+
+
+def _nothing() -> None:
+    """Stand for a listener where nobody listens."""

@@ -8,7 +8,7 @@ durably before it is accepted, and marked running before it runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,8 +56,12 @@ class PointRange:
 class Journal(Protocol):
     """What survives the agent's process. Every coroutine returns after its change is durable.
 
-    Methods that change something raise JournalError where it cannot be written.
+    Methods that change something raise JournalError where it cannot be written, and
+    JournalFullError where only the room for it is missing, unless they say otherwise.
     """
+
+    when_full: Callable[[], None]
+    """Called each time that there was no room; set by who follows it, and does nothing before."""
 
     @property
     def journal_id(self) -> str:
@@ -71,14 +75,29 @@ class Journal(Protocol):
     def nonce(self) -> bytes:
         """Session nonce stored last; empty where none was."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes new attempts: False from the first write without room until ``recover``."""
+
+    @property
+    def reserve_share(self) -> float:
+        """How much of the space kept for results is left, from 0 to 1."""
+
+    async def recover(self) -> bool:
+        """Find out by writing whether there is room again, and take the reserve back; see ``has_room``."""
+
     async def store_nonce(self, nonce: bytes) -> None:
-        """Keep the nonce of a Welcome."""
+        """Keep the nonce of a Welcome.
+
+        Where there is no room for it the former one stays, in memory too: shown at
+        every Hello, it is always the predecessor of the server's, and so believed.
+        """
 
     async def add(self, assignment: agent_service_pb2.Assignment) -> Admission:
-        """Journal an assignment, if the rules admit it; returns what they said."""
+        """Journal an assignment, if the rules admit it; returns what they said, FULL without room."""
 
     async def start(self, attempt_id: str) -> None:
-        """Mark an attempt RUNNING. From here on a crash is an interruption."""
+        """Mark an attempt RUNNING, also again. From here on a crash is an interruption."""
 
     async def append_output(
         self, attempt_id: str, stream: work_pb2.OutputStream.ValueType, data: bytes
@@ -87,6 +106,9 @@ class Journal(Protocol):
 
     async def finish(self, attempt_id: str, result: work_pb2.AttemptResult) -> None:
         """Journal a result; the lengths of the outputs are filled in from the journal."""
+
+    async def replace_result(self, attempt_id: str, result: work_pb2.AttemptResult) -> None:
+        """Put another result in the place of a finished attempt's, and forget its output."""
 
     async def forget(self, attempt_id: str) -> None:
         """Remove an attempt whose result was acknowledged. One that is not there is no error."""
@@ -107,7 +129,10 @@ class Journal(Protocol):
         """Return up to ``limit`` records with an ordinal of at least ``after``, in order."""
 
     async def append_points(self, points: Sequence[work_pb2.TelemetryPoint]) -> int:
-        """Queue telemetry; returns how many older points were dropped to make room."""
+        """Queue telemetry; returns how many points were dropped since the last call to make room.
+
+        Never for want of room an error: then the points themselves are among the dropped.
+        """
 
     async def read_points(self, after: int, limit: int, max_bytes: int) -> PointRange:
         """Return up to ``limit`` points numbered above ``after``, of at most ``max_bytes`` together.
@@ -119,8 +144,12 @@ class Journal(Protocol):
         """Forget the points up to ``last_sequence``; returns how many there were.
 
         Where ``last_sequence`` was never given out here (the journal is an old
-        copy), numbering goes on behind it and what is queued is given up.
+        copy), numbering goes on behind it and what is queued is given up. Without
+        room they are forgotten with a later call.
         """
+
+    async def drop_points(self, sequences: Sequence[int]) -> int:
+        """Give up points that the server refused; returns how many of them were queued."""
 
     @property
     def queued_points(self) -> int:

@@ -7,12 +7,15 @@ import os
 import sqlite3
 import time
 import uuid
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from fleetwright.v1 import work_pb2
 
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.journal.port import fill_lengths
+from agent_sim.protocol.journal.reserve import out_of_room
 
 log = logging.getLogger(__name__)
 
@@ -49,27 +52,63 @@ CREATE TABLE points (
 """
 
 
+_NAMES = frozenset({"meta", "attempts", "output", "points"})
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     """Open the journal's file, making it where it is missing.
 
     A file that is not a sound database is renamed to ``<name>.corrupt-<seconds>``
-    and a new journal is begun, with a new journal id. Raises JournalError where
-    the file was written by a newer program, is in use, or cannot be written.
+    and a new journal is begun, with a new journal id, and with the nonce of the old one
+    where that can still be read. Raises JournalError where the file was written by a
+    newer program, is in use, or cannot be written.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _open(path)
-    except sqlite3.OperationalError as error:
-        raise JournalError(
-            f"journal {path}: {error}; check its folder's owner, space, and other agents"
-        ) from error
     except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise JournalError(
+                f"journal {path}: {error}; check its folder's owner, space, and other agents"
+            ) from error
         log.error("journal %s is corrupt (%s): set aside, a new one is begun", path, error)
+    except OSError as error:
+        raise JournalError(
+            f"journal {path}: {error.strerror}; check its folder's owner, and that it may be written"
+        ) from error
+    nonce = _salvaged_nonce(path)
     _set_aside(path)
     try:
-        return _open(path)
-    except sqlite3.Error as error:
+        connection = _open(path)
+        connection.execute("UPDATE meta SET nonce = ?", (nonce,))
+    except (sqlite3.Error, OSError) as error:
         raise JournalError(f"journal {path}: {error}; a new one could not be begun either") from error
+    return connection
+
+
+_DAMAGE = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_IOERR_SHORT_READ}
+)
+_PRIMARY_CODE = 0xFF
+
+
+class _DamagedError(sqlite3.DatabaseError):
+    """The file is a database, and not a sound one of a journal."""
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    code: int = getattr(error, "sqlite_errorcode", None) or 0
+    return isinstance(error, _DamagedError) or code in _DAMAGE or code & _PRIMARY_CODE in _DAMAGE
+
+
+def _salvaged_nonce(path: Path) -> bytes:
+    """Return the nonce of a damaged journal, or none: without it the agent looks like a copy of itself."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as damaged:
+            [nonce] = damaged.execute("SELECT nonce FROM meta").fetchone()
+    except (sqlite3.Error, TypeError, ValueError):
+        return b""
+    return nonce if isinstance(nonce, bytes) else b""
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -83,7 +122,7 @@ def _open(path: Path) -> sqlite3.Connection:
         # FULL, not NORMAL: an accepted attempt must survive a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("quick_check found damage")
+            raise _DamagedError("quick_check found damage")
         _prepare(connection, path)
     except BaseException:
         connection.close()
@@ -98,6 +137,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"journal {path}: schema {version} is newer than {SCHEMA_VERSION}, which this program knows; "
             "run the newer program, or move the file away"
         )
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if version < 0 or (version == 0 and tables) or (version > 0 and not tables >= _NAMES):
+        raise _DamagedError(f"schema {version} does not have the tables that it should")
     if version == 0:
         connection.executescript(
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
@@ -114,12 +156,25 @@ def _set_aside(path: Path) -> None:
             os.replace(name, name.with_name(name.name + suffix))
 
 
-def interrupt_running(connection: sqlite3.Connection, now_seconds: float) -> list[str]:
+def interrupt_running(
+    connection: sqlite3.Connection, now_seconds: float, more_room: Callable[[], bool]
+) -> list[str]:
     """Give every attempt that was running when the process ended the result INTERRUPTED.
 
-    Idempotent ones too: whether one is run again is the server's decision.
-    Returns their ids.
+    Idempotent ones too: whether one is run again is the server's decision. On a full
+    disk ``more_room`` is asked for some, until it has none. Returns their ids. Raises JournalError.
     """
+    while True:
+        try:
+            return _interrupt_running(connection, now_seconds)
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if not (out_of_room(error) and more_room()):
+                raise JournalError(f"the journal cannot be written: {error}; check its disk") from error
+
+
+def _interrupt_running(connection: sqlite3.Connection, now_seconds: float) -> list[str]:
     connection.execute("BEGIN IMMEDIATE")
     rows = connection.execute(
         "SELECT attempt_id, start_time FROM attempts WHERE state = 'running'"
@@ -129,9 +184,12 @@ def interrupt_running(connection: sqlite3.Connection, now_seconds: float) -> lis
             outcome=work_pb2.OUTCOME_INTERRUPTED,
             reason="the agent's process ended while the work ran; whether it had an effect is not known",
         )
+        ended = int(now_seconds * 1e6)
         if start_micros is not None:
             result.start_time.FromMicroseconds(start_micros)
-        result.end_time.FromMicroseconds(int(now_seconds * 1e6))
+            # The clock may have been set back meanwhile.
+            ended = max(ended, start_micros)
+        result.end_time.FromMicroseconds(ended)
         fill_lengths(result, output_lengths(connection, attempt_id))
         connection.execute(
             "UPDATE attempts SET state = 'finished', result = ? WHERE attempt_id = ?",

@@ -6,11 +6,12 @@ import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
+from agent_sim.protocol.errors import JournalFullError
 from agent_sim.protocol.journal import schema
 from agent_sim.protocol.journal.port import (
     DEFAULT_MAX_ATTEMPTS,
@@ -21,7 +22,8 @@ from agent_sim.protocol.journal.port import (
     cut,
     fill_lengths,
 )
-from agent_sim.protocol.journal.writer import Writer
+from agent_sim.protocol.journal.reserve import DEFAULT_RESERVE_BYTES, Reserve
+from agent_sim.protocol.journal.writer import Worth, Writer
 from agent_sim.protocol.rules import Admission, AttemptIndex, AttemptState
 
 log = logging.getLogger(__name__)
@@ -36,14 +38,17 @@ class SQLiteJournal:
         *,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         max_points: int = DEFAULT_MAX_POINTS,
+        reserve_bytes: int = DEFAULT_RESERVE_BYTES,
     ) -> None:
         """Open or make the journal at ``path``; blocks, so open it before the event loop is busy.
 
         Attempts that were running are INTERRUPTED from now on. A corrupt file is set
-        aside. Raises JournalError.
+        aside. Beside it ``reserve_bytes`` of the disk are kept for results. Raises
+        JournalError.
         """
+        self._reserve = Reserve(path.with_name(path.name + "-reserve"), reserve_bytes)
         connection = schema.open_database(path)
-        interrupted = schema.interrupt_running(connection, time.time())
+        interrupted = schema.interrupt_running(connection, time.time(), self._reserve.release)
         if interrupted:
             log.warning("%d attempts were interrupted by the end of the process", len(interrupted))
         row = connection.execute("SELECT journal_id, nonce, last_sequence FROM meta").fetchone()
@@ -58,7 +63,10 @@ class SQLiteJournal:
             self._index.restore(attempt_id, task, AttemptState(state))
         self._queued: int = connection.execute("SELECT count(*) FROM points").fetchone()[0]
         self._max_points = max_points
-        self._writer = Writer(connection, path.name)
+        self._has_room = self._reserve.fill()
+        self._shed_told = 0
+        self.when_full: Callable[[], None] = _nothing
+        self._writer = Writer(connection, path.name, self._reserve, self._shed_points, self._filled_up)
 
     @property
     def journal_id(self) -> str:
@@ -75,10 +83,49 @@ class SQLiteJournal:
         """Session nonce stored last; empty where none was."""
         return self._nonce
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes new attempts."""
+        return self._has_room
+
+    @property
+    def reserve_share(self) -> float:
+        """How much of the space kept for results is left, from 0 to 1."""
+        return self._reserve.share
+
+    async def recover(self) -> bool:
+        """Find out by writing whether there is room again, and take the reserve back."""
+        if not self._has_room:
+            try:
+                whole = await self._writer.run(lambda _: self._reserve.fill())
+                await self._writer.run(lambda db: db.execute(_TRY, (_TRY_BYTES,)) and None)
+                await self._writer.run(lambda db: db.execute(_END_TRY) and None, Worth.RESERVE)
+                # Of what was given up meanwhile to make room, only the writer knew.
+                self._queued = await self._writer.run(_count_points)
+                self._has_room = whole
+            except JournalFullError:
+                return False
+        return self._has_room
+
+    def _filled_up(self) -> None:
+        self._has_room = False
+        self.when_full()
+
+    @staticmethod
+    def _shed_points(db: sqlite3.Connection) -> int:
+        """Remove the oldest quarter of the points, in the writer's thread; returns how many they were."""
+        return db.execute(_DROP_OLDEST, (max(_count_points(db) // 4, _SHED_AT_LEAST),)).rowcount
+
     async def store_nonce(self, nonce: bytes) -> None:
-        """Keep the nonce of a Welcome."""
-        await self._writer.run(lambda db: db.execute("UPDATE meta SET nonce = ?", (nonce,)) and None)
-        self._nonce = nonce
+        """Keep the nonce of a Welcome; without room the former one stays."""
+        try:
+            await self._writer.run(
+                lambda db: db.execute("UPDATE meta SET nonce = ?", (nonce,)) and None, Worth.RESERVE
+            )
+        except JournalFullError:
+            log.error("no room for the nonce: the former one is shown again")
+        else:
+            self._nonce = nonce
 
     async def add(self, assignment: agent_service_pb2.Assignment) -> Admission:
         """Journal an assignment, if the rules admit it."""
@@ -86,10 +133,16 @@ class SQLiteJournal:
         admission = self._index.admit(attempt_id, assignment.task)
         if admission is not Admission.NEW:
             return admission
+        if not self._has_room:
+            self._index.remove(attempt_id)
+            return Admission.FULL
         row = (attempt_id, assignment.task, assignment.SerializeToString())
         statement = "INSERT INTO attempts (attempt_id, task, state, assignment) VALUES (?, ?, 'journaled', ?)"
         try:
             await self._writer.run(lambda db: db.execute(statement, row) and None)
+        except JournalFullError:
+            self._index.remove(attempt_id)
+            return Admission.FULL
         except BaseException:
             # Not durable as far as anyone was told: the server will hand it out again.
             self._index.remove(attempt_id)
@@ -101,14 +154,15 @@ class SQLiteJournal:
         """Mark an attempt RUNNING."""
         row = (time.time_ns() // 1000, attempt_id)
         statement = "UPDATE attempts SET state = 'running', start_time = ? WHERE attempt_id = ?"
-        self._index.move(attempt_id, AttemptState.RUNNING)
-        await self._writer.run(lambda db: db.execute(statement, row) and None)
+        if self._index.state(attempt_id) is not AttemptState.RUNNING:
+            self._index.move(attempt_id, AttemptState.RUNNING)
+        await self._writer.run(lambda db: db.execute(statement, row) and None, Worth.RESERVE)
 
     async def append_output(
         self, attempt_id: str, stream: work_pb2.OutputStream.ValueType, data: bytes
     ) -> None:
         """Append ``data`` to an output of an attempt."""
-        await self._writer.run(lambda db: _append_output(db, attempt_id, stream, data))
+        await self._writer.run(lambda db: _append_output(db, attempt_id, stream, data), Worth.TELEMETRY)
 
     async def finish(self, attempt_id: str, result: work_pb2.AttemptResult) -> None:
         """Journal a result."""
@@ -120,8 +174,19 @@ class SQLiteJournal:
                 (result.SerializeToString(), attempt_id),
             )
 
-        await self._writer.run(operation)
+        await self._writer.run(operation, Worth.RESERVE)
         self._index.move(attempt_id, AttemptState.FINISHED)
+
+    async def replace_result(self, attempt_id: str, result: work_pb2.AttemptResult) -> None:
+        """Put another result in the place of a finished attempt's, and forget its output."""
+        fill_lengths(result, {})
+        row = (result.SerializeToString(), attempt_id)
+
+        def operation(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE attempts SET result = ? WHERE attempt_id = ?", row)
+            db.execute("DELETE FROM output WHERE attempt_id = ?", (attempt_id,))
+
+        await self._writer.run(operation, Worth.RESERVE)
 
     async def forget(self, attempt_id: str) -> None:
         """Remove an attempt whose result was acknowledged."""
@@ -130,7 +195,7 @@ class SQLiteJournal:
             db.execute("DELETE FROM attempts WHERE attempt_id = ?", (attempt_id,))
             db.execute("DELETE FROM output WHERE attempt_id = ?", (attempt_id,))
 
-        await self._writer.run(operation)
+        await self._writer.run(operation, Worth.RESERVE)
         self._index.remove(attempt_id)
 
     def entries(self) -> Sequence[JournalEntry]:
@@ -161,22 +226,29 @@ class SQLiteJournal:
         return [OutputRecord(*row) for row in rows]
 
     async def append_points(self, points: Sequence[work_pb2.TelemetryPoint]) -> int:
-        """Queue telemetry; returns how many older points were dropped."""
+        """Queue telemetry; returns how many points were dropped since the last call."""
         first = self._last_sequence + 1
         self._last_sequence += len(points)
         rows = [(first + at, point.SerializeToString()) for at, point in enumerate(points)]
-        dropped = max(0, self._queued + len(points) - self._max_points)
-        self._queued += len(points) - dropped
         last = self._last_sequence
+        most = self._max_points
 
-        def operation(db: sqlite3.Connection) -> None:
+        def operation(db: sqlite3.Connection) -> tuple[int, int]:
             db.executemany("INSERT INTO points VALUES (?, ?)", rows)
             db.execute("UPDATE meta SET last_sequence = max(last_sequence, ?)", (last,))
-            if dropped:
-                db.execute(_DROP_OLDEST, (dropped,))
+            count = _count_points(db)
+            if count > most:
+                db.execute(_DROP_OLDEST, (count - most,))
+            return min(count, most), max(0, count - most)
 
-        await self._writer.run(operation)
-        return dropped
+        dropped = len(points)
+        try:
+            self._queued, dropped = await self._writer.run(operation, Worth.TELEMETRY)
+        except JournalFullError:
+            # Their numbers stay theirs, and are declared as lost with the next points.
+            self._queued = await self._writer.run(_count_points)
+        shed_before, self._shed_told = self._shed_told, self._writer.shed_points
+        return dropped + self._shed_told - shed_before
 
     async def read_points(self, after: int, limit: int, max_bytes: int) -> PointRange:
         """Return up to ``limit`` points numbered above ``after``, of at most ``max_bytes`` together."""
@@ -186,12 +258,26 @@ class SQLiteJournal:
         """Forget the points up to ``last_sequence``; returns how many there were."""
         self._last_sequence = max(self._last_sequence, last_sequence)
 
-        def operation(db: sqlite3.Connection) -> int:
+        def operation(db: sqlite3.Connection) -> tuple[int, int]:
             db.execute("UPDATE meta SET last_sequence = max(last_sequence, ?)", (last_sequence,))
-            return db.execute("DELETE FROM points WHERE sequence <= ?", (last_sequence,)).rowcount
+            forgotten = db.execute("DELETE FROM points WHERE sequence <= ?", (last_sequence,)).rowcount
+            return forgotten, _count_points(db)
 
-        count = await self._writer.run(operation)
-        self._queued -= count
+        try:
+            count, self._queued = await self._writer.run(operation, Worth.RESERVE)
+        except JournalFullError:
+            return 0
+        return count
+
+    async def drop_points(self, sequences: Sequence[int]) -> int:
+        """Give up points that the server refused; returns how many of them were queued."""
+
+        def operation(db: sqlite3.Connection) -> tuple[int, int]:
+            before = db.total_changes
+            db.executemany("DELETE FROM points WHERE sequence = ?", [(one,) for one in sequences])
+            return db.total_changes - before, _count_points(db)
+
+        count, self._queued = await self._writer.run(operation, Worth.RESERVE)
         return count
 
     @property
@@ -209,7 +295,23 @@ class SQLiteJournal:
         await self._writer.close()
 
 
+_SHED_AT_LEAST = 1000
+"""Points that are given up at once for want of room, where there are so many."""
+
+# A write as long as what a disk that is nearly full would not take, in a place that no attempt has.
+_TRY = "INSERT OR REPLACE INTO output VALUES ('', 0, 1, 0, zeroblob(?))"
+_TRY_BYTES = 256 << 10
+_END_TRY = "DELETE FROM output WHERE attempt_id = ''"
 _DROP_OLDEST = "DELETE FROM points WHERE sequence IN (SELECT sequence FROM points ORDER BY sequence LIMIT ?)"
+
+
+def _nothing() -> None:
+    """Stand for a listener where nobody listens."""
+
+
+def _count_points(db: sqlite3.Connection) -> int:
+    count: int = db.execute("SELECT count(*) FROM points").fetchone()[0]
+    return count
 
 
 def _append_output(db: sqlite3.Connection, attempt_id: str, stream: int, data: bytes) -> None:

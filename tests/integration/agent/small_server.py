@@ -89,10 +89,14 @@ class SmallServer(
         welcome.heartbeat_interval.FromSeconds(30)
         welcome.telemetry_interval.FromTimedelta(timedelta(seconds=1))
         yield agent_service_pb2.HeartbeatResponse(welcome=welcome)
-        listener = asyncio.create_task(self._listen(requests))
+        # A session of its own: what an agent that was killed did not hear is not lost with it.
+        beating = self._beating = asyncio.Queue()
+        if self._given:
+            self._announce()
+        listener = asyncio.create_task(self._listen(requests, beating))
         try:
             while not listener.done():
-                answer = asyncio.ensure_future(self._beating.get())
+                answer = asyncio.ensure_future(beating.get())
                 await asyncio.wait((answer, listener), return_when=asyncio.FIRST_COMPLETED)
                 if answer.done():
                     yield answer.result()
@@ -101,13 +105,17 @@ class SmallServer(
         finally:
             listener.cancel()
 
-    async def _listen(self, requests: AsyncIterator[agent_service_pb2.HeartbeatRequest]) -> None:
+    async def _listen(
+        self,
+        requests: AsyncIterator[agent_service_pb2.HeartbeatRequest],
+        beating: asyncio.Queue[agent_service_pb2.HeartbeatResponse],
+    ) -> None:
         async for request in requests:
             if request.HasField("goodbye"):
                 self.goodbye.set_result(request.goodbye.reason)
             if request.HasField("beat"):
                 answer = agent_service_pb2.BeatAcknowledged(sequence=request.beat.sequence)
-                self._beating.put_nowait(agent_service_pb2.HeartbeatResponse(beat_acknowledged=answer))
+                beating.put_nowait(agent_service_pb2.HeartbeatResponse(beat_acknowledged=answer))
 
     async def Tasks(
         self, requests: AsyncIterator[agent_service_pb2.TasksRequest], context: object

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
@@ -119,6 +119,8 @@ class ScriptedServer(
         self.enrolments: list[enrollment_service_pb2.EnrollRequest] = []
         self.enrolment_errors: list[tuple[grpc.StatusCode, str]] = []
         self.epoch = 0
+        self.time: datetime | None = None
+        """What Welcome says; nothing where it is not set."""
         self.nonces: list[bytes] = []
         self.address = ""
         self.enrollment_address = ""
@@ -206,18 +208,22 @@ class ScriptedServer(
                 max_message_bytes=1 << 20, max_chunk_bytes=4, max_batch_points=3, max_credits=64
             ),
         )
+        if self.time is not None:
+            welcome.server_time.FromDatetime(self.time)
         welcome.heartbeat_interval.FromTimedelta(heartbeat)
         welcome.telemetry_interval.FromTimedelta(telemetry)
         return welcome
 
-    async def open_tasks(self, heartbeat: HeartbeatPeer | None = None) -> tuple[TasksPeer, Any]:
+    async def open_tasks(
+        self, heartbeat: HeartbeatPeer | None = None, unwanted: Sequence[str] = ()
+    ) -> tuple[TasksPeer, Any]:
         """Let the agent open its Tasks stream, and accept it."""
         if heartbeat is not None:
             available = agent_service_pb2.WorkAvailable()
             heartbeat.send(agent_service_pb2.HeartbeatResponse(work_available=available))
         peer = await self.next_tasks()
         opening = (await peer.next()).open
-        opened = agent_service_pb2.TasksOpened(linger=Duration(seconds=60))
+        opened = agent_service_pb2.TasksOpened(linger=Duration(seconds=60), unwanted=unwanted)
         peer.send(agent_service_pb2.TasksResponse(opened=opened))
         return peer, opening
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from agent_sim.protocol.agent import Agent
-from agent_sim.protocol.clock import SystemClock
+from agent_sim.protocol.clock import Clock, SystemClock
 from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.identity import MemoryIdentityStore
 from agent_sim.protocol.journal import Journal
@@ -20,7 +20,12 @@ QUICK = timedelta(milliseconds=20)
 
 class RunningAgent:
     def __init__(
-        self, host: HeldHost, journal: Journal, identities: MemoryIdentityStore, **config: Any
+        self,
+        host: HeldHost,
+        journal: Journal,
+        identities: MemoryIdentityStore,
+        clock: Clock | None = None,
+        **config: Any,
     ) -> None:
         self.host = host
         self.journal = journal
@@ -34,7 +39,12 @@ class RunningAgent:
             "stop_grace": timedelta(seconds=5),
         }
         agent = Agent(
-            AgentConfig(**(settings | config)), host, journal, identities, SystemClock(), random.Random(1)
+            AgentConfig(**(settings | config)),
+            host,
+            journal,
+            identities,
+            clock or SystemClock(),
+            random.Random(1),
         )
         self.task = asyncio.create_task(agent.run(self.stop))
 

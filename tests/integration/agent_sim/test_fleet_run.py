@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from agent_sim.fleet.running import Outputs, run_fleet
 from agent_sim.protocol.agent import Agent
 from agent_sim.protocol.identity import IdentityStore
 from agent_sim.protocol.join_token import JoinToken
+from agent_sim.protocol.journal import Journal, SQLiteJournal
 from tests.integration.agent_sim.protocol_authority import Authority
 from tests.integration.agent_sim.protocol_server import (
     HeartbeatPeer,
@@ -150,12 +152,27 @@ async def test_an_engine_that_crashes_is_counted_and_does_not_end_the_others(
 ) -> None:
     make_agent = Member.make_agent
 
-    def make_four(member: Member, identities: IdentityStore, addresses: tuple[str, ...]) -> Agent:
+    def make_four(
+        member: Member, identities: IdentityStore, addresses: tuple[str, ...], journal: Journal
+    ) -> Agent:
         if member.agent_id == "sim-3":
             raise RuntimeError("a defect")
-        return make_agent(member, identities, addresses)
+        return make_agent(member, identities, addresses, journal)
 
     monkeypatch.setattr(Member, "make_agent", make_four)
     summary = await run_fleet(config(obliging, {Profile.HEALTHY: 1.0}, None), Outputs(), duration=0.1)
     assert (summary["connected_once"], summary["stopped_early"]) == (4, 1)
     assert summary["errors_by_reason"] == {"RuntimeError": 1}
+
+
+async def test_kept_journals_are_used_again(obliging: ObligingServer, tmp_path: Path) -> None:
+    settings = replace(config(obliging, {Profile.HEALTHY: 1.0}, None), journals=tmp_path)
+    ids: list[set[str]] = []
+    for _ in range(2):
+        await run_fleet(settings, Outputs(), duration=0.1)
+        journals = [SQLiteJournal(tmp_path / f"sim-{number}.sqlite3") for number in range(1, 6)]
+        ids.append({journal.journal_id for journal in journals})
+        for journal in journals:
+            await journal.close()
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 5

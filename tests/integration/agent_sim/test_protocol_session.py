@@ -69,7 +69,7 @@ async def test_the_nonce_is_stored_before_anything_else_is_done(server: Scripted
             await super().store_nonce(nonce)
 
     journal = SlowJournal()
-    start(journal, unanswered_beats=1_000_000)
+    start(journal, answer_within=timedelta(hours=1))
     peer, _ = await server.welcome(heartbeat=timedelta(milliseconds=1))
     available = agent_service_pb2.HeartbeatResponse(work_available=agent_service_pb2.WorkAvailable())
     peer.send(available)

@@ -234,3 +234,26 @@ async def test_an_idle_stream_is_half_closed_after_its_linger(server: ScriptedSe
     tasks.send(echo("t1"))
     assert (await tasks.next()).accepted.attempt_id == "t1"
     assert agent.journal.state("t1") is not None
+
+
+async def test_what_an_earlier_process_left_begins_when_the_server_has_said_that_it_wants_it(
+    server: ScriptedServer, start: Start
+) -> None:
+    journal = MemoryJournal()
+    for name in ("wanted", "unwanted"):
+        await journal.add(echo(name).assignment)
+    agent = start(journal)
+    await server.welcome()
+    tasks = await server.next_tasks()
+    assert {entry.attempt_id for entry in (await tasks.next()).open.journal} == {"wanted", "unwanted"}
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert agent.host.ran == []
+    opened = agent_service_pb2.TasksOpened(linger=Duration(seconds=60), unwanted=["unwanted"])
+    tasks.send(agent_service_pb2.TasksResponse(opened=opened))
+    outcomes: dict[str, work_pb2.Outcome.ValueType] = {}
+    while len(outcomes) < 2:
+        finished = (await tasks.next()).finished
+        outcomes[finished.attempt_id] = finished.result.outcome
+    assert outcomes == {"wanted": work_pb2.OUTCOME_SUCCEEDED, "unwanted": work_pb2.OUTCOME_CANCELLED}
+    assert agent.host.ran == ["wanted"]

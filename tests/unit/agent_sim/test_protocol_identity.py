@@ -7,7 +7,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from agent_sim.protocol.clock import SystemClock
+from agent_sim.protocol.clock import ServerTime, SystemClock
 from agent_sim.protocol.connection import ChannelOptions, ServerAddresses
 from agent_sim.protocol.credentials import IdentityInUse
 from agent_sim.protocol.errors import EnrollmentRequiredError, IdentityError
@@ -105,18 +105,18 @@ def test_a_damaged_next_identity_gives_way_to_the_current_one(tmp_path: Path) ->
     store = FolderIdentityStore(tmp_path)
     store.save(identity("one"))
     (tmp_path / "identity-next.json").write_bytes(b"{")
-    assert IdentityInUse(store, SystemClock(), 3).begin() == identity("one")
+    assert IdentityInUse(store, ServerTime(SystemClock()), 3).begin() == identity("one")
     assert store.next() is None
 
 
 def test_a_damaged_next_identity_alone_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "identity-next.json").write_bytes(b"{")
     with pytest.raises(IdentityError, match="enrol again"):
-        IdentityInUse(FolderIdentityStore(tmp_path), SystemClock(), 3).begin()
+        IdentityInUse(FolderIdentityStore(tmp_path), ServerTime(SystemClock()), 3).begin()
 
 
 def test_an_outage_is_never_final_though_the_certificate_ended_by_the_own_clock() -> None:
-    in_use = IdentityInUse(MemoryIdentityStore(identity("one")), SystemClock(), 2)
+    in_use = IdentityInUse(MemoryIdentityStore(identity("one")), ServerTime(SystemClock()), 2)
     in_use.begin()
     outage = Failure(grpc.StatusCode.UNAVAILABLE)
     assert [in_use.refused(outage) for _ in range(5)] == [True] * 5

@@ -602,18 +602,26 @@ class TasksOpened(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LINGER_FIELD_NUMBER: _builtins.int
+    UNWANTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def linger(self) -> _duration_pb2.Duration:
         """linger: how long the agent keeps the stream open with nothing to do before it half-closes it."""
+
+    @_builtins.property
+    def unwanted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """unwanted: those of TasksOpen.journal that are not wanted any more and not finished. An AttemptCancel for
+        each follows; they stand here so that an agent that has just started begins none of them before it comes.
+        """
 
     def __init__(
         self,
         *,
         linger: _duration_pb2.Duration | None = ...,
+        unwanted: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["linger", b"linger"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["linger", b"linger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["linger", b"linger", "unwanted", b"unwanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
