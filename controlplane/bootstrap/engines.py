@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
+import socket
 
-from controlplane.clock import Clock
+from controlplane import VERSION
+from controlplane.bootstrap.part import Part
+from controlplane.clock import Clock, to_micros
 from controlplane.observability.metrics import Metrics
 from controlplane.preflight import StartRefused
+from controlplane.processes.records import ProcessRecord
 from controlplane.settings import Settings
 from controlplane.storage import inspection
 from controlplane.storage.location import Location, of_site
@@ -25,9 +31,28 @@ def location_of(settings: Settings) -> Location:
 
 
 class Engines:
-    """The engines of one process, made on its event loop; ``secret`` signs page tokens."""
+    """The engines of one process, made on its event loop; ``secret`` signs page tokens.
 
-    def __init__(self, settings: Settings, trust: ServerTrust, clock: Clock) -> None:
+    ``process`` is what others will know of it. ``alone`` says that no other process can use
+    the database, so that nothing has to be asked of others or told to them.
+    """
+
+    def __init__(
+        self, settings: Settings, trust: ServerTrust, clock: Clock, part: Part | None = None
+    ) -> None:
+        self.alone = True
+        self.process = ProcessRecord(
+            process_id=secrets.token_hex(8),
+            roles=tuple(role.value for role in settings.roles),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            part=part.name if part else "",
+            start_time=to_micros(clock.now()),
+            lease_expire_time=0,
+            addresses={},
+            version=VERSION,
+            restarts=part.restarts if part else 0,
+        )
         self.settings = settings
         self.trust = trust
         self.clock = clock
