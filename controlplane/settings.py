@@ -273,6 +273,18 @@ class Settings(BaseSettings):
             raise ValueError(f"agents, admin, enrolment and health need a port each; they are {ports}")
         return self
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other process can use the database: it is a file of the data folder."""
+        return not self.database_url.get_secret_value()
+
+    def split(self) -> str:
+        """Return the words of the setting that asks for several processes; empty where none does."""
+        if self.gateways > 1:
+            return f"{self.gateways} gateways"
+        missing = [role.value for role in Role if role not in self.roles]
+        return f"a server without the role {' and '.join(missing)}" if missing else ""
+
 
 class ClientSettings(BaseSettings):
     """What the ``fleetwright`` command, as a client, takes from the environment where no option says it."""

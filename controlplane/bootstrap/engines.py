@@ -15,7 +15,8 @@ from controlplane.preflight import StartRefused
 from controlplane.processes.records import ProcessRecord
 from controlplane.settings import Settings
 from controlplane.storage import inspection
-from controlplane.storage.location import Location, of_site
+from controlplane.storage.location import Location, Postgres, of_site
+from controlplane.storage.notifications import Notifications
 from controlplane.storage.opening import open_database
 from controlplane.storage.writer import Writer
 from controlplane.trust.layout import DATABASE, ServerTrust
@@ -40,7 +41,7 @@ class Engines:
     def __init__(
         self, settings: Settings, trust: ServerTrust, clock: Clock, part: Part | None = None
     ) -> None:
-        self.alone = True
+        self.alone = settings.alone
         self.process = ProcessRecord(
             process_id=secrets.token_hex(8),
             roles=tuple(role.value for role in settings.roles),
@@ -60,6 +61,11 @@ class Engines:
         self.location = location_of(settings)
         self.database = open_database(self.location, self.metrics)
         self.wakeups = WakeUps()
+        self.notifications: Notifications | None = None
+        """What carries wake-ups to other processes and brings theirs; it has to be run."""
+        if isinstance(self.location, Postgres):
+            self.notifications = Notifications(self.location.conninfo, self.process.process_id, self.wakeups)
+            self.wakeups.carried_by(self.notifications)
         self.writer = Writer(self.database, self._observe_commit)
         self.metrics.writer_queue.set_function(lambda: self.writer.queued)
         self.secret = self._token_secret()

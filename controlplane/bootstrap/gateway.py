@@ -29,8 +29,6 @@ class Gateway:
         settings, writer, clock = engines.settings, engines.writer, engines.clock
         self._settings = settings
         self._rooms = rooms
-        self._alone = engines.alone
-        self._wakeups = engines.wakeups
         process_id = engines.process.process_id
         self.registry = registry = Registry()
         self.policy = policies.session_policy(settings)
@@ -67,6 +65,12 @@ class Gateway:
             Schedule("health", settings.presence_sweep, lambda _: self.upkeep.check_health()),
             Schedule("wake", settings.tasks_sweep, lambda _: self._wake_waiting()),
         ]
+
+    def end_denied(self) -> None:
+        """End the sessions whose certificate is revoked."""
+        for session in self.registry:
+            if self._rooms.identity.is_denied(session.serial):
+                session.end(Ending(0, revoked(session.agent_id)))
 
     def look_again(self) -> None:
         """Look at all sessions and at all waiting work, soon: what others told may have been lost."""

@@ -20,3 +20,11 @@ class Part:
     def short(self) -> str:
         """The part's own name, "gateway-1"."""
         return self.name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How a process hangs on the supervisor that started it; ``lifeline`` is the number of an open file."""
+
+    part: Part
+    lifeline: int

@@ -9,7 +9,7 @@ from controlplane.agents.service import AgentsService
 from controlplane.bootstrap import policies
 from controlplane.bootstrap.engines import Engines
 from controlplane.identity import operations as identity_operations
-from controlplane.identity.service import IdentityPolicy, IdentityService
+from controlplane.identity.service import DENIALS, IdentityPolicy, IdentityService
 from controlplane.processes.service import LeaseTimes, Member, Processes
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.service import TasksService
@@ -71,6 +71,8 @@ class Rooms:
         agents_operations.register_operations(writer, engines.wakeups, [self.delivery.lose_journals])
         identity_operations.register_operations(writer, self.agents)
         telemetry_operations.register_operations(writer, engines.wakeups)
+        self.identity.after_revoke.append(lambda _: engines.wakeups.notify(DENIALS))
+        self.identity.administrators.after_revoke.append(lambda: engines.wakeups.notify(DENIALS))
         self.agents.on_delete.append(self.tasks.cancel_for_agent)
         self.agents.on_delete.append(self.identity.agent_deleted)
 

@@ -18,6 +18,7 @@ from controlplane.bootstrap.rooms import Rooms
 from controlplane.bootstrap.worker import Worker
 from controlplane.clock import Clock, SystemClock
 from controlplane.errors import ServiceError
+from controlplane.identity.service import DENIALS
 from controlplane.observability.loop_lag import measure_loop_lag
 from controlplane.processes.handler import Facts, ServerHandler
 from controlplane.schedules import Leases, Schedule, Schedules
@@ -30,6 +31,9 @@ from controlplane.trust.layout import ServerTrust, load
 from controlplane.trust.setup import refresh_server
 
 _log = structlog.get_logger(__name__)
+
+_DENIALS_POLL = timedelta(seconds=5)
+"""A lost wake-up delays by at most this what a revocation ends in another process."""
 
 LISTENERS = {
     Role.GATEWAY: (Listener.AGENTS,),
@@ -50,7 +54,7 @@ class Server:
     def __init__(
         self, settings: Settings, trust: ServerTrust, clock: Clock | None = None, part: Part | None = None
     ) -> None:
-        self._part = part
+        self._chains = trust.agents_chain_pem, trust.operators_chain_pem
         self.engines = Engines(settings, trust, clock or SystemClock(), part)
         self.rooms = Rooms(self.engines)
         self.gateway = Gateway(self.engines, self.rooms)
@@ -101,6 +105,9 @@ class Server:
         engines = self.engines
         self._begin("writer", engines.writer.run())
         self._begin("loop lag", measure_loop_lag(engines.metrics))
+        if engines.notifications is not None:
+            self._begin("wake-ups", engines.notifications.run())
+            self._begin("denials", self._follow_denials())
         try:
             await self.rooms.identity.load()
             closed = await self.rooms.member.join()
@@ -116,7 +123,9 @@ class Server:
         self._begin("lease", self.rooms.member.run())
         self.schedules.start()
         await self.listeners.health.serving()
-        _log.info("serving", **self._said(ports), stale=closed)
+        # Of several parts, their supervisor says that the server serves.
+        event = "part serving" if engines.process.part else "serving"
+        _log.info(event, **self._said(ports), stale=closed)
         return ports
 
     def _said(self, ports: Ports) -> dict[str, object]:
@@ -181,10 +190,24 @@ class Server:
 
     async def _refresh_certificates(self) -> None:
         data_dir, now = self.engines.settings.data_dir, self.engines.clock.now()
-        if await asyncio.to_thread(refresh_server, data_dir, now):
-            trust = await asyncio.to_thread(load, data_dir)
+        await asyncio.to_thread(refresh_server, data_dir, now)
+        trust = await asyncio.to_thread(load, data_dir)
+        # Another process of this folder may have been the one that made them.
+        if (trust.agents_chain_pem, trust.operators_chain_pem) != self._chains:
+            self._chains = trust.agents_chain_pem, trust.operators_chain_pem
             self.listeners.rotate(policies.material(trust))
             _log.info("server certificates refreshed")
+
+    async def _follow_denials(self) -> None:
+        """Learn of certificates that were revoked through other processes, and end their sessions here."""
+        with self.engines.wakeups.listening(DENIALS) as listener:
+            while True:
+                await listener.wait(_DENIALS_POLL)
+                try:
+                    await self.rooms.identity.learn_denials()
+                except ServiceError as error:
+                    _log.warning("could not read which certificates are revoked", error=error.message)
+                self.gateway.end_denied()
 
     def _schedule_failed(self, name: str) -> None:
         self.engines.metrics.schedule_failures.labels(name).inc()

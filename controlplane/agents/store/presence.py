@@ -6,7 +6,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Select, String, and_, bindparam, case, cast, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.agents.records import SessionFacts
@@ -145,7 +158,8 @@ _WRITE_TRANSITION = Prepared(
         ),
         presence_reason=bindparam("to_reason"),
         gateway_id=case(
-            (bindparam("to_same_gateway") == 1, agents.c.gateway_id), else_=bindparam("to_gateway")
+            (bindparam("to_same_gateway", type_=Integer) == 1, agents.c.gateway_id),
+            else_=bindparam("to_gateway", type_=String),
         ),
         presence_detail=bindparam("to_detail"),
         update_time=bindparam("to_now"),

@@ -43,5 +43,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_schedules")),
         comment="Periodic work that runs once in the installation, and which process holds it.",
     )
+    # Every process asks every few seconds what was revoked through another one.
+    is_revoked = sa.text("revoke_time IS NOT NULL")
+    op.create_index(
+        op.f("ix_certificates_revoke_time"),
+        "certificates",
+        ["revoke_time"],
+        sqlite_where=is_revoked,
+        postgresql_where=is_revoked,
+    )
     op.add_column("agents", sa.Column("gateway_id", sa.String(length=63), nullable=True))
     op.create_index(op.f("ix_agents_gateway_id"), "agents", ["gateway_id"])
