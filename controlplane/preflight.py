@@ -107,17 +107,19 @@ def _unwritable(data_dir: Path, error: OSError, needed: int = 0) -> StartRefused
 class FolderLock:
     """The right to be the one server of a data folder; given up by ``release`` or by the process's end.
 
-    An advisory lock (flock), so that a crash leaves nothing to clean up; the file holds the owner's pid.
+    With ``shared``, the right to be one of several, whose database is elsewhere: they keep
+    out who would replace what is in the folder. An advisory lock (flock), so that a crash
+    leaves nothing to clean up; the file holds the pid of the last who took it.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, shared: bool = False) -> None:
         path = data_dir / LOCK_NAME
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _unwritable(data_dir, error) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             holder = _written_by(self._descriptor)
             os.close(self._descriptor)
@@ -145,7 +147,8 @@ def holder_of(data_dir: Path) -> str | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # Exclusive, so that one who shares it is found too; it is given back at once.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return _written_by(descriptor)
     finally:
@@ -184,13 +187,25 @@ def check_open_files(hard: int, max_agents: int) -> None:
         )
 
 
-def check(data_dir: Path, max_agents: int) -> FolderLock:
+def check_split(asked: str, *, alone: bool) -> None:
+    """Check that several processes are not ``asked`` for, in words, where the database takes one ``alone``.
+
+    Raises ``StartRefused`` where they are.
+    """
+    if alone and asked:
+        raise StartRefused(
+            f"{asked}: on SQLite one process does everything, for no other one may use its database;"
+            " set FLEETWRIGHT_DATABASE_URL to a PostgreSQL database, or leave out --gateways and --role"
+        )
+
+
+def check(data_dir: Path, max_agents: int, *, shared: bool = False) -> FolderLock:
     """Make all checks and return the lock of the data folder; raises ``StartRefused``.
 
     The lock is taken before the disk is tried: two servers that start at once get a clear answer.
     """
     check_folder(data_dir)
-    lock = FolderLock(data_dir)
+    lock = FolderLock(data_dir, shared=shared)
     try:
         check_disk(data_dir)
         raise_open_files(max_agents)

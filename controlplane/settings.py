@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -35,6 +36,14 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 def _between(default: timedelta, least: timedelta, most: timedelta, description: str) -> timedelta:
     field: timedelta = Field(default=default, ge=least, le=most, description=description)
     return field
+
+
+class Role(StrEnum):
+    """What a server process does: agents' sessions, what administrators call, what runs on a schedule."""
+
+    GATEWAY = "gateway"
+    API = "api"
+    WORKER = "worker"
 
 
 _SECOND = timedelta(seconds=1)
@@ -67,6 +76,29 @@ class Settings(BaseSettings):
         default=(),
         description="Names and addresses that go into the server's certificate beside its own,"
         " separated by commas.",
+    )
+
+    roles: Annotated[tuple[Role, ...], NoDecode] = Field(
+        default=tuple(Role),
+        min_length=1,
+        description="What this server does: gateway, api, worker, separated by commas. Fewer than all need"
+        " PostgreSQL.",
+    )
+    gateways: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Gateway processes on the port for agents. More than one need PostgreSQL, and get"
+        " processes of their own for api and worker too.",
+    )
+    process_renewal: Duration = _between(
+        3 * _SECOND, timedelta(milliseconds=50), _HOUR, "How often a process renews its lease."
+    )
+    process_lease: Duration = _between(
+        15 * _SECOND,
+        timedelta(milliseconds=200),
+        3 * _HOUR,
+        "A process that has not renewed its lease for so long is taken for gone: its sessions are closed.",
     )
 
     bind_host: str = Field(
@@ -215,7 +247,7 @@ class Settings(BaseSettings):
         default="", description="For fault tests: NAME=kill@N, separated by commas; empty outside of tests."
     )
 
-    @field_validator("hosts", "advertised_agent_addresses", mode="before")
+    @field_validator("hosts", "advertised_agent_addresses", "roles", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -230,11 +262,28 @@ class Settings(BaseSettings):
                 " beat is no loss; they are"
                 f" {self.heartbeat_interval}, {self.stale_after}, {self.offline_after}"
             )
+        if self.process_lease < 2 * self.process_renewal:
+            raise ValueError(
+                "process_lease must be at least twice process_renewal, so that one late renewal is no lapse;"
+                f" they are {self.process_lease} and {self.process_renewal}"
+            )
         ports = [self.agents_port, self.admin_port, self.enrollment_port, self.health_port]
         chosen = [port for port in ports if port]
         if len(set(chosen)) < len(chosen):
             raise ValueError(f"agents, admin, enrolment and health need a port each; they are {ports}")
         return self
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process can use the database: it is a file of the data folder."""
+        return not self.database_url.get_secret_value()
+
+    def split(self) -> str:
+        """Return the words of the setting that asks for several processes; empty where none does."""
+        if self.gateways > 1:
+            return f"{self.gateways} gateways"
+        missing = [role.value for role in Role if role not in self.roles]
+        return f"a server without the role {' and '.join(missing)}" if missing else ""
 
 
 class ClientSettings(BaseSettings):

@@ -39,7 +39,8 @@ class OpenSession:
     """An agent said Hello; its outcome is a ``SessionOpened``.
 
     Refused with ``Unauthenticated`` CERTIFICATE_REVOKED where the agent is unknown or
-    deleted. ``next_nonce`` is what Welcome will hand out. Instants are microseconds.
+    deleted. ``next_nonce`` is what Welcome will hand out, ``gateway_id`` the process that
+    holds the session. Instants are microseconds.
     """
 
     agent_id: str
@@ -47,6 +48,7 @@ class OpenSession:
     certificate_expire_time: int
     next_nonce: bytes
     now: int
+    gateway_id: str = ""
 
     @property
     def key(self) -> str:
@@ -102,6 +104,7 @@ async def _open_sessions(
     outcomes: list[SessionOpened | ServiceError] = []
     sessions: list[store.NewSession] = []
     lost: dict[str, int] = {}
+    replaced: dict[str, int] = {}
     for operation in operations:
         state = states.get(operation.agent_id)
         if state is None:
@@ -112,11 +115,15 @@ async def _open_sessions(
         outcomes.append(outcome)
         if outcome.journal_changed:
             lost[operation.agent_id] = operation.now
+        if state.gateway_id not in (None, operation.gateway_id):
+            replaced[operation.agent_id] = outcome.epoch
     if sessions:
         await store.write_sessions(work, sessions)
         for hook in on_journals_lost if lost else ():
             await hook(work, lost)
         work.after_commit(lambda: wakeups.notify(TOPIC))
+        # Another process may still hold the session that this one takes the place of.
+        work.after_commit(lambda: wakeups.replaced(replaced))
     return outcomes
 
 
@@ -132,6 +139,7 @@ def _open(state: store.SessionState, operation: OpenSession) -> tuple[store.NewS
     after = replace(
         state,
         epoch=opened.epoch,
+        gateway_id=operation.gateway_id or None,
         presence=Presence.ONLINE,
         presence_time=state.presence_time if state.presence is Presence.ONLINE else operation.now,
         presence_reason=PresenceReason.SESSION_OPENED,

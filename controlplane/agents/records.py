@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.agents.rules import Presence, PresenceReason
+from controlplane.agents.rules import Presence, PresenceReason, Transition
 from controlplane.storage.watching import Change
 
 
@@ -65,6 +65,25 @@ class SessionOpened:
     restarted: bool
     journal_changed: bool
     suspected_clone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session that a process holds: its epoch and its last beat."""
+
+    epoch: int
+    beat: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a look at the sessions of a process found.
+
+    ``outlived`` are agents that have a newer session than the one here, with its epoch.
+    """
+
+    moved: Sequence[Transition]
+    outlived: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class HealthLimits:
 class Sighting:
     """What is known of one agent when its health is judged.
 
-    ``beat`` is the last beat of its live session in this process, None where it has none;
+    ``beat`` is the last beat of its newest session, live in this process, None where that has none;
     ``last_seen`` is what the database knows of beats and sessions.
     """
 
@@ -127,21 +127,12 @@ def judge(sighting: Sighting, now: int, limits: HealthLimits) -> Transition | No
     if sighting.presence is Presence.ONLINE:
         return _lapse(sighting, silence, limits) if late else None
     # The beat itself must be in time: that the agent was heard of later, by another session, is no beat.
-    if sighting.beat is not None and sighting.beat > sighting.since and now - sighting.beat <= stale_after:
-        if not _may_resume(sighting.reason):
-            return None
-        detail = f"a beat came after {_words(sighting.beat - sighting.since)}"
-        return _transition(sighting, Presence.ONLINE, PresenceReason.HEARTBEAT_RESUMED, detail)
+    if sighting.beat is not None and now - sighting.beat <= stale_after and _counts(sighting):
+        return _resumed(sighting, sighting.beat)
     if sighting.presence is Presence.STALE and silence > limits.offline_after // _US:
         detail = f"silent for {_words(silence)}; it was stale because {_why(sighting.reason)}"
         return _transition(sighting, Presence.OFFLINE, PresenceReason.SILENT, detail)
     return None
-
-
-def adopted(sighting: Sighting) -> Transition:
-    """Return what a server that starts makes of an agent that was ONLINE when the last one ended."""
-    detail = "the server started anew; the agent has not come back yet"
-    return _transition(sighting, Presence.STALE, PresenceReason.SERVER_ENDED, detail)
 
 
 _US = timedelta(microseconds=1)
@@ -176,6 +167,26 @@ def _lapse(sighting: Sighting, silence: int, limits: HealthLimits) -> Transition
 
 def _transition(sighting: Sighting, after: Presence, reason: PresenceReason, detail: str) -> Transition:
     return Transition(sighting.agent_id, sighting.epoch, sighting.presence, after, reason, detail)
+
+
+def _counts(sighting: Sighting) -> bool:
+    """Return whether the last beat says something of an agent that is not ONLINE."""
+    return (sighting.beat or 0) > sighting.since or _lived_on(sighting)
+
+
+def _lived_on(sighting: Sighting) -> bool:
+    # Its process was cut off from the others, and not from its agents.
+    return (sighting.presence, sighting.reason) == (Presence.STALE, PresenceReason.SERVER_ENDED)
+
+
+def _resumed(sighting: Sighting, beat: int) -> Transition | None:
+    if not _may_resume(sighting.reason):
+        return None
+    if beat > sighting.since:
+        detail = f"a beat came after {_words(beat - sighting.since)}"
+    else:
+        detail = "its session had lived on, in a process that was taken for gone"
+    return _transition(sighting, Presence.ONLINE, PresenceReason.HEARTBEAT_RESUMED, detail)
 
 
 def _why(reason: PresenceReason) -> str:

@@ -14,14 +14,16 @@ from controlplane.agents.records import (
     AgentChange,
     AgentPage,
     AgentRecord,
+    Health,
     HostRecord,
+    LiveSession,
     Registration,
     SessionFacts,
 )
 from controlplane.agents.rules import Editable, HealthLimits, Presence, PresenceReason, Transition
 from controlplane.agents.store import presence, reading, registry, selecting
 from controlplane.agents.store.reading import Connection
-from controlplane.agents.store.selecting import Selector, SessionStates
+from controlplane.agents.store.selecting import Holders, Selector, SessionStates
 from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import Aborted, AlreadyExists, NotFound, invalid
@@ -55,6 +57,7 @@ _PAGES = "agents"
 _WATCH = "agents.watch"
 _AGENT_OVERHEAD = 1_024  # bytes of an agent's other fields, most of them short
 _MICROSECOND = timedelta(microseconds=1)
+_PROCESS_GONE = "the server process that held its session is gone; the agent has not come back yet"
 
 _log = structlog.get_logger(__name__)
 
@@ -237,41 +240,67 @@ class AgentsService:
             await self._database.transact(lambda work: presence.write_beats(work.connection, last_seen))
 
     async def health_sweep(
-        self, now: datetime, live_sessions: Mapping[str, int], limits: HealthLimits | None = None
-    ) -> Sequence[Transition]:
-        """Move agents between ONLINE, STALE and OFFLINE by their silence; returns what it moved.
+        self,
+        now: datetime,
+        gateway_id: str,
+        live: Mapping[str, LiveSession],
+        limits: HealthLimits | None = None,
+    ) -> Health:
+        """Move agents of the process ``gateway_id`` between ONLINE, STALE and OFFLINE by their silence.
 
-        ``live_sessions`` has the last beat, in microseconds, of each session of this process;
-        ``limits`` stands for those of the settings where the interval grew with the fleet.
+        ``live`` has the sessions of that process; ``limits`` stands for those of the settings
+        where the interval grew with the fleet. A session that lives here and was taken for
+        gone by others is claimed; one that has a successor is named, for its end.
         """
         limits, micros = limits or self._limits, to_micros(now)
         oldest = micros - limits.stale_after // _MICROSECOND
-        late = {agent_id for agent_id, beat in live_sessions.items() if beat < oldest}
+        late = {agent_id for agent_id, session in live.items() if session.beat < oldest}
+        epochs = {(agent_id, session.epoch) for agent_id, session in live.items()}
         async with self._database.reading() as connection:
-            online = await presence.online(connection)
+            online = (await presence.online(connection, gateway_id)).items()
             # Only who may change is read in full: in a healthy fleet, no one.
-            doubtful = late | (online ^ live_sessions.keys())
-            sightings = await presence.sightings(connection, live_sessions, doubtful)
-        judged = (rules.judge(sighting, micros, limits) for sighting in sightings)
-        return await self._move([transition for transition in judged if transition], micros)
+            doubtful = late | {agent_id for agent_id, _ in online ^ epochs}
+            beats = {agent_id: session.beat for agent_id, session in live.items()}
+            sightings = await presence.sightings(connection, gateway_id, beats, doubtful)
+        outlived = {
+            seen.agent_id: seen.epoch
+            for seen in sightings
+            if seen.agent_id in live and seen.epoch > live[seen.agent_id].epoch
+        }
+        judged = (rules.judge(seen, micros, limits) for seen in sightings if seen.agent_id not in outlived)
+        moved = [transition for transition in judged if transition]
+        return Health(await self._move(moved, micros, gateway_id), outlived)
 
-    async def adopt_after_restart(self, now: datetime) -> Sequence[Transition]:
-        """Mark as STALE who was ONLINE when the last server ended; call it before agents are let in."""
+    async def close_sessions(self, work: UnitOfWork, holders: Holders, now: datetime) -> int:
+        """Mark as STALE who is ONLINE at a process that is none of ``holders``; returns how many.
+
+        ``holders`` are the ids of the processes that live, as a part of a statement.
+        """
+        closed = await presence.close_sessions(work, holders, _PROCESS_GONE, to_micros(now))
+        if closed:
+            self._notify_after(work)
+        return closed
+
+    async def judge_absent(self, holders: Holders, now: datetime) -> Sequence[Transition]:
+        """Move STALE agents that no living process holds to OFFLINE, by their silence; returns those."""
+        micros = to_micros(now)
         async with self._database.reading() as connection:
-            online = await presence.online(connection)
-            sightings = await presence.sightings(connection, {}, online)
-        adopted = [rules.adopted(seen) for seen in sightings if seen.presence is Presence.ONLINE]
-        return await self._move(adopted, to_micros(now))
+            sightings = await presence.absent(connection, holders)
+        judged = (rules.judge(sighting, micros, self._limits) for sighting in sightings)
+        return await self._move([transition for transition in judged if transition], micros)
 
     async def counts(self) -> Mapping[Presence, int]:
         """Return how many agents have each presence."""
         async with self._database.reading() as connection:
             return await reading.counts(connection)
 
-    async def _move(self, transitions: Sequence[Transition], now: int) -> Sequence[Transition]:
+    async def _move(
+        self, transitions: Sequence[Transition], now: int, gateway_id: str | None = None
+    ) -> Sequence[Transition]:
         if transitions:
             async with self._database.unit_of_work() as work:
-                await presence.write_transitions(work, [(transition, now) for transition in transitions])
+                changes = [(transition, now) for transition in transitions]
+                await presence.write_transitions(work, changes, gateway_id)
                 self._notify_after(work)
         return transitions
 

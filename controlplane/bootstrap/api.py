@@ -33,4 +33,4 @@ class Api:
     def schedules(self) -> list[Schedule]:
         """Return what is done for the callers of this process."""
         administrators = self._rooms.identity.administrators
-        return [Schedule("identities", self._settings.last_seen_flush, administrators.record)]
+        return [Schedule("identities", self._settings.last_seen_flush, lambda _: administrators.record())]

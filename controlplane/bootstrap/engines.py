@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
+import socket
 
-from controlplane.clock import Clock
+from controlplane import VERSION
+from controlplane.bootstrap.part import Part
+from controlplane.clock import Clock, to_micros
 from controlplane.observability.metrics import Metrics
 from controlplane.preflight import StartRefused
+from controlplane.processes.records import ProcessRecord
 from controlplane.settings import Settings
 from controlplane.storage import inspection
-from controlplane.storage.location import Location, of_site
+from controlplane.storage.location import Location, Postgres, of_site
+from controlplane.storage.notifications import Notifications
 from controlplane.storage.opening import open_database
 from controlplane.storage.writer import Writer
 from controlplane.trust.layout import DATABASE, ServerTrust
@@ -25,9 +32,28 @@ def location_of(settings: Settings) -> Location:
 
 
 class Engines:
-    """The engines of one process, made on its event loop; ``secret`` signs page tokens."""
+    """The engines of one process, made on its event loop; ``secret`` signs page tokens.
 
-    def __init__(self, settings: Settings, trust: ServerTrust, clock: Clock) -> None:
+    ``process`` is what others will know of it. ``alone`` says that no other process can use
+    the database, so that nothing has to be asked of others or told to them.
+    """
+
+    def __init__(
+        self, settings: Settings, trust: ServerTrust, clock: Clock, part: Part | None = None
+    ) -> None:
+        self.alone = settings.alone
+        self.process = ProcessRecord(
+            process_id=secrets.token_hex(8),
+            roles=tuple(role.value for role in settings.roles),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            part=part.name if part else "",
+            start_time=to_micros(clock.now()),
+            lease_expire_time=0,
+            addresses={},
+            version=VERSION,
+            restarts=part.restarts if part else 0,
+        )
         self.settings = settings
         self.trust = trust
         self.clock = clock
@@ -35,6 +61,11 @@ class Engines:
         self.location = location_of(settings)
         self.database = open_database(self.location, self.metrics)
         self.wakeups = WakeUps()
+        self.notifications: Notifications | None = None
+        """What carries wake-ups to other processes and brings theirs; it has to be run."""
+        if isinstance(self.location, Postgres):
+            self.notifications = Notifications(self.location.conninfo, self.process.process_id, self.wakeups)
+            self.wakeups.carried_by(self.notifications)
         self.writer = Writer(self.database, self._observe_commit)
         self.metrics.writer_queue.set_function(lambda: self.writer.queued)
         self.secret = self._token_secret()

@@ -9,8 +9,8 @@ from controlplane.agents.service import AgentsService
 from controlplane.bootstrap import policies
 from controlplane.bootstrap.engines import Engines
 from controlplane.identity import operations as identity_operations
-from controlplane.identity.service import IdentityPolicy, IdentityService
-from controlplane.sessions.registry import Registry
+from controlplane.identity.service import DENIALS, IdentityPolicy, IdentityService
+from controlplane.processes.service import LeaseTimes, Member, Processes
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.service import TasksService
 from controlplane.telemetry import operations as telemetry_operations
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 class Rooms:
     """The services of a process, with the hooks between them."""
 
-    def __init__(self, engines: Engines, registry: Registry) -> None:
+    def __init__(self, engines: Engines) -> None:
         settings, database, writer, clock = (
             engines.settings,
             engines.database,
@@ -53,15 +53,26 @@ class Rooms:
             engines.wakeups,
             clock,
             engines.secret,
-            registry.wake,
-            lambda agent_ids: registry.wake(agent_ids, stopping=True),
+            engines.wakeups.wake,
+            lambda agent_ids: engines.wakeups.wake(agent_ids, stopping=True),
         )
         self.delivery = Delivery(settings.lease_time, self.tasks.changed)
         self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)
+        self.processes = Processes(database, self.agents, clock)
+        self.member = Member(
+            database,
+            self.agents,
+            clock,
+            engines.process,
+            LeaseTimes(settings.process_renewal, settings.process_lease),
+            alone=engines.alone,
+        )
         self.delivery.register(writer)
         agents_operations.register_operations(writer, engines.wakeups, [self.delivery.lose_journals])
         identity_operations.register_operations(writer, self.agents)
         telemetry_operations.register_operations(writer, engines.wakeups)
+        self.identity.after_revoke.append(lambda _: engines.wakeups.notify(DENIALS))
+        self.identity.administrators.after_revoke.append(lambda: engines.wakeups.notify(DENIALS))
         self.agents.on_delete.append(self.tasks.cancel_for_agent)
         self.agents.on_delete.append(self.identity.agent_deleted)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -10,34 +13,51 @@ from controlplane.bootstrap import policies
 from controlplane.bootstrap.api import Api
 from controlplane.bootstrap.engines import Engines
 from controlplane.bootstrap.gateway import Gateway
+from controlplane.bootstrap.part import Part
 from controlplane.bootstrap.rooms import Rooms
 from controlplane.bootstrap.worker import Worker
 from controlplane.clock import Clock, SystemClock
+from controlplane.errors import ServiceError
+from controlplane.identity.service import DENIALS
 from controlplane.observability.loop_lag import measure_loop_lag
-from controlplane.schedules import Schedule, Schedules
-from controlplane.sessions.registry import Registry
-from controlplane.settings import Settings
+from controlplane.processes.handler import Facts, ServerHandler
+from controlplane.schedules import Leases, Schedule, Schedules
+from controlplane.settings import Role, Settings
 from controlplane.storage import inspection
+from controlplane.transport import addresses
 from controlplane.transport.listeners import Listeners, Ports
-from controlplane.transport.server_info import Facts, ServerInfoServicer
+from controlplane.transport.methods import Listener
 from controlplane.trust.layout import ServerTrust, load
 from controlplane.trust.setup import refresh_server
 
 _log = structlog.get_logger(__name__)
 
+_DENIALS_POLL = timedelta(seconds=5)
+"""A lost wake-up delays by at most this what a revocation ends in another process."""
+
+LISTENERS = {
+    Role.GATEWAY: (Listener.AGENTS,),
+    Role.API: (Listener.ADMIN, Listener.ENROLLMENT),
+    Role.WORKER: (),
+}
+"""Which ports with TLS a role has; every process has the one of probes."""
+
 
 class Server:
-    """All three roles in one process on the database of one data folder.
+    """The roles that the settings give to this process, on the site's database.
 
-    Made and run on one event loop. ``start`` returns the ports once everything
-    listens; ``stop`` drains.
+    Made and run on one event loop. ``start`` returns the ports once everything listens,
+    ``stop`` drains. ``part`` is the process's place under a supervisor. What is not this
+    process's role is there all the same, and idle: it listens on nothing and runs no schedule.
     """
 
-    def __init__(self, settings: Settings, trust: ServerTrust, clock: Clock | None = None) -> None:
-        self.engines = Engines(settings, trust, clock or SystemClock())
-        registry = Registry()
-        self.rooms = Rooms(self.engines, registry)
-        self.gateway = Gateway(self.engines, self.rooms, registry)
+    def __init__(
+        self, settings: Settings, trust: ServerTrust, clock: Clock | None = None, part: Part | None = None
+    ) -> None:
+        self._chains = trust.agents_chain_pem, trust.operators_chain_pem
+        self.engines = Engines(settings, trust, clock or SystemClock(), part)
+        self.rooms = Rooms(self.engines)
+        self.gateway = Gateway(self.engines, self.rooms)
         self.api = Api(self.engines, self.rooms)
         self.worker = Worker(self.engines, self.rooms)
         self._background: list[asyncio.Task[None]] = []
@@ -54,47 +74,73 @@ class Server:
             denied=self.rooms.identity.is_denied,
             seen=self.rooms.identity.administrators.seen,
             limits=policies.limits(settings),
+            serves=[listener for role in settings.roles for listener in LISTENERS[role]],
+            shared_agents_port=part is not None,
         )
         self.gateway.serve_on(self.listeners)
         self.api.serve_on(self.listeners)
-        self.schedules = Schedules(
-            [
-                *self.gateway.schedules(),
-                *self.api.schedules(),
-                *self.worker.schedules(),
-                Schedule("server certificates", settings.retention_sweep, self._refresh_certificates),
-            ],
-            self._schedule_failed,
+        schedules = self._schedules_of_roles()
+        leases = Leases(
+            self.engines.process.process_id,
+            {schedule.name: schedule.every for schedule in schedules if schedule.once},
         )
+        self.rooms.member.takes_part.append(leases.renew)
+        self.rooms.member.leaves.append(leases.give_up)
+        self.schedules = Schedules(schedules, self._schedule_failed, leases)
+
+    def _schedules_of_roles(self) -> list[Schedule]:
+        settings = self.engines.settings
+        of_role = {
+            Role.GATEWAY: self.gateway.schedules,
+            Role.API: self.api.schedules,
+            Role.WORKER: self.worker.schedules,
+        }
+        return [
+            *(schedule for role in settings.roles for schedule in of_role[role]()),
+            Schedule("server certificates", settings.retention_sweep, lambda _: self._refresh_certificates()),
+        ]
 
     async def start(self) -> Ports:
         """Bring up everything and return the bound ports. Raises ``StartRefused``."""
-        self._background = [
-            asyncio.create_task(self.engines.writer.run(), name="writer"),
-            asyncio.create_task(measure_loop_lag(self.engines.metrics), name="loop lag"),
-        ]
-        for task in self._background:
-            task.add_done_callback(self._background_ended)
+        engines = self.engines
+        self._begin("writer", engines.writer.run())
+        self._begin("loop lag", measure_loop_lag(engines.metrics))
+        if engines.notifications is not None:
+            self._begin("wake-ups", engines.notifications.run())
+            self._begin("denials", self._follow_denials())
         try:
             await self.rooms.identity.load()
-            adopted = await self.rooms.agents.adopt_after_restart(self.engines.clock.now())
+            closed = await self.rooms.member.join()
             await self._serve_info()
-            await self.worker.measure()
+            if Role.WORKER in engines.settings.roles:
+                await self.worker.measure()
             ports = await self.listeners.open()
+            await self.rooms.member.told(self._addresses(ports))
         except BaseException:
+            await self.listeners.close(timedelta())
             await self._end_background()
             raise
+        self._begin("lease", self.rooms.member.run())
         self.schedules.start()
         await self.listeners.health.serving()
-        _log.info(
-            "serving",
-            agents=ports.agents,
-            admin=ports.admin,
-            enrollment=ports.enrollment,
-            health=ports.health,
-            stale=len(adopted),
-        )
+        # Of several parts, their supervisor says that the server serves.
+        event = "part serving" if engines.process.part else "serving"
+        _log.info(event, **self._said(ports), stale=closed)
         return ports
+
+    def _said(self, ports: Ports) -> dict[str, object]:
+        shown = {name: getattr(ports, name) for name in Ports.__slots__ if getattr(ports, name)}
+        roles = self.engines.settings.roles
+        return shown if len(roles) == len(Role) else {"roles": [role.value for role in roles], **shown}
+
+    def _addresses(self, ports: Ports) -> dict[str, str]:
+        settings = self.engines.settings
+        found = {
+            name: addresses.join(settings.bind_host, getattr(ports, name))
+            for name in ("agents", "admin", "enrollment")
+            if getattr(ports, name)
+        }
+        return {**found, "health": addresses.join(settings.health_bind_host, ports.health)}
 
     async def _serve_info(self) -> None:
         engines = self.engines
@@ -102,7 +148,7 @@ class Server:
         facts = Facts(
             engines.trust.trust_domain, engines.settings.max_agents, str(schema), engines.clock.now()
         )
-        info = ServerInfoServicer(facts, engines.clock, self.gateway.registry.__len__)
+        info = ServerHandler(facts, engines.clock, self.gateway.registry.__len__, self.rooms.processes)
         info.add_to(self.listeners.admin.server)
 
     async def stop(self) -> None:
@@ -115,8 +161,21 @@ class Server:
         await self.schedules.stop()
         await registry.settled()
         await self.engines.writer.close()
+        await self._leave()
         await self._end_background()
         _log.info("stopped")
+
+    async def _leave(self) -> None:
+        try:
+            await self.rooms.member.leave()
+        except ServiceError as error:
+            # The lease lapses by itself.
+            _log.warning("the lease of this process could not be ended", error=error.message)
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._background_ended)
+        self._background.append(task)
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -131,10 +190,24 @@ class Server:
 
     async def _refresh_certificates(self) -> None:
         data_dir, now = self.engines.settings.data_dir, self.engines.clock.now()
-        if await asyncio.to_thread(refresh_server, data_dir, now):
-            trust = await asyncio.to_thread(load, data_dir)
+        await asyncio.to_thread(refresh_server, data_dir, now)
+        trust = await asyncio.to_thread(load, data_dir)
+        # Another process of this folder may have been the one that made them.
+        if (trust.agents_chain_pem, trust.operators_chain_pem) != self._chains:
+            self._chains = trust.agents_chain_pem, trust.operators_chain_pem
             self.listeners.rotate(policies.material(trust))
             _log.info("server certificates refreshed")
+
+    async def _follow_denials(self) -> None:
+        """Learn of certificates that were revoked through other processes, and end their sessions here."""
+        with self.engines.wakeups.listening(DENIALS) as listener:
+            while True:
+                await listener.wait(_DENIALS_POLL)
+                try:
+                    await self.rooms.identity.learn_denials()
+                except ServiceError as error:
+                    _log.warning("could not read which certificates are revoked", error=error.message)
+                self.gateway.end_denied()
 
     def _schedule_failed(self, name: str) -> None:
         self.engines.metrics.schedule_failures.labels(name).inc()

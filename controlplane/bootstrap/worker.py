@@ -22,15 +22,17 @@ class Worker:
         )
 
     def schedules(self) -> list[Schedule]:
-        """Return what is done for the whole installation."""
-        settings = self._settings
+        """Return what is done for the whole installation, by one process."""
+        settings, rooms = self._settings, self._rooms
+        sweep, retention = settings.presence_sweep, settings.retention_sweep
         return [
-            Schedule("measure", settings.presence_sweep, self.measure),
-            Schedule("tasks", settings.tasks_sweep, self.sweep.run),
-            Schedule("telemetry retention", settings.retention_sweep, self._prune_telemetry),
-            Schedule("task retention", settings.retention_sweep, self._prune_tasks),
-            Schedule("token retention", settings.retention_sweep, self._prune_tokens),
-            Schedule("identity records", settings.retention_sweep, self._rooms.identity.sweep),
+            Schedule("processes", sweep, rooms.processes.sweep, once=True),
+            Schedule("measure", sweep, lambda _: self.measure()),
+            Schedule("tasks", settings.tasks_sweep, lambda _: self.sweep.run(), once=True),
+            Schedule("telemetry retention", retention, lambda _: self._prune_telemetry(), once=True),
+            Schedule("task retention", retention, lambda _: self._prune_tasks(), once=True),
+            Schedule("token retention", retention, lambda _: self._prune_tokens(), once=True),
+            Schedule("identity records", retention, lambda _: rooms.identity.sweep(), once=True),
         ]
 
     async def measure(self) -> None:

@@ -113,12 +113,36 @@ def serve(
     max_agents: Annotated[
         int | None, typer.Option(metavar="N", help="Agents that may be connected. [default: 10000]")
     ] = None,
+    gateways: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Processes on the port for agents; with more than one, api and worker get processes too. "
+            "Needs PostgreSQL. [default: 1]",
+        ),
+    ] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE",
+            help="What this server does: gateway, api, worker; repeatable, or separated by commas. "
+            "Fewer than all need PostgreSQL. [default: all]",
+        ),
+    ] = None,
+    part: Annotated[str, typer.Option(hidden=True)] = "",
+    restarts: Annotated[int, typer.Option(hidden=True)] = 0,
+    lifeline: Annotated[int, typer.Option(hidden=True)] = -1,
 ) -> None:
-    """Serve agents, administrators and enrolment in one process, until SIGTERM or SIGINT.
+    """Serve agents, administrators and enrolment, until SIGTERM or SIGINT.
 
+    On SQLite one process does all. On PostgreSQL there may be several, here and on other machines.
     Every other setting is an environment variable, FLEETWRIGHT_ and its name; see docs/operations.md.
 
-    Example: fleetwright serve --data-dir /var/lib/fleetwright
+    \b
+    Examples:
+      fleetwright serve --data-dir /var/lib/fleetwright
+      fleetwright serve --gateways 3
+      fleetwright serve --role gateway
     """
     settings = settings_from(
         data_dir=data_dir,
@@ -128,27 +152,33 @@ def serve(
         enrollment_port=enrollment_port,
         health_port=health_port,
         max_agents=max_agents,
+        gateways=gateways,
+        roles=",".join(role or ()) or None,
     )
+    place = bootstrap.Place(bootstrap.Part(part, restarts), lifeline) if part else None
     logging.configure(settings.log_level, settings.log_format)
     for name in unknown_variables():
         _log.warning("no setting has this name; is it misspelt?", variable=name)
     try:
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, place))
     except (StartRefused, DatabaseUnusableError, ServiceError) as error:
         raise CommandFailed(str(error)) from None
 
 
-async def _serve(settings: Settings) -> None:
-    stop = asyncio.Event()
+async def _serve(settings: Settings, place: bootstrap.Place | None) -> None:
+    stop, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    supervises = settings.gateways > 1
 
     def stopped() -> None:
         if stop.is_set():
             _log.warning("second signal: ending without draining")
             sys.stderr.flush()
-            signal.raise_signal(signal.SIGKILL)
+            if not supervises:
+                signal.raise_signal(signal.SIGKILL)
+            now.set()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped)
-    await bootstrap.serve(settings, stop)
+    await bootstrap.serve(settings, stop, now, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -54,6 +55,7 @@ class Administrators:
         )
         self._known: set[str] = set()
         self._unrecorded: dict[str, IdentityRecord] = {}
+        self.after_revoke: list[Callable[[], None]] = []
 
     async def issue(
         self, caller: Caller, kind: IdentityKind, name: str, request: bytes, ttl: timedelta | None = None
@@ -123,6 +125,8 @@ class Administrators:
                 now=now,
             )
             work.after_commit(lambda: self._denied.add(serial))
+            for action in self.after_revoke:
+                work.after_commit(action)
             revoked = await identities.find(work.connection, serial)
         _log.info("identity revoked", serial=serial, name=found.name, by=caller.spiffe_id)
         return revoked or found

@@ -38,6 +38,9 @@ from controlplane.trust.authority import CertificateAuthority
 
 __all__ = ["Enrolled", "IdentityPolicy", "IdentityService", "Issued", "Revocation"]
 
+DENIALS = "denials"
+"""The wake-up that says that a certificate was revoked."""
+
 FORGET_STEP = 2_000
 """Agents' certificates that one transaction deletes: some megabytes."""
 
@@ -88,6 +91,7 @@ class IdentityService:
         self.tokens = EnrollmentTokens(database, clock, authority.digest, page_secret)
         self._standings = GatheredReads(database, certificates.standings)
         self._denied: set[str] = set()
+        self._learned = 0
         self.administrators = Administrators(database, clock, operators, self._denied, page_secret)
         self.after_revoke: list[Callable[[Revocation], None]] = []
 
@@ -199,6 +203,14 @@ class IdentityService:
         async with self._database.reading() as connection:
             self._denied.update(await certificates.revoked(connection, now))
             self._denied.update(await denials.denied(connection))
+
+    async def learn_denials(self) -> None:
+        """Learn which certificates were revoked through other processes since the last time."""
+        now = to_micros(self._clock.now())
+        async with self._database.reading() as connection:
+            self._denied.update(await certificates.revoked_since(connection, self._learned, now))
+            self._denied.update(await denials.denied(connection))
+        self._learned = now
 
     async def sweep(self) -> int:
         """Forget certificates that ended ``KEPT_AFTER_END`` ago; returns how many. For a schedule."""

@@ -72,8 +72,10 @@ class Heartbeats:
         tasks: TasksService,
         clock: Clock,
         policy: SessionPolicy,
+        process_id: str,
     ) -> None:
         self._registry = registry
+        self._process_id = process_id
         self._writer = writer
         self._identity = identity
         self._tasks = tasks
@@ -131,7 +133,7 @@ class Heartbeats:
         now = self._now()
         nonce = secrets.token_bytes(NONCE_BYTES)
         opened: SessionOpened = await self._writer.submit(
-            OpenSession(caller.name, _facts(hello, now), caller.not_after, nonce, now)
+            OpenSession(caller.name, _facts(hello, now), caller.not_after, nonce, now, self._process_id)
         )
         structlog.contextvars.bind_contextvars(session=opened.epoch)
         _log.debug("session opened", boot=hello.boot_id, version=hello.agent_version)

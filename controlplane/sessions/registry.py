@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
+
+from fleetwright.v1 import agent_service_pb2 as pb2
 
 from controlplane.errors import Aborted, FailedPrecondition, ServiceError, Unauthenticated
 from controlplane.sessions import rules
 
 ANNOUNCE_AGAIN = 15.0
 """Seconds after which an agent that did not open its Tasks stream is asked once more."""
+
+
+SESSION_REPLACED = int(pb2.RECONNECT_REASON_SESSION_REPLACED)
+"""The reason of a session that a newer one took the place of."""
 
 
 class EndableStream(Protocol):
@@ -135,6 +141,13 @@ class Registry:
         self._sessions[session.agent_id] = session
         if former is not None:
             former.end(Ending(replaced_reason, replaced(session.agent_id)))
+
+    def outlive(self, epochs: Mapping[str, int]) -> None:
+        """End the sessions of agents that have a newer one elsewhere: ``epochs`` are the newest."""
+        for agent_id, epoch in epochs.items():
+            session = self._sessions.get(agent_id)
+            if session is not None and rules.supersedes(epoch, session.epoch):
+                session.end(Ending(SESSION_REPLACED, replaced(agent_id)))
 
     def leave(self, session: Session) -> None:
         """Forget ``session``, unless a newer one is live."""

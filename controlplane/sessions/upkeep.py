@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import structlog
 
+from controlplane.agents.records import LiveSession
 from controlplane.agents.rules import HealthLimits, Transition
 from controlplane.agents.service import AgentsService
 from controlplane.clock import Clock
@@ -29,12 +30,14 @@ class Upkeep:
         clock: Clock,
         policy: SessionPolicy,
         limits: HealthLimits,
+        process_id: str,
     ) -> None:
         self._registry = registry
         self._agents = agents
         self._clock = clock
         self._policy = policy
         self._limits = limits
+        self._process_id = process_id
 
     async def flush_beats(self) -> int:
         """Write the times of beats since the last flush with one statement; returns of how many agents."""
@@ -46,10 +49,16 @@ class Upkeep:
         return len(fresh)
 
     async def check_health(self) -> Sequence[Transition]:
-        """Move agents between ONLINE, STALE and OFFLINE by their silence."""
-        live = {session.agent_id: session.last_beat for session in self._registry}
-        moved = await self._agents.health_sweep(self._clock.now(), live, self._grown_limits())
-        for transition in moved:
+        """Move this process's agents between ONLINE, STALE and OFFLINE by their silence.
+
+        Sessions that have a successor in another process, whose wake-up was lost, are ended.
+        """
+        live = {session.agent_id: LiveSession(session.epoch, session.last_beat) for session in self._registry}
+        found = await self._agents.health_sweep(
+            self._clock.now(), self._process_id, live, self._grown_limits()
+        )
+        self._registry.outlive(found.outlived)
+        for transition in found.moved:
             _log.info(
                 "presence changed",
                 agent=transition.agent_id,
@@ -58,7 +67,7 @@ class Upkeep:
                 reason=transition.reason.name,
                 detail=transition.detail,
             )
-        return moved
+        return found.moved
 
     def _grown_limits(self) -> HealthLimits:
         interval = self._policy.interval(len(self._registry))

@@ -266,11 +266,14 @@ class TasksService:
         """Return the ids of an agent's live attempts that it should be asked to stop."""
         return await self._database.read(lambda connection: delivery.cancellations(connection, agent_id))
 
-    async def wake_waiting(self) -> None:
-        """Wake all agents that have something to do: finds due retries and wake-ups that were lost."""
+    async def wake_waiting(self, wake: Callable[[Iterable[str]], None] | None = None) -> None:
+        """Wake all agents that have something to do: finds due retries and wake-ups that were lost.
+
+        ``wake`` is who wakes those that are connected to this process, where others do the same for theirs.
+        """
         now = self._now()
         agent_ids = await self._database.read(lambda connection: delivery.agents_with_work(connection, now))
-        self._stopping(agent_ids)
+        (wake or self._stopping)(agent_ids)
 
     # --- retention
 

@@ -32,7 +32,8 @@ MIN_PING_INTERVAL: Final = "grpc.http2.min_ping_interval_without_data_ms"
 """How often a client may ping before it is counted as a strike: agents ping to keep NAT mappings."""
 
 SO_REUSEPORT: Final = "grpc.so_reuseport"
-"""0: gRPC sets it by default, and a second server on the same port would bind in silence."""
+"""0: gRPC sets it by default, and a second server on the same port would bind in silence. 1 on the port for
+agents where several gateways share it: the kernel spreads connections over them."""
 
 MAX_PENDING_REQUESTS: Final = "grpc.server.max_pending_requests"
 """Calls that may wait for a stalled event loop; at gRPC's default, 3 s cost a third of 4,000 calls."""
@@ -116,6 +117,7 @@ def _common(
     handshake_timeout: timedelta,
     keepalive: timedelta,
     ping_timeout: timedelta,
+    shared: bool = False,
 ) -> ChannelOptions:
     return (
         (BDP_PROBE, 0),
@@ -124,7 +126,7 @@ def _common(
         (PING_TIMEOUT, milliseconds(ping_timeout)),
         (KEEPALIVE_WITHOUT_CALLS, 1),
         (MIN_PING_INTERVAL, milliseconds(_CLIENT_PING_INTERVAL)),
-        (SO_REUSEPORT, 0),
+        (SO_REUSEPORT, int(shared)),
         (MAX_PENDING_REQUESTS, _PENDING),
         (MAX_PENDING_REQUESTS_HARD, 2 * _PENDING),
         (MAX_RECEIVE_MESSAGE, _dropped_above(message_bytes)),
@@ -143,8 +145,12 @@ def agent_listener(
     ping_timeout: timedelta,
     max_connection_age: timedelta,
     max_connections: int,
+    shared: bool = False,
 ) -> ChannelOptions:
-    """Return the arguments of the listener for agents: many idle connections, few streams on each."""
+    """Return the arguments of the listener for agents: many idle connections, few streams on each.
+
+    ``shared`` lets several processes listen on the port.
+    """
     return (
         *_common(
             message_bytes=AGENT_MESSAGE_BYTES,
@@ -152,6 +158,7 @@ def agent_listener(
             handshake_timeout=handshake_timeout,
             keepalive=keepalive,
             ping_timeout=ping_timeout,
+            shared=shared,
         ),
         (MAX_SEND_MESSAGE, AGENT_MESSAGE_BYTES),
         (MAX_CONNECTION_AGE, milliseconds(max_connection_age)),

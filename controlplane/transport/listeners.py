@@ -7,7 +7,7 @@ not say by which port it came in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -31,9 +31,16 @@ ADMIN_CONNECTIONS = 128
 ENROLLMENT_CONNECTIONS = 512
 
 
+GRPC_LISTENERS = (Listener.AGENTS, Listener.ADMIN, Listener.ENROLLMENT)
+"""The listeners with TLS, in the order in which they are opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Ports to listen on; 0 lets the system choose. As returned by ``Listeners.open``: those bound."""
+    """Ports to listen on; 0 lets the system choose. As returned by ``Listeners.open``: those bound.
+
+    There, 0 is a listener that this process does not have.
+    """
 
     agents: int
     admin: int
@@ -112,7 +119,11 @@ class GrpcListener:
 
 
 class Listeners:
-    """All ports of a process. Made on the running event loop, after any fork."""
+    """All ports of a process: those of ``serves``, and the one for probes.
+
+    Made on the running event loop, after any fork. ``shared_agents_port`` lets other
+    processes listen on the port for agents too.
+    """
 
     def __init__(
         self,
@@ -128,7 +139,10 @@ class Listeners:
         seen: Callable[[Caller], None] = lambda _caller: None,
         limits: Limits | None = None,
         methods: Mapping[str, Method] = METHODS,
+        serves: Collection[Listener] = GRPC_LISTENERS,
+        shared_agents_port: bool = False,
     ) -> None:
+        self._serves = [listener for listener in GRPC_LISTENERS if listener in serves]
         limits = limits or Limits()
         peers = Peers(trust_domain, clock, denied, seen)
         timing = {
@@ -146,6 +160,7 @@ class Listeners:
                 **timing,
                 max_connection_age=limits.max_connection_age,
                 max_connections=limits.max_agent_connections,
+                shared=shared_agents_port,
             ),
             peers=peers,
             metrics=metrics,
@@ -189,10 +204,11 @@ class Listeners:
         """
         await self.health.not_serving()
         try:
+            opened = {door.listener: await door.open() for door in self._doors()}
             return Ports(
-                agents=await self.agents.open(),
-                admin=await self.admin.open(),
-                enrollment=await self.enrollment.open(),
+                agents=opened.get(Listener.AGENTS, 0),
+                admin=opened.get(Listener.ADMIN, 0),
+                enrollment=opened.get(Listener.ENROLLMENT, 0),
                 health=await self.probes.open(),
             )
         except BaseException:
@@ -208,7 +224,11 @@ class Listeners:
         self.enrollment.rotate(material.enrollment)
 
     async def close(self, grace: timedelta) -> None:
-        """Say NOT_SERVING, close the three gRPC ports as ``GrpcListener.close`` does, then that of probes."""
+        """Say NOT_SERVING, close the gRPC ports as ``GrpcListener.close`` does, then that of probes."""
         await self.health.not_serving()
-        await asyncio.gather(*(door.close(grace) for door in (self.agents, self.admin, self.enrollment)))
+        await asyncio.gather(*(door.close(grace) for door in self._doors()))
         await self.probes.close()
+
+    def _doors(self) -> list[GrpcListener]:
+        doors = {door.listener: door for door in (self.agents, self.admin, self.enrollment)}
+        return [doors[listener] for listener in self._serves]

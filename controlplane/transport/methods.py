@@ -175,7 +175,7 @@ _ROWS = [
     _changing(f"/{_IDENTITIES}/IssueIdentity", "response.identity.name"),
     Method(f"/{_IDENTITIES}/ListIdentities", Arity.UNARY, _ADMIN, _OPERATOR, _READ, _ADMIN_CALL),
     _changing(f"/{_IDENTITIES}/RevokeIdentity", "request.name"),
-    *_reading(_SERVER, "GetServerInfo"),
+    *_reading(_SERVER, "GetServerInfo", "ListProcesses"),
     *(
         Method(
             f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import Select, literal, select, union_all
+
 from controlplane.agents import operations as agent_operations
 from controlplane.agents.operations import ChangePresence, JournalsLost, OpenSession
-from controlplane.agents.records import HostRecord, Registration, SessionFacts, SessionOpened
-from controlplane.agents.rules import HealthLimits, Presence, PresenceReason
+from controlplane.agents.records import HostRecord, LiveSession, Registration, SessionFacts, SessionOpened
+from controlplane.agents.rules import HealthLimits, Presence, PresenceReason, Transition
 from controlplane.agents.service import AgentsService
 from controlplane.callers import Caller, IdentityKind
 from controlplane.clock import to_micros
@@ -30,6 +32,8 @@ BEGIN = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 LIMITS = HealthLimits(
     interval=timedelta(seconds=10), stale_after=timedelta(seconds=30), offline_after=timedelta(seconds=90)
 )
+GATEWAY = "g1"
+"""The process that holds the sessions, unless a test says otherwise."""
 OPERATOR = Caller(
     kind=IdentityKind.OPERATOR,
     name="ada",
@@ -83,6 +87,7 @@ class World:
         handed: bytes = b"n1",
         journal: str = "j1",
         boot: str = "b1",
+        gateway: str = GATEWAY,
     ) -> SessionOpened:
         facts = SessionFacts(
             agent_version="0.1.0",
@@ -95,7 +100,17 @@ class World:
             clock_offset=-1_500_000,
         )
         expires = self.clock.micros() + 86_400_000_000
-        return await self.writer.submit(OpenSession(agent_id, facts, expires, handed, self.clock.micros()))
+        operation = OpenSession(agent_id, facts, expires, handed, self.clock.micros(), gateway)
+        return await self.writer.submit(operation)
+
+    async def health(self, live: Mapping[str, LiveSession], gateway: str = GATEWAY) -> Sequence[Transition]:
+        """Let a process look at its sessions; returns what it moved."""
+        return (await self.agents.health_sweep(self.clock.now(), gateway, live)).moved
+
+    async def close_sessions(self, *holders: str) -> int:
+        """Close the sessions of all processes but ``holders``; returns how many."""
+        async with self.database.unit_of_work() as work:
+            return await self.agents.close_sessions(work, living(*holders), self.clock.now())
 
     async def report(
         self, agent_id: str, epoch: int, presence: Presence, reason: PresenceReason, detail: str = ""
@@ -119,6 +134,12 @@ class World:
             for place, value in enumerate(values)
         )
         return await self.writer.submit(StoreBatch(agent_id, journal, first, dropped, points, now))
+
+
+def living(*process_ids: str) -> Select[str]:
+    """Return the ids of processes as the room of processes gives them."""
+    statement = select(literal(process_ids[0] if process_ids else ""))
+    return union_all(statement, *(select(literal(one)) for one in process_ids[1:])).subquery().select()
 
 
 @asynccontextmanager

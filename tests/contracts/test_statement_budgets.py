@@ -192,6 +192,12 @@ async def get_server_info(world: World, rows: int) -> Doing:
     return lambda: stub.GetServerInfo(server_service_pb2.GetServerInfoRequest())
 
 
+async def list_processes(world: World, rows: int) -> Doing:
+    del rows
+    stub: Any = server_service_pb2_grpc.ServerServiceStub(world.admin.channel)
+    return lambda: stub.ListProcesses(server_service_pb2.ListProcessesRequest())
+
+
 async def watch_agents(world: World, rows: int) -> Doing:
     async def watched() -> None:
         (await world.admin.watch_agents(world.selector(rows))).cancel()
@@ -265,6 +271,7 @@ CALLS: dict[str, tuple[Cost, Prepare]] = {
     "IdentityService/ListIdentities": (Cost(1, 1), list_identities),
     "IdentityService/RevokeIdentity": (Cost(4, 1), revoke_identity),
     "ServerService/GetServerInfo": (Cost(0, 0), get_server_info),
+    "ServerService/ListProcesses": (Cost(1, 1), list_processes),
 }
 
 

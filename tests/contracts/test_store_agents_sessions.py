@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from controlplane.agents.records import AgentRecord
+from controlplane.agents.records import AgentRecord, LiveSession
 from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.errors import Unauthenticated
 from controlplane.storage.location import Location
-from tests.contracts.agents_world import OPERATOR, World, open_world
+from controlplane.wakeups import News
+from tests.contracts.agents_world import GATEWAY, OPERATOR, World, living, open_world
 
 
 @pytest_asyncio.fixture
@@ -147,19 +148,19 @@ async def test_beats_move_last_seen_forward_only_and_are_no_change(world: World)
 
 async def test_health_moves_an_agent_from_online_over_stale_to_offline_and_back(world: World) -> None:
     await world.open("a1")
-    beats = {"a1": world.clock.micros()}
+    live = {"a1": LiveSession(1, world.clock.micros())}
     world.clock.advance(30)
-    assert await world.agents.health_sweep(world.clock.now(), beats) == []
+    assert await world.health(live) == []
     world.clock.advance(4)
-    (stale,) = await world.agents.health_sweep(world.clock.now(), beats)
+    (stale,) = await world.health(live)
     assert (stale.after, stale.detail) == (Presence.STALE, "no beat for 34 s; interval 10 s")
-    assert await world.agents.health_sweep(world.clock.now(), beats) == []
+    assert await world.health(live) == []
     world.clock.advance(60)
-    (offline,) = await world.agents.health_sweep(world.clock.now(), beats)
+    (offline,) = await world.health(live)
     assert (offline.after, offline.reason) == (Presence.OFFLINE, PresenceReason.SILENT)
     world.clock.advance(1)
-    beats["a1"] = world.clock.micros()
-    (resumed,) = await world.agents.health_sweep(world.clock.now(), beats)
+    live["a1"] = LiveSession(1, world.clock.micros())
+    (resumed,) = await world.health(live)
     agent = await world.agents.get("a1")
     assert standing(agent) == (Presence.ONLINE, PresenceReason.HEARTBEAT_RESUMED)
     assert agent.presence_detail == resumed.detail == "a beat came after 1 s"
@@ -169,10 +170,10 @@ async def test_health_moves_an_agent_from_online_over_stale_to_offline_and_back(
 async def test_an_online_agent_without_a_session_goes_stale_then_offline(world: World) -> None:
     await world.open("a1")
     world.clock.advance(31)
-    (stale,) = await world.agents.health_sweep(world.clock.now(), {})
+    (stale,) = await world.health({})
     assert (stale.after, stale.reason) == (Presence.STALE, PresenceReason.SERVER_ENDED)
     world.clock.advance(91)
-    (offline,) = await world.agents.health_sweep(world.clock.now(), {})
+    (offline,) = await world.agents.judge_absent(living(GATEWAY), world.clock.now())
     assert offline.after is Presence.OFFLINE
     assert "the server process that held its session ended" in offline.detail
 
@@ -182,19 +183,64 @@ async def test_who_never_connected_or_said_goodbye_is_left_alone(world: World) -
     session = await world.open("a2")
     await world.report("a2", session.epoch, Presence.OFFLINE, PresenceReason.GOODBYE)
     world.clock.advance(1_000)
-    assert await world.agents.health_sweep(world.clock.now(), {"a2": world.clock.micros()}) == []
+    assert await world.health({"a2": LiveSession(session.epoch, world.clock.micros())}) == []
+    assert await world.agents.judge_absent(living(), world.clock.now()) == []
 
 
-async def test_a_server_that_starts_adopts_the_online_agents_as_stale(world: World) -> None:
+async def test_the_sessions_of_a_process_that_is_gone_are_closed(world: World) -> None:
     await world.enrol("a2")
     await world.open("a1")
+    await world.open("a2", gateway="g2")
     world.clock.advance(10_000)
-    (adopted,) = await world.agents.adopt_after_restart(world.clock.now())
-    assert (adopted.agent_id, adopted.reason) == ("a1", PresenceReason.SERVER_ENDED)
+    assert await world.close_sessions("g2") == 1
+    assert await world.close_sessions("g2") == 0
+    agent = await world.agents.get("a1")
+    assert standing(agent) == (Presence.STALE, PresenceReason.SERVER_ENDED)
+    assert (await world.agents.get("a2")).presence is Presence.ONLINE
     world.clock.advance(80)
-    assert await world.agents.health_sweep(world.clock.now(), {}) == []
-    assert (await world.open("a1", shown=b"n1", handed=b"n2")).epoch == 2
+    assert await world.agents.judge_absent(living("g2"), world.clock.now()) == []
+    assert (await world.open("a1", shown=b"n1", handed=b"n2", gateway="g2")).epoch == 2
     assert (await world.agents.get("a1")).presence is Presence.ONLINE
+    assert await world.close_sessions("g2") == 0
+
+
+async def test_a_process_that_was_taken_for_gone_claims_what_lived_on(world: World) -> None:
+    await world.open("a1")
+    live = {"a1": LiveSession(1, world.clock.micros())}
+    await world.close_sessions("g2")
+    world.clock.advance(5)
+    (claimed,) = await world.health(live)
+    assert (claimed.after, claimed.reason) == (Presence.ONLINE, PresenceReason.HEARTBEAT_RESUMED)
+    assert "lived on" in claimed.detail
+    assert await world.close_sessions(GATEWAY) == 0
+    assert await world.close_sessions("g2") == 1
+
+
+async def test_a_session_that_has_a_successor_elsewhere_is_named_and_says_nothing_any_more(
+    world: World,
+) -> None:
+    await world.open("a1")
+    live = {"a1": LiveSession(1, world.clock.micros())}
+    await world.open("a1", shown=b"n1", handed=b"n2", gateway="g2")
+    world.clock.advance(1_000)
+    found = await world.agents.health_sweep(world.clock.now(), GATEWAY, live)
+    assert (found.moved, found.outlived) == ([], {"a1": 2})
+    assert (await world.agents.get("a1")).presence is Presence.ONLINE
+
+
+async def test_of_a_session_that_moved_the_process_before_is_told(world: World) -> None:
+    told: list[News] = []
+
+    class Told:
+        def carry(self, news: News) -> None:
+            told.append(news)
+
+    world.wakeups.carried_by(Told())
+    await world.open("a1")
+    await world.open("a1", shown=b"n1", handed=b"n2")
+    assert not any(news.sessions for news in told)
+    await world.open("a1", shown=b"n2", handed=b"n3", gateway="g2")
+    assert [news.sessions for news in told if news.sessions] == [{"a1": 3}]
 
 
 async def test_a_change_wakes_who_listens(world: World) -> None:

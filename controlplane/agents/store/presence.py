@@ -6,7 +6,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, bindparam, case, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.agents.records import SessionFacts
@@ -25,6 +38,8 @@ class SessionState:
     """What the next session of an agent depends on."""
 
     epoch: int
+    gateway_id: str | None
+    """The process that holds the session, or held it last."""
     presence: Presence
     presence_time: int
     presence_reason: PresenceReason
@@ -38,6 +53,7 @@ _STATES = Prepared(
     select(
         agents.c.agent_id,
         agents.c.session_epoch,
+        agents.c.gateway_id,
         agents.c.presence,
         agents.c.presence_time,
         agents.c.presence_reason,
@@ -58,6 +74,7 @@ async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) 
     return {
         row.agent_id: SessionState(
             epoch=row.session_epoch,
+            gateway_id=row.gateway_id,
             presence=Presence(row.presence),
             presence_time=row.presence_time,
             presence_reason=PresenceReason(row.presence_reason),
@@ -75,6 +92,7 @@ _SESSION_COLUMNS = (
     *("os_family", "os_name", "os_version", "kernel_version", "architecture", "agent_version"),
     *("task_kinds", "inventory_digest", "clock_offset", "session_epoch", "nonce", "previous_nonce"),
     *("boot_id", "journal_id", "suspected_clone", "certificate_expire_time", "update_time", "revision"),
+    "gateway_id",
 )
 _WRITE_SESSION = updating(agents, "agent_id", _SESSION_COLUMNS)
 
@@ -110,6 +128,7 @@ async def write_sessions(work: UnitOfWork, sessions: Sequence[NewSession]) -> No
             "inventory_digest": facts.inventory_digest,
             "clock_offset": facts.clock_offset,
             "session_epoch": state.epoch,
+            "gateway_id": state.gateway_id,
             "nonce": state.nonces.current,
             "previous_nonce": state.nonces.previous,
             "boot_id": state.boot_id,
@@ -138,6 +157,10 @@ _WRITE_TRANSITION = Prepared(
             (agents.c.presence == bindparam("to_presence"), agents.c.presence_time), else_=bindparam("to_now")
         ),
         presence_reason=bindparam("to_reason"),
+        gateway_id=case(
+            (bindparam("to_same_gateway", type_=Integer) == 1, agents.c.gateway_id),
+            else_=bindparam("to_gateway", type_=String),
+        ),
         presence_detail=bindparam("to_detail"),
         update_time=bindparam("to_now"),
         revision=bindparam("to_revision"),
@@ -145,8 +168,14 @@ _WRITE_TRANSITION = Prepared(
 )
 
 
-async def write_transitions(work: UnitOfWork, transitions: Sequence[tuple[Transition, int]]) -> None:
-    """Write changes of presence, each with its time.
+# A session that was late, or silent, is still held; the end of one leaves no one who holds it.
+_STILL_HELD = (PresenceReason.HEARTBEAT_LATE, PresenceReason.SILENT)
+
+
+async def write_transitions(
+    work: UnitOfWork, transitions: Sequence[tuple[Transition, int]], gateway_id: str | None = None
+) -> None:
+    """Write changes of presence, each with its time; who comes ONLINE is held by the process ``gateway_id``.
 
     An agent whose session or presence is no longer the one that was judged stays as it is.
     """
@@ -158,6 +187,8 @@ async def write_transitions(work: UnitOfWork, transitions: Sequence[tuple[Transi
             "of_presence": transition.before.value,
             "to_presence": transition.after.value,
             "to_reason": transition.reason.value,
+            "to_same_gateway": int(transition.reason in _STILL_HELD),
+            "to_gateway": gateway_id if transition.after is Presence.ONLINE else None,
             "to_detail": transition.detail,
             "to_now": now,
             "to_revision": revision,
@@ -184,25 +215,65 @@ async def write_beats(connection: AsyncConnection, last_seen: Mapping[str, int])
     await _WRITE_BEAT.run_each(connection, rows)
 
 
-async def online(connection: AsyncConnection) -> frozenset[str]:
-    """Return the ids of all agents that are ONLINE."""
+async def online(connection: AsyncConnection, gateway_id: str) -> Mapping[str, int]:
+    """Return the session epochs of all agents that are ONLINE at the process ``gateway_id``."""
     # One row: the driver gives up the interpreter's lock for each, and a fleet has many.
-    together = func.aggregate_strings(agents.c.agent_id, ",")
-    statement = select(together).where(agents.c.presence == Presence.ONLINE.value, alive())
+    session = agents.c.agent_id + "/" + cast(agents.c.session_epoch, String)
+    statement = select(func.aggregate_strings(session, ",")).where(
+        agents.c.gateway_id == gateway_id, agents.c.presence == Presence.ONLINE.value, alive()
+    )
     found: str | None = (await connection.execute(statement)).scalar()
-    return frozenset(found.split(",")) if found else frozenset()
+    sessions = (pair.rpartition("/") for pair in found.split(",")) if found else ()
+    return {agent_id: int(epoch) for agent_id, _, epoch in sessions}
 
 
 async def sightings(
-    connection: AsyncConnection, beats: Mapping[str, int], agent_ids: Iterable[str]
+    connection: AsyncConnection, gateway_id: str, beats: Mapping[str, int], agent_ids: Iterable[str]
 ) -> list[Sighting]:
-    """Return what is known of every STALE agent and of ``agent_ids``; ``beats`` are of live sessions."""
-    found = await _sightings(connection, beats, agents.c.presence == Presence.STALE.value)
+    """Return what is known of ``agent_ids``, and of every agent that is STALE at the process ``gateway_id``.
+
+    ``beats`` are of live sessions.
+    """
+    stale = and_(agents.c.presence == Presence.STALE.value, agents.c.gateway_id == gateway_id)
+    found = await _sightings(connection, beats, stale)
     wanted = sorted(set(agent_ids) - {sighting.agent_id for sighting in found})
     for first in range(0, len(wanted), IDS_AT_ONCE):
         some = wanted[first : first + IDS_AT_ONCE]
         found += await _sightings(connection, beats, agents.c.agent_id.in_(some))
     return found
+
+
+def _held_by_none(holders: Select[str]) -> ColumnElement[bool]:
+    return or_(agents.c.gateway_id.is_(None), agents.c.gateway_id.not_in(holders))
+
+
+async def absent(connection: AsyncConnection, holders: Select[str]) -> list[Sighting]:
+    """Return what is known of every STALE agent that none of the processes ``holders`` holds."""
+    stale = agents.c.presence == Presence.STALE.value
+    return await _sightings(connection, {}, and_(stale, _held_by_none(holders)))
+
+
+async def close_sessions(work: UnitOfWork, holders: Select[str], detail: str, now: int) -> int:
+    """Make STALE who is ONLINE at none of the processes ``holders``; returns how many."""
+    closing = and_(agents.c.presence == Presence.ONLINE.value, alive(), _held_by_none(holders))
+    # Looked at first: a transaction takes a number only where it changes something.
+    found = await work.connection.execute(select(agents.c.agent_id).where(closing).limit(1))
+    if found.scalar() is None:
+        return 0
+    closed = await work.connection.execute(
+        update(agents)
+        .where(closing)
+        .values(
+            presence=Presence.STALE.value,
+            presence_time=now,
+            presence_reason=PresenceReason.SERVER_ENDED.value,
+            presence_detail=detail,
+            gateway_id=None,
+            update_time=now,
+            revision=await work.revision(),
+        )
+    )
+    return closed.rowcount
 
 
 async def _sightings(

@@ -21,7 +21,9 @@ Connection: TypeAlias = AsyncConnection
 
 # What a record is made of; nonces and the like stay in the database.
 _SHOWN = [
-    column for column in agents.c if column.name not in ("nonce", "previous_nonce", "boot_id", "journal_id")
+    column
+    for column in agents.c
+    if column.name not in ("nonce", "previous_nonce", "boot_id", "journal_id", "gateway_id")
 ]
 
 

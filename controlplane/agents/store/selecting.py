@@ -22,6 +22,9 @@ from controlplane.filtering import (
 from controlplane.filtering.schema import FieldType
 from controlplane.storage.filters import LabelTable, compile_filter
 
+Holders = Select[str]
+"""Ids of processes, which another room selects; opaque to all but stores."""
+
 SessionStates = Subquery
 """What ``session_states`` gives; opaque to all but stores."""
 

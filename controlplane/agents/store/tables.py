@@ -39,6 +39,7 @@ agents = Table(
     Column("inventory_digest", String(64), nullable=False, server_default=""),
     Column("clock_offset", BigInteger, nullable=False, server_default=text("0")),
     Column("session_epoch", BigInteger, nullable=False, server_default=text("0")),
+    Column("gateway_id", String(63), nullable=True),
     Column("nonce", LargeBinary, nullable=True),
     Column("previous_nonce", LargeBinary, nullable=True),
     Column("boot_id", String(64), nullable=False, server_default=""),
@@ -52,6 +53,7 @@ agents = Table(
     Column("revision", BigInteger, nullable=False),
     Index(None, "revision", "agent_id"),
     Index(None, "presence"),
+    Index(None, "gateway_id"),
     comment="Every agent that was ever enrolled; one with a delete_time is a tombstone.",
 )
 

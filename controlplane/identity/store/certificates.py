@@ -116,6 +116,18 @@ async def revoked(connection: AsyncConnection, now: int) -> Iterable[str]:
     return (await connection.execute(statement)).scalars()
 
 
+_OVERLAP = 5 * 60 * 1_000_000
+"""Clocks of two machines differ, and a transaction that commits late has an early time."""
+
+
+async def revoked_since(connection: AsyncConnection, since: int, now: int) -> Iterable[str]:
+    """Return the serial numbers of what was revoked since an instant, and is not over; some come again."""
+    statement = select(certificates.c.serial).where(
+        certificates.c.revoke_time >= since - _OVERLAP, certificates.c.not_after >= now
+    )
+    return (await connection.execute(statement)).scalars()
+
+
 async def forget(work: UnitOfWork, before: int, limit: int) -> list[str]:
     """Delete at most ``limit`` certificates whose time was over at ``before``; return their serials."""
     over = select(certificates.c.serial).where(certificates.c.not_after < before).limit(limit)

@@ -63,6 +63,12 @@ certificates = Table(
     Column("der", LargeBinary, nullable=False),
     Index(None, "agent_id", "state"),
     Index(None, "not_after"),
+    Index(
+        None,
+        "revoke_time",
+        sqlite_where=text("revoke_time IS NOT NULL"),
+        postgresql_where=text("revoke_time IS NOT NULL"),
+    ),
     comment="Every certificate issued to an agent; state: 1 next, 2 current, 3 superseded, 4 revoked.",
 )
 

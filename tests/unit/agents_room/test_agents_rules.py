@@ -18,7 +18,6 @@ from controlplane.agents.rules import (
     Presence,
     PresenceReason,
     Sighting,
-    adopted,
     changes_presence,
     check_labels,
     edit,
@@ -117,9 +116,12 @@ def test_a_beat_from_before_it_went_stale_brings_no_agent_back() -> None:
     assert judge(replace(STALE, beat=STALE.since), NOW, LIMITS) is None
 
 
-def test_a_server_that_starts_takes_over_the_online_agents_as_stale() -> None:
-    moved = adopted(ONLINE)
-    assert (moved.after, moved.reason) == (Presence.STALE, PresenceReason.SERVER_ENDED)
+def test_a_session_that_lived_on_in_a_process_taken_for_gone_counts_without_another_beat() -> None:
+    lived = replace(STALE, reason=PresenceReason.SERVER_ENDED, beat=STALE.since - SECOND)
+    moved = judge(lived, NOW, LIMITS)
+    assert moved is not None
+    assert (moved.after, moved.reason) == (Presence.ONLINE, PresenceReason.HEARTBEAT_RESUMED)
+    assert judge(replace(lived, beat=None), NOW, LIMITS) is None
 
 
 @given(sightings)
@@ -127,7 +129,8 @@ def test_only_a_beat_in_time_makes_an_agent_online(sighting: Sighting) -> None:
     moved = judge(sighting, NOW, LIMITS)
     if moved is not None and moved.after is Presence.ONLINE:
         assert sighting.beat is not None
-        assert sighting.since < sighting.beat
+        lived_on = (Presence.STALE, PresenceReason.SERVER_ENDED)
+        assert sighting.since < sighting.beat or (sighting.presence, sighting.reason) == lived_on
         assert NOW - sighting.beat <= 30 * SECOND
         assert sighting.reason not in (
             PresenceReason.STREAM_LOST,

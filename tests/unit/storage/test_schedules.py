@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from controlplane.errors import Unavailable
-from controlplane.schedules import Schedule, Schedules
+from controlplane.schedules import Schedule, Schedules, Turn
 
 OFTEN = timedelta(microseconds=1)
 
@@ -22,7 +22,7 @@ class Work:
         self.active = 0
         self.enough = asyncio.Event()
 
-    async def run(self) -> None:
+    async def run(self, turn: Turn) -> None:
         self.active += 1
         assert self.active == 1, "runs of one schedule overlap"
         self.runs += 1
@@ -49,7 +49,7 @@ async def test_failed_runs_are_counted_and_the_next_ones_come() -> None:
 async def test_one_that_hangs_holds_up_no_other_and_is_ended_by_stop() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def hang() -> None:
+    async def hang(_turn: Turn) -> None:
         begun.set()
         try:
             await asyncio.Event().wait()

@@ -3,9 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ProcessRole:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProcessRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProcessRole.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROCESS_ROLE_UNSPECIFIED: _ProcessRole.ValueType  # 0
+    """PROCESS_ROLE_UNSPECIFIED is never sent."""
+    PROCESS_ROLE_GATEWAY: _ProcessRole.ValueType  # 1
+    """PROCESS_ROLE_GATEWAY holds agents' sessions."""
+    PROCESS_ROLE_API: _ProcessRole.ValueType  # 2
+    """PROCESS_ROLE_API serves administrators and enrolment."""
+    PROCESS_ROLE_WORKER: _ProcessRole.ValueType  # 3
+    """PROCESS_ROLE_WORKER does what is done on a schedule."""
+
+class ProcessRole(_ProcessRole, metaclass=_ProcessRoleEnumTypeWrapper):
+    """ProcessRole is what a process of the server does."""
+
+PROCESS_ROLE_UNSPECIFIED: ProcessRole.ValueType  # 0
+"""PROCESS_ROLE_UNSPECIFIED is never sent."""
+PROCESS_ROLE_GATEWAY: ProcessRole.ValueType  # 1
+"""PROCESS_ROLE_GATEWAY holds agents' sessions."""
+PROCESS_ROLE_API: ProcessRole.ValueType  # 2
+"""PROCESS_ROLE_API serves administrators and enrolment."""
+PROCESS_ROLE_WORKER: ProcessRole.ValueType  # 3
+"""PROCESS_ROLE_WORKER does what is done on a schedule."""
+Global___ProcessRole: _TypeAlias = ProcessRole  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
@@ -87,3 +119,130 @@ class GetServerInfoResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class Process(_message.Message):
+    """Process is one process of the installation, as it told the others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AddressesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    LEASE_LEFT_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    process_id: _builtins.str
+    """process_id, new at each start."""
+    host: _builtins.str
+    """host on which it runs, by that machine's own name."""
+    pid: _builtins.int
+    """pid there."""
+    part: _builtins.str
+    """part is its name under its supervisor ("gateway-1"); empty where it has none."""
+    version: _builtins.str
+    """version of its program."""
+    restarts: _builtins.int
+    """restarts is how often its supervisor has started the part again."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___ProcessRole.ValueType]:
+        """roles that it has."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """start_time at which it began."""
+
+    @_builtins.property
+    def lease_left(self) -> _duration_pb2.Duration:
+        """lease_left is how long it may stay silent until others take it for gone; negative where that is over."""
+
+    @_builtins.property
+    def addresses(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """addresses on which it listens, host:port by listener ("agents", "admin", "enrollment", "health")."""
+
+    def __init__(
+        self,
+        *,
+        process_id: _builtins.str = ...,
+        roles: _abc.Iterable[Global___ProcessRole.ValueType] | None = ...,
+        host: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        part: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        lease_left: _duration_pb2.Duration | None = ...,
+        addresses: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        version: _builtins.str = ...,
+        restarts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_left", b"lease_left", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "host", b"host", "lease_left", b"lease_left", "part", b"part", "pid", b"pid", "process_id", b"process_id", "restarts", b"restarts", "roles", b"roles", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Process: _TypeAlias = Process  # noqa: Y015
+
+@_typing.final
+class ListProcessesRequest(_message.Message):
+    """ListProcessesRequest has no fields yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProcessesRequest: _TypeAlias = ListProcessesRequest  # noqa: Y015
+
+@_typing.final
+class ListProcessesResponse(_message.Message):
+    """ListProcessesResponse has the processes, the oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Process]:
+        """processes that have a lease, or whose lease lapsed and was not cleared away yet."""
+
+    def __init__(
+        self,
+        *,
+        processes: _abc.Iterable[Global___Process] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["processes", b"processes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProcessesResponse: _TypeAlias = ListProcessesResponse  # noqa: Y015

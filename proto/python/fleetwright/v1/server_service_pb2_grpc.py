@@ -40,6 +40,11 @@ class ServerServiceStub:
                 request_serializer=fleetwright_dot_v1_dot_server__service__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=fleetwright_dot_v1_dot_server__service__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.ListProcesses = channel.unary_unary(
+                '/fleetwright.v1.ServerService/ListProcesses',
+                request_serializer=fleetwright_dot_v1_dot_server__service__pb2.ListProcessesRequest.SerializeToString,
+                response_deserializer=fleetwright_dot_v1_dot_server__service__pb2.ListProcessesResponse.FromString,
+                _registered_method=True)
 
 
 class ServerServiceServicer:
@@ -53,6 +58,13 @@ class ServerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListProcesses(self, request, context):
+        """ListProcesses reads which processes the installation consists of. They are few, so there are no pages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ServerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_ServerServiceServicer_to_server(servicer, server):
                     servicer.GetServerInfo,
                     request_deserializer=fleetwright_dot_v1_dot_server__service__pb2.GetServerInfoRequest.FromString,
                     response_serializer=fleetwright_dot_v1_dot_server__service__pb2.GetServerInfoResponse.SerializeToString,
+            ),
+            'ListProcesses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProcesses,
+                    request_deserializer=fleetwright_dot_v1_dot_server__service__pb2.ListProcessesRequest.FromString,
+                    response_serializer=fleetwright_dot_v1_dot_server__service__pb2.ListProcessesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class ServerService:
             '/fleetwright.v1.ServerService/GetServerInfo',
             fleetwright_dot_v1_dot_server__service__pb2.GetServerInfoRequest.SerializeToString,
             fleetwright_dot_v1_dot_server__service__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProcesses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleetwright.v1.ServerService/ListProcesses',
+            fleetwright_dot_v1_dot_server__service__pb2.ListProcessesRequest.SerializeToString,
+            fleetwright_dot_v1_dot_server__service__pb2.ListProcessesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class ServerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ServerServiceAsyncStub: ...
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_server_service_pb2.GetServerInfoRequest, _server_service_pb2.GetServerInfoResponse]
     """GetServerInfo reads it."""
+    ListProcesses: _grpc.UnaryUnaryMultiCallable[_server_service_pb2.ListProcessesRequest, _server_service_pb2.ListProcessesResponse]
+    """ListProcesses reads which processes the installation consists of. They are few, so there are no pages."""
 
 @_typing.type_check_only
 class ServerServiceAsyncStub(ServerServiceStub):
@@ -43,6 +45,8 @@ class ServerServiceAsyncStub(ServerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_server_service_pb2.GetServerInfoRequest, _server_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """GetServerInfo reads it."""
+    ListProcesses: _aio.UnaryUnaryMultiCallable[_server_service_pb2.ListProcessesRequest, _server_service_pb2.ListProcessesResponse]  # type: ignore[assignment]
+    """ListProcesses reads which processes the installation consists of. They are few, so there are no pages."""
 
 class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
     """ServerService tells what the server is: for `fleetwright doctor`, and for programs that must know whom they talk to."""
@@ -54,5 +58,13 @@ class ServerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_server_service_pb2.GetServerInfoResponse, _abc.Awaitable[_server_service_pb2.GetServerInfoResponse]]:
         """GetServerInfo reads it."""
+
+    @_abc_1.abstractmethod
+    def ListProcesses(
+        self,
+        request: _server_service_pb2.ListProcessesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_server_service_pb2.ListProcessesResponse, _abc.Awaitable[_server_service_pb2.ListProcessesResponse]]:
+        """ListProcesses reads which processes the installation consists of. They are few, so there are no pages."""
 
 def add_ServerServiceServicer_to_server(servicer: ServerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
