@@ -11,6 +11,7 @@ import asyncio
 import gc
 import hashlib
 from collections.abc import Iterable
+from time import monotonic
 
 import structlog
 
@@ -28,10 +29,14 @@ from controlplane.observability.loop_lag import measure_loop_lag
 from controlplane.observability.metrics import Metrics
 from controlplane.preflight import StartRefused
 from controlplane.schedules import Schedule, Schedules
+from controlplane.sessions import rules as session_rules
+from controlplane.sessions.admissions import Admissions
 from controlplane.sessions.handler import AgentHandler
 from controlplane.sessions.heartbeats import Heartbeats
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Ending, Registry, revoked
+from controlplane.sessions.rules.replay import Pace
+from controlplane.sessions.rules.strain import Strain
 from controlplane.sessions.telemetry_streams import TelemetryStreams
 from controlplane.sessions.upkeep import Upkeep
 from controlplane.sessions.work_streams import WorkStreams
@@ -76,6 +81,10 @@ class Server:
         self._policy = _session_policy(settings)
         self._writer = Writer(self._database, self._observe_commit)
         self.metrics.writer_queue.set_function(lambda: self._writer.queued)
+        self._longest_commit = 0.0
+        self._admissions = Admissions(settings.admission_target, self.metrics)
+        self._pace = Pace(settings.telemetry_rate, monotonic())
+        self.metrics.replay_rate.set_function(lambda: self._pace.rate)
         self._background: list[asyncio.Task[None]] = []
         self.failed = asyncio.Event()
         """Set when a part without which nothing works has ended by itself."""
@@ -132,12 +141,14 @@ class Server:
         identity_operations.register_operations(self._writer, self._agents)
         telemetry_operations.register_operations(self._writer, self._wakeups)
         registry, writer, policy = self._registry, self._writer, self._policy
-        self._heartbeats = Heartbeats(registry, writer, self._identity, self._tasks, clock, policy)
+        self._heartbeats = Heartbeats(
+            registry, writer, self._identity, self._tasks, clock, policy, self._admissions
+        )
         self._upkeep = Upkeep(registry, self._agents, clock, policy, health)
         self._agent_handler = AgentHandler(
             self._heartbeats,
             WorkStreams(registry, writer, self._tasks, clock, policy, self.metrics),
-            TelemetryStreams(registry, writer, self._telemetry, clock, policy),
+            TelemetryStreams(registry, writer, self._telemetry, clock, policy, self._pace),
             self._identity,
         )
 
@@ -187,7 +198,7 @@ class Server:
         """Bring up everything and return the bound ports. Raises ``StartRefused``."""
         self._background = [
             asyncio.create_task(self._writer.run(), name="writer"),
-            asyncio.create_task(measure_loop_lag(self.metrics), name="loop lag"),
+            asyncio.create_task(measure_loop_lag(self.metrics, observe=self._observe_lag), name="loop lag"),
         ]
         for task in self._background:
             task.add_done_callback(self._background_ended)
@@ -279,6 +290,14 @@ class Server:
     def _observe_commit(self, size: int, seconds: float) -> None:
         self.metrics.group_commit_size.observe(size)
         self.metrics.group_commit_seconds.observe(seconds)
+        self._longest_commit = max(self._longest_commit, seconds)
+
+    def _observe_lag(self, lag: float) -> None:
+        """Size by what was measured since the last look how many are let in, and how fast they replay."""
+        strain = Strain(lag, self._longest_commit, self._writer.queued)
+        self._longest_commit = 0.0
+        self._admissions.size(strain)
+        self._pace.size(strain, monotonic())
 
     def _schedule_failed(self, name: str) -> None:
         self.metrics.schedule_failures.labels(name).inc()
@@ -304,7 +323,7 @@ def _session_policy(settings: Settings) -> SessionPolicy:
 def _limits(settings: Settings) -> Limits:
     return Limits(
         handshake_timeout=settings.handshake_timeout,
-        keepalive=settings.keepalive_interval,
+        keepalive=session_rules.ping_interval(settings.max_agents, settings.keepalive_interval),
         ping_timeout=settings.ping_timeout,
         max_connection_age=settings.max_connection_age,
         max_agents=settings.max_agents,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +16,7 @@ from controlplane.errors import InvalidArgument, ServiceError
 from controlplane.sessions import reading
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Registry, Session, replaced
+from controlplane.sessions.rules.replay import Pace
 from controlplane.sessions.writing import uncancel, write
 from controlplane.storage.writer import Writer
 from controlplane.telemetry.operations import BatchStored, StoreBatch
@@ -39,7 +41,9 @@ class TelemetryStreams:
         telemetry: TelemetryService,
         clock: Clock,
         policy: SessionPolicy,
+        pace: Pace,
     ) -> None:
+        self._pace = pace
         self._registry = registry
         self._writer = writer
         self._telemetry = telemetry
@@ -58,6 +62,7 @@ class TelemetryStreams:
         if session.telemetry is not None:
             session.telemetry.end(replaced(session.agent_id))
         session.telemetry = stream
+        self._pace.streams += 1
         try:
             await self._batches(context, session)
         except asyncio.CancelledError:
@@ -66,6 +71,7 @@ class TelemetryStreams:
             uncancel()
         finally:
             stream.ended = True
+            self._pace.streams -= 1
             if session.telemetry is stream:
                 session.telemetry = None
         if stream.error is not None:
@@ -73,7 +79,7 @@ class TelemetryStreams:
 
     async def _batches(self, context: Context, session: Session) -> None:
         last = await self._telemetry.last_sequence(session.agent_id, session.journal_id)
-        opened = pb2.TelemetryOpened(last_sequence=last, budget=self._policy.telemetry_budget)
+        opened = pb2.TelemetryOpened(last_sequence=last, budget=self._budget())
         opened.linger.FromTimedelta(self._policy.telemetry_linger)
         await self._send(context, pb2.TelemetryResponse(opened=opened))
         while True:
@@ -83,12 +89,20 @@ class TelemetryStreams:
             if message.WhichOneof("message") != "batch":
                 raise InvalidArgument("PROTOCOL_VIOLATION", "message: open comes only once")
             failpoints.hit("telemetry.after_receive")
-            stored: BatchStored = await self._writer.submit(self._operation(session, message.batch))
+            operation = self._operation(session, message.batch)
+            # The pace: while this batch waits for its turn nothing more of the stream is read.
+            wait = self._pace.owe(len(operation.points), monotonic())
+            if wait > 0:
+                await asyncio.sleep(wait)
+            stored: BatchStored = await self._writer.submit(operation)
             acknowledged = pb2.TelemetryAcknowledged(
-                last_sequence=stored.last_sequence, budget=self._policy.telemetry_budget
+                last_sequence=stored.last_sequence, budget=self._budget()
             )
             await self._send(context, pb2.TelemetryResponse(acknowledged=acknowledged))
             failpoints.hit("telemetry.after_acknowledge")
+
+    def _budget(self) -> int:
+        return self._pace.budget(self._policy.telemetry_budget)
 
     async def _send(self, context: Context, response: pb2.TelemetryResponse) -> None:
         await write(context, response, self._writing)
