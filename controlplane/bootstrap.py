@@ -137,7 +137,12 @@ class Server:
         self._sweep = Sweep(database, self._agents, self._tasks, delivery.settling, clock)
         self._telemetry = TelemetryService(database, self._wakeups, self._agents, secret)
         delivery.register(self._writer)
-        agents_operations.register_operations(self._writer, self._wakeups, [delivery.lose_journals])
+        agents_operations.register_operations(
+            self._writer,
+            self._wakeups,
+            [delivery.lose_journals],
+            refuse_clones=settings.clone_policy == "refuse",
+        )
         identity_operations.register_operations(self._writer, self._agents)
         telemetry_operations.register_operations(self._writer, self._wakeups)
         registry, writer, policy = self._registry, self._writer, self._policy
@@ -230,9 +235,9 @@ class Server:
         info.add_to(self._listeners.admin.server)
 
     async def stop(self) -> None:
-        """Drain: send agents away over the window, end calls, commit what is queued, close."""
+        """Drain: let no one in, send agents away over the window, end calls, commit what is queued, close."""
         _log.info("draining", sessions=len(self._registry), window=str(self._policy.drain_window))
-        await self._listeners.health.not_serving()
+        await self._listeners.turn_away()
         await self._heartbeats.drain()
         await self._listeners.close(self._settings.drain_grace)
         await self._schedules.stop()
