@@ -2,7 +2,7 @@
 
 The same contract, certificates, channel arguments and loop as the product's listener for agents, so
 that the same clients drive both, and what differs is the product alone. Started as
-``python -m bench.yardstick DATA_FOLDER``; it prints its port, and ends with its standard input.
+``python -m bench.yardstick DATA_FOLDER [PORT]``; it prints its port, and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _handlers() -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler("fleetwright.v1.AgentService", {"Heartbeat": method})
 
 
-async def _serve(folder: Path) -> None:
+async def _serve(folder: Path, port: int) -> None:
     defaults = Settings(data_dir=folder)
     server = grpc.aio.server(
         options=agent_listener(
@@ -67,7 +67,7 @@ async def _serve(folder: Path) -> None:
     credentials = grpc.ssl_server_credentials(
         [(trust.server_key_pem, trust.agents_chain_pem)], trust.agents.certificate_pem, True
     )
-    port = server.add_secure_port(f"{HOST}:0", credentials)
+    port = server.add_secure_port(f"{HOST}:{port}", credentials)
     await server.start()
     print(json.dumps({"agents": port}), flush=True)
     await server.wait_for_termination()
@@ -77,7 +77,7 @@ def main() -> None:
     """Serve until the standard input ends."""
     allow_connections(0)
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    uvloop.run(_serve(Path(sys.argv[1])))
+    uvloop.run(_serve(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 from fleetwright.v1 import agent_service_pb2 as pb2
@@ -38,7 +39,8 @@ async def test_the_ports_are_closed_before_anyone_is_sent_away(folder: Path) -> 
         # All but the first are told later, and live on meanwhile.
         await sessions[-1].beat()
         async with grpc.aio.insecure_channel(f"{HOST}:{site.ports.health}") as channel:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert (await admin.agent("node-2")).session_epoch == sessions[-1].epoch
         for session in sessions:
