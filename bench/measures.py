@@ -6,6 +6,7 @@ for a CPU second of the server's process, in which its database runs too.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -266,6 +267,9 @@ def _after(times: list[float], share: float, begin: float) -> float:
     return times[max(0, round(share * len(times)) - 1)] - begin
 
 
+_PROFILED_RATE = 20_000
+
+
 def replay(stage: Stage) -> Found:
     """A backlog of telemetry that some agents replay while others send their heartbeats."""
     few, others, points = stage.size(50, 5), stage.size(1_000, 50), stage.size(100_000, 2_000)
@@ -288,7 +292,8 @@ def replay(stage: Stage) -> Found:
         replayed = backlog.hear()
         stage.say(
             f"{replayed['points']:,} points in {replayed['seconds']:.1f} s, {replayed['batches']:,} batches, "
-            f"least budget {replayed['least_budget']:,}; heartbeats before {_both(before)}, during {_both(during)}"
+            f"least budget {replayed['least_budget']:,}; heartbeats before {_both(before)}, "
+            f"during {_both(during)}"
         )
         if window:
             answers.append(replayed["points"] / replayed["batches"])
@@ -304,6 +309,8 @@ def replay(stage: Stage) -> Found:
         f"{rate:g} a second timed beside those that were due; {unanswered} unanswered, "
         f"the longest {worst:.0f} ms"
     )
+    found.product = dataclasses.replace(product, load=backlog)
+    found.again = lambda length: backlog.tell(do="replay", points=round(length * _PROFILED_RATE / few))
     if unanswered:
         found.void.add("replay-beats")
     return found

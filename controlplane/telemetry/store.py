@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from controlplane.storage.prepared import Prepared
 from controlplane.storage.schema import metadata
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.telemetry.records import Choice, PointRecord, StoredPoint
@@ -92,7 +93,9 @@ async def last_sequences(connection: AsyncConnection, keys: Sequence[Key]) -> di
     return {key: cursor.last_sequence for key, cursor in found.items()}
 
 
-_INSERT_POINTS = insert(telemetry_points)
+_INSERT_POINTS = Prepared(
+    insert(telemetry_points), ("agent_id", "metric", "time", "value", "attributes", "receive_time")
+)
 
 
 async def insert_points(work: UnitOfWork, points: Sequence[tuple[str, int, Sequence[PointRecord]]]) -> None:
@@ -109,14 +112,17 @@ async def insert_points(work: UnitOfWork, points: Sequence[tuple[str, int, Seque
         for agent_id, receive_time, batch in points
         for point in batch
     ]
-    await work.connection.execute(_INSERT_POINTS, rows)
+    await _INSERT_POINTS.run_each(work.connection, rows)
 
 
 # This statement and that of last_point_id are the ones that know the dialect.
 _UPSERT = sqlite.insert(telemetry_cursors)
-_UPSERT_CURSORS = _UPSERT.on_conflict_do_update(
-    index_elements=[telemetry_cursors.c.agent_id, telemetry_cursors.c.journal_id],
-    set_={name: _UPSERT.excluded[name] for name in ("last_sequence", "dropped_total", "update_time")},
+_UPSERT_CURSORS = Prepared(
+    _UPSERT.on_conflict_do_update(
+        index_elements=[telemetry_cursors.c.agent_id, telemetry_cursors.c.journal_id],
+        set_={name: _UPSERT.excluded[name] for name in ("last_sequence", "dropped_total", "update_time")},
+    ),
+    ("agent_id", "journal_id", "last_sequence", "dropped_total", "update_time"),
 )
 
 
@@ -132,7 +138,7 @@ async def write_cursors(work: UnitOfWork, moved: Mapping[Key, JournalCursor]) ->
         }
         for (agent_id, journal_id), cursor in moved.items()
     ]
-    await work.connection.execute(_UPSERT_CURSORS, rows)
+    await _UPSERT_CURSORS.run_each(work.connection, rows)
 
 
 async def page(
