@@ -267,7 +267,7 @@ def _after(times: list[float], share: float, begin: float) -> float:
     return times[max(0, round(share * len(times)) - 1)] - begin
 
 
-_PROFILED_RATE = 20_000
+_PROFILED_RATE = 10_000
 
 
 def replay(stage: Stage) -> Found:

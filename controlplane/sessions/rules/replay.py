@@ -15,13 +15,14 @@ from controlplane.sessions.rules.strain import Strain
 LEAST_BUDGET = 100
 """Points under way of one stream at the least, however many replay."""
 
-LEAST_RATE = 1_000.0
-"""Points a second of all streams, at the least."""
+LEAST_RATE = 6_000.0
+"""Points a second of all streams, at the least: a tenth of a core. What strains a process beyond that is
+not a replay, and would not end with it."""
 
 SHARED_SECONDS = 0.5
 """What all streams together may have under way, in seconds of the rate."""
 
-_BURST_SECONDS = 0.05
+_BURST_SECONDS = 0.01
 _SLOWER_BY = 0.7
 _FASTER_BY = 1.1
 
@@ -44,7 +45,7 @@ class Pace:
         return self._bucket.rate
 
     def owe(self, points: int, now: float) -> float:
-        """Take a batch of ``points``; returns how many seconds to wait before it is stored."""
+        """Take ``points``, or give some back; returns how many seconds to wait before more is read."""
         return self._bucket.owe(now, points)
 
     def budget(self, most: int) -> int:
