@@ -210,11 +210,6 @@ def statement(stage: Stage) -> Found:
     return found
 
 
-_OUTAGE = 5.0
-"""Seconds from the kill of a server until it listens again: the same for both, so that backoffs have grown
-as far. The product needs some three of them to start."""
-
-
 def restart(stage: Stage) -> Found:
     """A server that is killed and comes back: how soon all of its agents have a session again."""
     agents = stage.size(2_000, 50)
@@ -224,47 +219,50 @@ def restart(stage: Stage) -> Found:
     for side in (bare, product):
         stage.say(f"connecting {agents:,} agents to the {side.server.name}")
         side.load.ask(do="come", number=agents)
-    refused = []
-    starting = {side.port: 1.0 for side in (bare, product)}
-
-    def outage(side: Side) -> tuple[list[float], int]:
-        side.quiet()
-        side.load.ask(do="forget")
-        killed = time.monotonic()
-        side.kill()
-        time.sleep(max(0.0, _OUTAGE - starting[side.port]))
-        begun = time.monotonic()
-        listens = side.restart()
-        starting[side.port] = listens - begun
-        answer = side.load.ask(do="returned", within=150)
-        stage.say(
-            f"{side.server.name}: listens {listens - killed:.1f} s after the kill, 99% back after "
-            f"{_after(answer['welcomed'], 0.99, listens):.1f} s, all after "
-            f"{_after(answer['welcomed'], 1, listens):.1f} s, {answer['refused']:,} refusals"
-        )
-        return [_after(answer["welcomed"], share, listens) for share in (0.99, 1)], answer["refused"]
-
+    outages: list[float] = []
+    slots: list[int] = []
     for window in range(stage.windows + 1):
         stage.say(f"restart: window {window} of {stage.windows}" if window else "restart: warming up")
-        (yardstick, _), (value, slots) = outage(bare), outage(product)
+        # The yardstick is away for as long as the product was, so that backoffs have grown as far.
+        away, value, refused = _outage(stage, product, 0)
+        _, yardstick, _ = _outage(stage, bare, away)
         if window:
-            refused.append(slots)
+            outages.append(away)
+            slots.append(refused)
             for name, one, other in zip(("return-99", "return-100"), yardstick, value, strict=True):
                 found.windows[name].append(Window(one, other))
-    note = f"{agents:,} agents, the server away for {_OUTAGE:g} s; {median(refused):g} refusals with a slot"
+    note = (
+        f"{agents:,} agents, away for {median(outages):.1f} s; {median(slots):g} times one was given a slot"
+    )
     found.notes.update({"return-99": note, "return-100": note})
     bare.stop()
     return found
 
 
+def _outage(stage: Stage, side: Side, away: float) -> tuple[float, tuple[float, float], int]:
+    """Kill a server and start it again, a yardstick not before it was ``away`` for so many seconds.
+
+    Returns for how long it was, after how many seconds 99% and all agents were back, and how many
+    Hellos were refused.
+    """
+    side.quiet()
+    side.load.ask(do="forget")
+    killed = time.monotonic()
+    side.kill()
+    listens = side.restart(killed + away)
+    answer = side.load.ask(do="returned", within=150)
+    back = [moment - listens for moment in answer["welcomed"]]
+    most, last = back[max(0, round(0.99 * len(back)) - 1)], back[-1]
+    stage.say(
+        f"{side.server.name}: listens {listens - killed:.1f} s after the kill, 99% back after {most:.1f} s, "
+        f"all after {last:.1f} s, {answer['refused']:,} refusals"
+    )
+    return listens - killed, (most, last), answer["refused"]
+
+
 def _both(echo: Mapping[str, Any]) -> str:
     found = echo["milliseconds"]
     return f"p50 {percentile(found, 50):.1f} ms, p99 {percentile(found, 99):.1f} ms"
-
-
-def _after(times: list[float], share: float, begin: float) -> float:
-    """Return how long after ``begin`` that share of the sorted ``times`` had come."""
-    return times[max(0, round(share * len(times)) - 1)] - begin
 
 
 _PROFILED_RATE = 10_000

@@ -56,13 +56,14 @@ HOST = "127.0.0.1"
 class Side:
     """A server and the load that drives it.
 
-    ``launch`` starts the server once more, on the same folder and ports; ``port`` is that of agents.
+    ``launch`` starts the server once more, on the same folder and ports; ``port`` is that of agents. It
+    takes the instant of the monotonic clock before which a yardstick does not listen.
     """
 
     server: Child
     load: Child
     port: int
-    launch: Callable[[], Child]
+    launch: Callable[[float], Child]
     durability: str = ""
 
     def kill(self) -> None:
@@ -70,9 +71,9 @@ class Side:
         self.server.process.kill()
         self.server.process.wait()
 
-    def restart(self, within: float = 60) -> float:
-        """Start the server again; returns when it listens, by the machine's monotonic clock."""
-        self.server = self.launch()
+    def restart(self, when: float = 0, within: float = 60) -> float:
+        """Start the server again, a yardstick for ``when``; returns when it listens, by the monotonic clock."""
+        self.server = self.launch(when)
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             try:
@@ -148,7 +149,7 @@ class Stage:
             server,
             self.load(folder, ports["agents"], ports["admin"]),
             ports["agents"],
-            lambda: self._serve(folder, agents, settings or {}, ports),
+            lambda _when: self._serve(folder, agents, settings or {}, ports),
             durability.describe(folder),
         )
 
@@ -168,12 +169,12 @@ class Stage:
     def yardstick(self, folder: Path) -> Side:
         """Start a yardstick with the certificates of ``folder``, and a load."""
 
-        def launch(port: int) -> Child:
-            return self.children.launch("yardstick", "bench.yardstick", [str(folder), str(port)])
+        def launch(port: int, when: float) -> Child:
+            return self.children.launch("yardstick", "bench.yardstick", [str(folder), str(port), str(when)])
 
-        server = launch(0)
+        server = launch(0, 0)
         port = server.hear()["agents"]
-        return Side(server, self.load(folder, port), port, lambda: launch(port))
+        return Side(server, self.load(folder, port), port, lambda when: launch(port, when))
 
     def load(self, folder: Path, *ports: int) -> Child:
         """Start a load on the port of agents, and of administrators where it creates tasks."""

@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     )
 
     admission_target: Duration = _between(
-        _SECOND,
+        3 * _SECOND,
         timedelta(milliseconds=10),
         _MINUTE,
         "Where a Hello takes longer than this, fewer are let in at once, and others are given a slot.",

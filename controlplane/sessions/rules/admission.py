@@ -22,12 +22,12 @@ from enum import Enum
 
 from controlplane.sessions.rules.strain import Strain
 
-LEAST_WIDTH = 8.0
-MOST_WIDTH = 1_024.0
-FIRST_WIDTH = 128.0
+LEAST_WIDTH = 16.0
+MOST_WIDTH = 2_048.0
+FIRST_WIDTH = 256.0
 """Hellos under way at once: at the least, at the most, and before anything was measured."""
 
-_WIDER_BY = 8.0
+_WIDER_BY = 32.0
 _NARROWER_BY = 0.7
 
 LEAST_RATE = 50.0
@@ -158,7 +158,8 @@ class Gate:
             self._others += 1
             return Answer(Verdict.AT_SLOT)
         self._begin_to_rate(now)
-        wait = LEAST_WAIT + (self._others - self._width + jitter) / self._rate
+        # As long as those take that are before it.
+        wait = LEAST_WAIT + (self._others + jitter) / self._rate
         self._slots[agent_id] = _Slot(now + wait, now + wait + _lateness(wait))
         self._slots.move_to_end(agent_id, last=False)
         return Answer(Verdict.REFUSED, wait)
