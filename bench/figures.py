@@ -111,6 +111,29 @@ BUDGETS: Mapping[str, Budget] = {
             at_most=1.2,
         ),
         Budget(
+            "return-99",
+            "restart",
+            "from the moment at which a killed server listens again until 99% of 2,000 agents are back",
+            "s",
+            at_most=1.5,
+        ),
+        Budget("return-100", "restart", "the same, until all are back", "s", at_most=1.5),
+        Budget(
+            "replay-rate",
+            "replay",
+            "points of telemetry a second, of 50 agents that replay 100,000 together",
+            "1/s",
+            Of.VALUE,
+            at_least=5_000,
+        ),
+        Budget(
+            "replay-beats",
+            "replay",
+            "acknowledgement of 1,000 other agents' heartbeats during it, 99th percentile; yardstick: before",
+            "ms",
+            at_most=3,
+        ),
+        Budget(
             "statement", "statement", "CPU of a small read; yardstick: the same through plain aiosqlite", "us"
         ),
     )
@@ -141,6 +164,7 @@ class Line:
     ratio_range: tuple[float, float] | None = None
     quick: bool = False
     note: str = ""
+    durability: str = ""
     profile: str = ""
     what: str = field(default="")
 

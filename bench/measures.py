@@ -6,13 +6,16 @@ for a CPU second of the server's process, in which its database runs too.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 from bench import machine, statements
+from bench.children import Child
 from bench.figures import Window, percentile
 from bench.stage import WANTED, Side, Stage
 
@@ -207,6 +210,110 @@ def statement(stage: Stage) -> Found:
     return found
 
 
+def restart(stage: Stage) -> Found:
+    """A server that is killed and comes back: how soon all of its agents have a session again."""
+    agents = stage.size(2_000, 50)
+    folder = stage.site(agents)
+    bare, product = stage.yardstick(folder), stage.product(folder, agents)
+    found = Found(product=product)
+    for side in (bare, product):
+        stage.say(f"connecting {agents:,} agents to the {side.server.name}")
+        side.load.ask(do="come", number=agents)
+    outages: list[float] = []
+    slots: list[int] = []
+    for window in range(stage.windows + 1):
+        stage.say(f"restart: window {window} of {stage.windows}" if window else "restart: warming up")
+        # The yardstick is away for as long as the product was, so that backoffs have grown as far.
+        away, value, refused = _outage(stage, product, 0)
+        _, yardstick, _ = _outage(stage, bare, away)
+        if window:
+            outages.append(away)
+            slots.append(refused)
+            for name, one, other in zip(("return-99", "return-100"), yardstick, value, strict=True):
+                found.windows[name].append(Window(one, other))
+    note = (
+        f"{agents:,} agents, away for {median(outages):.1f} s; {median(slots):g} times one was given a slot"
+    )
+    found.notes.update({"return-99": note, "return-100": note})
+    bare.stop()
+    return found
+
+
+def _outage(stage: Stage, side: Side, away: float) -> tuple[float, tuple[float, float], int]:
+    """Kill a server and start it again, a yardstick not before it was ``away`` for so many seconds.
+
+    Returns for how long it was, after how many seconds 99% and all agents were back, and how many
+    Hellos were refused.
+    """
+    side.quiet()
+    side.load.ask(do="forget")
+    killed = time.monotonic()
+    side.kill()
+    listens = side.restart(killed + away)
+    answer = side.load.ask(do="returned", within=150)
+    back = [moment - listens for moment in answer["welcomed"]]
+    most, last = back[max(0, round(0.99 * len(back)) - 1)], back[-1]
+    stage.say(
+        f"{side.server.name}: listens {listens - killed:.1f} s after the kill, 99% back after {most:.1f} s, "
+        f"all after {last:.1f} s, {answer['refused']:,} refusals"
+    )
+    return listens - killed, (most, last), answer["refused"]
+
+
+def _both(echo: Mapping[str, Any]) -> str:
+    found = echo["milliseconds"]
+    return f"p50 {percentile(found, 50):.1f} ms, p99 {percentile(found, 99):.1f} ms"
+
+
+_PROFILED_RATE = 10_000
+
+
+def replay(stage: Stage) -> Found:
+    """A backlog of telemetry that some agents replay while others send their heartbeats."""
+    few, others, points = stage.size(50, 5), stage.size(1_000, 50), stage.size(100_000, 2_000)
+    rate, seconds = stage.size(200, 50), stage.size(4, 1)
+    folder = stage.site(few + others)
+    product = stage.product(folder, few + others)
+    found = Found(product=product)
+    product.connect(others)
+    backlog: Child = stage.load(folder, product.port)
+    backlog.ask(do="skip", number=others)
+    backlog.ask(do="connect", number=few)
+    unanswered, worst, answers = 0, 0.0, []
+    for window in range(stage.windows + 1):
+        stage.say(f"replay: window {window} of {stage.windows}" if window else "replay: warming up")
+        product.quiet()
+        before = product.load.ask(do="echo", rate=rate, seconds=seconds)
+        backlog.tell(do="replay", points=points // few)
+        time.sleep(0.1)
+        during = product.load.ask(do="echo", rate=rate, seconds=seconds)
+        replayed = backlog.hear()
+        stage.say(
+            f"{replayed['points']:,} points in {replayed['seconds']:.1f} s, {replayed['batches']:,} batches, "
+            f"least budget {replayed['least_budget']:,}; heartbeats before {_both(before)}, "
+            f"during {_both(during)}"
+        )
+        if window:
+            answers.append(replayed["points"] / replayed["batches"])
+            unanswered += during["unanswered"]
+            worst = max(worst, *during["milliseconds"])
+            found.windows["replay-rate"].append(Window(None, replayed["points"] / replayed["seconds"]))
+            found.windows["replay-beats"].append(
+                Window(percentile(before["milliseconds"], 99), percentile(during["milliseconds"], 99))
+            )
+    stage.interrupted(product)
+    found.notes["replay-rate"] = f"{median(answers):.0f} points a batch"
+    found.notes["replay-beats"] = (
+        f"{rate:g} a second timed beside those that were due; {unanswered} unanswered, "
+        f"the longest {worst:.0f} ms"
+    )
+    found.product = dataclasses.replace(product, load=backlog)
+    found.again = lambda length: backlog.tell(do="replay", points=round(length * _PROFILED_RATE / few))
+    if unanswered:
+        found.void.add("replay-beats")
+    return found
+
+
 def _connect(stage: Stage, side: Side, agents: int) -> None:
     stage.say(f"connecting {agents:,} agents to the {side.server.name}")
     side.connect(agents)
@@ -243,5 +350,7 @@ MEASURES: Mapping[str, Measure] = {
     "tasks": tasks,
     "growth": growth,
     "fleet": fleet,
+    "restart": restart,
+    "replay": replay,
     "statement": statement,
 }

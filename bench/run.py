@@ -48,6 +48,9 @@ def measure(
         )
         for budget in budgets
     ]
+    if found.product is not None:
+        stage.say(f"durability: {found.product.durability}")
+        lines = [replace(one, durability=found.product.durability) for one in lines]
     profile = None
     if always_profile or report.missed(lines):
         profile = _profiled(stage, found)

@@ -22,33 +22,34 @@ from controlplane.identity.records import CertificateRecord
 from controlplane.identity.rules import CertificateState
 from controlplane.identity.store import certificates
 from controlplane.storage import migrate
-from controlplane.storage.sqlite.database import SqliteDatabase
+from controlplane.storage.location import Location
+from controlplane.storage.opening import open_database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.trust import setup
 from controlplane.trust.authority import CertificateAuthority, new_key, private_pem
-from controlplane.trust.layout import AGENTS_ROOT, DATABASE, Layout, load_authority
+from controlplane.trust.layout import AGENTS_ROOT, Layout, load_authority
 from controlplane.wakeups import WakeUps
 
 LABELS = {"site": "bench"}
 _LIFE = timedelta(hours=24)
 
 
-def make(folder: Path, agents: int) -> Path:
-    """Make a data folder with ``agents`` enrolled agents; return the file of their identities.
+def make(folder: Path, location: Location, agents: int) -> Path:
+    """Make a data folder, and a database with ``agents`` enrolled agents; return the file of their identities.
 
     The file has a line of JSON for each agent: ``id``, ``key`` and ``chain``.
     """
     now = datetime.now(UTC)
     setup.init(folder, "fleetwright.local", [], now)
-    migrate.upgrade(folder / DATABASE)
+    migrate.upgrade(location)
     identities = folder / "agents.jsonl"
     identities.touch(mode=0o600)
-    identities.write_text("\n".join(asyncio.run(_enrol(folder, agents, now))) + "\n")
+    identities.write_text("\n".join(asyncio.run(_enrol(folder, location, agents, now))) + "\n")
     return identities
 
 
-async def _enrol(folder: Path, agents: int, now: datetime) -> list[str]:
-    database = SqliteDatabase(folder / DATABASE)
+async def _enrol(folder: Path, location: Location, agents: int, now: datetime) -> list[str]:
+    database = open_database(location)
     limits = HealthLimits(timedelta(seconds=10), timedelta(seconds=45), timedelta(minutes=3))
     service = AgentsService(database, WakeUps(), SystemClock(), limits, b"")
     authority = load_authority(Layout(folder).trust, AGENTS_ROOT)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import resource
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_sim.fleet.machine import allow_connections
-from bench import site
+from bench import durability, site
 from bench.children import BenchFailed, Child, Children
 from controlplane.preflight import RESERVED_FILES
 from demo.processes import log_event
@@ -46,12 +47,42 @@ def most_agents() -> int:
     return fit
 
 
+_LISTENERS = ("agents", "admin", "enrollment", "health")
+
+HOST = "127.0.0.1"
+
+
 @dataclass
 class Side:
-    """A server and the load that drives it."""
+    """A server and the load that drives it.
+
+    ``launch`` starts the server once more, on the same folder and ports; ``port`` is that of agents. It
+    takes the instant of the monotonic clock before which a yardstick does not listen.
+    """
 
     server: Child
     load: Child
+    port: int
+    launch: Callable[[float], Child]
+    durability: str = ""
+
+    def kill(self) -> None:
+        """End the server as a crash would (SIGKILL)."""
+        self.server.process.kill()
+        self.server.process.wait()
+
+    def restart(self, when: float = 0, within: float = 60) -> float:
+        """Start the server again, a yardstick for ``when``; returns when it listens (monotonic clock)."""
+        self.server = self.launch(when)
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection((HOST, self.port)).close()
+            except ConnectionRefusedError:
+                time.sleep(0.005)
+            else:
+                return time.monotonic()
+        raise self.server.failed(f"did not listen again within {within:.0f} s")
 
     def rate(self, count: str, **what: object) -> float:
         """Let the load do something; return how much of ``count`` for a CPU second of the server."""
@@ -111,23 +142,42 @@ class Stage:
 
     def product(self, folder: Path, agents: int, settings: Mapping[str, str] | None = None) -> Side:
         """Start the product's server on ``folder``, and a load."""
-        ports = [f"--{name}-port=0" for name in ("agents", "admin", "enrollment", "health")]
-        arguments = ["serve", "--data-dir", str(folder), "--bind-host", "127.0.0.1", *ports]
-        server = self.children.launch(
+        server = self._serve(folder, agents, settings or {}, dict.fromkeys(_LISTENERS, 0))
+        serving = log_event(server, "serving", 60)
+        ports = {name: serving[name] for name in _LISTENERS}
+        return Side(
+            server,
+            self.load(folder, ports["agents"], ports["admin"]),
+            ports["agents"],
+            lambda _when: self._serve(folder, agents, settings or {}, ports),
+            durability.describe(folder),
+        )
+
+    def _serve(
+        self, folder: Path, agents: int, settings: Mapping[str, str], ports: Mapping[str, int]
+    ) -> Child:
+        """Start the product's server. What it runs on (database, processes) is decided here alone."""
+        arguments = ["serve", "--data-dir", str(folder), "--bind-host", HOST]
+        arguments += [f"--{name}-port={port}" for name, port in ports.items()]
+        return self.children.launch(
             "server",
             "bench.server",
             [*arguments, "--max-agents", str(agents + _SPARE)],
-            {"FLEETWRIGHT_LOG_FORMAT": "json", **(settings or {})},
+            {"FLEETWRIGHT_LOG_FORMAT": "json", **settings},
         )
-        serving = log_event(server, "serving", 60)
-        return Side(server, self._load(folder, serving["agents"], serving["admin"]))
 
     def yardstick(self, folder: Path) -> Side:
         """Start a yardstick with the certificates of ``folder``, and a load."""
-        server = self.children.launch("yardstick", "bench.yardstick", [str(folder)])
-        return Side(server, self._load(folder, server.hear()["agents"]))
 
-    def _load(self, folder: Path, *ports: int) -> Child:
+        def launch(port: int, when: float) -> Child:
+            return self.children.launch("yardstick", "bench.yardstick", [str(folder), str(port), str(when)])
+
+        server = launch(0, 0)
+        port = server.hear()["agents"]
+        return Side(server, self.load(folder, port), port, lambda when: launch(port, when))
+
+    def load(self, folder: Path, *ports: int) -> Child:
+        """Start a load on the port of agents, and of administrators where it creates tasks."""
         return self.children.launch("load", "bench.load", [str(folder), *map(str, ports)])
 
     def interrupted(self, side: Side) -> None:

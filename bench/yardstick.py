@@ -2,14 +2,17 @@
 
 The same contract, certificates, channel arguments and loop as the product's listener for agents, so
 that the same clients drive both, and what differs is the product alone. Started as
-``python -m bench.yardstick DATA_FOLDER``; it prints its port, and ends with its standard input.
+``python -m bench.yardstick DATA_FOLDER [PORT [WHEN]]``, where WHEN is the instant of the monotonic clock
+at which it begins to listen; it prints its port, and ends with its standard input.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,7 @@ def _handlers() -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler("fleetwright.v1.AgentService", {"Heartbeat": method})
 
 
-async def _serve(folder: Path) -> None:
+async def _serve(folder: Path, port: int, when: float) -> None:
     defaults = Settings(data_dir=folder)
     server = grpc.aio.server(
         options=agent_listener(
@@ -67,7 +70,8 @@ async def _serve(folder: Path) -> None:
     credentials = grpc.ssl_server_credentials(
         [(trust.server_key_pem, trust.agents_chain_pem)], trust.agents.certificate_pem, True
     )
-    port = server.add_secure_port(f"{HOST}:0", credentials)
+    await asyncio.sleep(when - time.monotonic())
+    port = server.add_secure_port(f"{HOST}:{port}", credentials)
     await server.start()
     print(json.dumps({"agents": port}), flush=True)
     await server.wait_for_termination()
@@ -77,7 +81,8 @@ def main() -> None:
     """Serve until the standard input ends."""
     allow_connections(0)
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    uvloop.run(_serve(Path(sys.argv[1])))
+    folder, port, when = (*sys.argv[1:], "0", "0")[:3]
+    uvloop.run(_serve(Path(folder), int(port), float(when)))
 
 
 if __name__ == "__main__":

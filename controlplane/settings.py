@@ -131,7 +131,10 @@ class Settings(BaseSettings):
         10 * _SECOND, timedelta(milliseconds=10), 2 * _MINUTE, "A TLS handshake not done by then is dropped."
     )
     keepalive_interval: Duration = _between(
-        15 * _SECOND, _SECOND, 10 * _MINUTE, "Interval of HTTP/2 pings to agents."
+        15 * _SECOND,
+        _SECOND,
+        10 * _MINUTE,
+        "Interval of HTTP/2 pings to agents; it grows where FLEETWRIGHT_MAX_AGENTS is above 10,000.",
     )
     ping_timeout: Duration = _between(
         10 * _SECOND, _SECOND, 2 * _MINUTE, "A ping unanswered for so long ends the connection."
@@ -140,6 +143,17 @@ class Settings(BaseSettings):
         7 * _DAY, _MINUTE, 365 * _DAY, "Backstop: a connection of an agent that is older is closed."
     )
 
+    admission_target: Duration = _between(
+        3 * _SECOND,
+        timedelta(milliseconds=10),
+        _MINUTE,
+        "Where a Hello takes longer than this, fewer are let in at once, and others are given a slot.",
+    )
+    clone_policy: Literal["report", "refuse"] = Field(
+        default="report",
+        description="An agent that shows a used session nonce is marked as a suspected clone; refuse also"
+        " turns it away until it is enrolled again or cleared.",
+    )
     agent_certificate_life: Duration = _between(
         24 * _HOUR, _MINUTE, 90 * _DAY, "Life of an agent's certificate; renewed at half of it."
     )
@@ -181,7 +195,15 @@ class Settings(BaseSettings):
         default=5_000,
         ge=1_000,
         le=100_000,
-        description="Points that one agent may have sent without an acknowledgement.",
+        description="Points that one agent may have sent without an acknowledgement, at most:"
+        " fewer while many replay.",
+    )
+    telemetry_rate: int = Field(
+        default=10_000,
+        ge=1_000,
+        le=10_000_000,
+        description="Points that all agents together may send in a second, at most: fewer while the process"
+        " is strained.",
     )
     tasks_linger: Duration = _between(
         5 * _SECOND, timedelta(), 10 * _MINUTE, "How long an agent keeps a Tasks stream without work open."

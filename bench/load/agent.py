@@ -14,6 +14,7 @@ from fleetwright.v1 import work_pb2
 
 from agent_sim.protocol.connection import agent_channel
 from agent_sim.protocol.identity import AgentIdentity
+from bench.load.replay import Replay
 
 Journal = dict[str, pb2.Assignment]
 """Attempts that are done and whose results are not acknowledged, by attempt id."""
@@ -48,6 +49,7 @@ class Agent:
         self._stub = pb2_grpc.AgentServiceStub(self._channel)
         self._call: Any = None
         self._epoch = 0
+        self._most_points = 0
         self._interval = 10.0
         self._sequence = 0
         self._unanswered = False
@@ -74,6 +76,7 @@ class Agent:
         if response is grpc.aio.EOF:
             raise ConnectionError(f"{self.agent_id}: {await self._call.details()}")
         self._epoch = response.welcome.session_epoch
+        self._most_points = response.welcome.limits.max_batch_points
         self._interval = response.welcome.heartbeat_interval.ToTimedelta().total_seconds()
         self._aside(self._read())
         self._beat_in(None)
@@ -102,6 +105,12 @@ class Agent:
         self._unanswered = True
         self._aside(self._beat())
         return True
+
+    def replay(self, points: int) -> Replay:
+        """Return a Telemetry stream that is to send so many points."""
+        return Replay(
+            self._stub.Telemetry(), self._epoch, f"journal-{self.agent_id}", points, self._most_points
+        )
 
     # --- the session
 

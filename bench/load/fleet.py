@@ -18,6 +18,7 @@ import grpc
 from agent_sim.protocol.identity import AgentIdentity
 from bench.load.administrator import Administrator
 from bench.load.agent import Agent
+from bench.load.returning import Returners
 
 _CONNECTING = 48
 _PATIENCE = 90.0
@@ -37,6 +38,7 @@ class Fleet:
         self._lines = identities.read_text().splitlines()
         self._admin = admin
         self._agents: list[Agent] = []
+        self._returners = Returners()
         self._losses: Counter[str] = Counter()
         # a storm of beats
         self._pace: float | None = None
@@ -85,6 +87,11 @@ class Fleet:
 
     # --- commands
 
+    async def skip(self, number: int) -> dict[str, Any]:
+        """Leave the first ``number`` agents to another load."""
+        self._lines = self._lines[number:]
+        return {"left": len(self._lines)}
+
     async def connect(self, number: int) -> dict[str, Any]:
         """Connect the next ``number`` agents."""
         first = len(self._agents)
@@ -130,7 +137,9 @@ class Fleet:
 
         await self._paced(one, rate, seconds)
         await asyncio.sleep(0.5)
-        return {"milliseconds": [seconds * 1000 for seconds in self._echoed]}
+        unanswered = len(self._echoes)
+        self._echoes.clear()
+        return {"milliseconds": [seconds * 1000 for seconds in self._echoed], "unanswered": unanswered}
 
     async def work(self, tasks: int, outstanding: int) -> dict[str, Any]:
         """Create tasks one by one, ``outstanding`` at a time, until all results are acknowledged."""
@@ -193,6 +202,34 @@ class Fleet:
             "refused": dict(refused),
             "seconds": time.perf_counter() - began,
         }
+
+    async def replay(self, points: int) -> dict[str, Any]:
+        """Let every agent send so many points at once; returns when all are acknowledged."""
+        began = time.perf_counter()
+        replays = [agent.replay(points) for agent in self._agents]
+        stored = await asyncio.gather(*(replay.run() for replay in replays))
+        return {
+            "points": sum(stored),
+            "batches": sum(replay.batches for replay in replays),
+            "least_budget": min(replay.least_budget for replay in replays),
+            "seconds": time.perf_counter() - began,
+        }
+
+    async def come(self, number: int) -> dict[str, Any]:
+        """Let agents come that come back by themselves whenever they are lost."""
+        identities = [self._identity(line) for line in self._lines[:number]]
+        await self._returners.begin(identities, self._address, number / 300)
+        return {"welcomed": number}
+
+    async def forget(self) -> dict[str, Any]:
+        """Forget who came: the server is about to be killed."""
+        self._returners.forget()
+        return {}
+
+    async def returned(self, within: float) -> dict[str, Any]:
+        """Wait until all are back; returns when, in seconds of the machine's monotonic clock."""
+        times, refusals = await self._returners.returned(timedelta(seconds=within))
+        return {"welcomed": times, "refused": refusals}
 
     async def losses(self) -> dict[str, Any]:
         """Return why streams ended that should not, by how many."""

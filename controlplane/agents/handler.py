@@ -52,11 +52,15 @@ class AgentRegistryHandler(pb2_grpc.AgentRegistryServiceServicer):
         )
 
     async def UpdateAgent(self, request: pb2.UpdateAgentRequest, context: Context) -> pb2.UpdateAgentResponse:
-        """Change labels and notes."""
+        """Change labels and notes, and take a suspicion away."""
         agent = await self._agents.update(
             _agent_id(request.agent.name, "agent.name"),
             paths=list(request.update_mask.paths),
-            sent=Editable(labels=dict(request.agent.labels), notes=request.agent.notes),
+            sent=Editable(
+                labels=dict(request.agent.labels),
+                notes=request.agent.notes,
+                suspected_clone=request.agent.suspected_clone,
+            ),
             etag=request.agent.etag,
             caller=current_caller(),
         )

@@ -13,7 +13,7 @@ from controlplane.agents import rules
 from controlplane.agents.records import SessionFacts, SessionOpened
 from controlplane.agents.rules import Presence, PresenceReason, Transition
 from controlplane.agents.store import presence as store
-from controlplane.errors import ServiceError, Unauthenticated
+from controlplane.errors import PermissionDenied, ServiceError, Unauthenticated
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
 from controlplane.wakeups import WakeUps
@@ -32,6 +32,10 @@ _SUSPICION = (
     "showed a session nonce that an earlier session had used up: a copy of this agent, or one restored from "
     "an image, may be running; enrol it again to clear this"
 )
+_TURNED_AWAY = (
+    "one that showed a used session nonce was turned away: a copy of this agent, or one restored from an "
+    "image, may be running; stop the copy, then clear this or enrol the agent again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,10 @@ class OpenSession:
     """An agent said Hello; its outcome is a ``SessionOpened``.
 
     Refused with ``Unauthenticated`` CERTIFICATE_REVOKED where the agent is unknown or
-    deleted. ``next_nonce`` is what Welcome will hand out, ``gateway_id`` the process that
-    holds the session. Instants are microseconds.
+    deleted, and with ``PermissionDenied`` CLONE_SUSPECTED where it showed a used nonce and
+    those are refused: the agent is marked then, and nothing else changes. ``next_nonce``
+    is what Welcome will hand out, ``gateway_id`` the process that holds the session. Instants
+    are microseconds.
     """
 
     agent_id: str
@@ -78,14 +84,22 @@ class ChangePresence:
 
 
 def register_operations(
-    writer: Writer, wakeups: WakeUps, on_journals_lost: Iterable[JournalsLost] = ()
+    writer: Writer,
+    wakeups: WakeUps,
+    on_journals_lost: Iterable[JournalsLost] = (),
+    *,
+    refuse_clones: bool = False,
 ) -> None:
-    """Let ``writer`` apply this room's operations; ``on_journals_lost`` take part in OpenSession."""
+    """Let ``writer`` apply this room's operations.
+
+    ``on_journals_lost`` take part in OpenSession; with ``refuse_clones``, who shows a used
+    nonce gets none.
+    """
 
     async def open_sessions(
         work: UnitOfWork, operations: Sequence[OpenSession]
     ) -> Sequence[SessionOpened | ServiceError]:
-        return await _open_sessions(work, operations, wakeups, on_journals_lost)
+        return await _open_sessions(work, operations, wakeups, on_journals_lost, refuse_clones)
 
     async def change_presences(work: UnitOfWork, operations: Sequence[ChangePresence]) -> Sequence[bool]:
         return await _change_presences(work, operations, wakeups)
@@ -99,28 +113,37 @@ async def _open_sessions(
     operations: Sequence[OpenSession],
     wakeups: WakeUps,
     on_journals_lost: Iterable[JournalsLost],
+    refuse_clones: bool,
 ) -> Sequence[SessionOpened | ServiceError]:
     states = await store.session_states(work.connection, [operation.agent_id for operation in operations])
     outcomes: list[SessionOpened | ServiceError] = []
     sessions: list[store.NewSession] = []
     lost: dict[str, int] = {}
     replaced: dict[str, int] = {}
+    suspects: dict[str, int] = {}
     for operation in operations:
         state = states.get(operation.agent_id)
         if state is None:
             outcomes.append(_unknown(operation.agent_id))
             continue
         session, outcome = _open(state, operation)
+        if outcome.suspected_clone and refuse_clones:
+            outcomes.append(_clone(operation.agent_id))
+            if not state.suspected_clone:
+                suspects[operation.agent_id] = operation.now
+            continue
         sessions.append(session)
         outcomes.append(outcome)
         if outcome.journal_changed:
             lost[operation.agent_id] = operation.now
         if state.gateway_id not in (None, operation.gateway_id):
             replaced[operation.agent_id] = outcome.epoch
+    await store.write_suspicions(work, suspects, _TURNED_AWAY)
     if sessions:
         await store.write_sessions(work, sessions)
         for hook in on_journals_lost if lost else ():
             await hook(work, lost)
+    if sessions or suspects:
         work.after_commit(lambda: wakeups.notify(TOPIC))
         # Another process may still hold the session that this one takes the place of.
         work.after_commit(lambda: wakeups.replaced(replaced))
@@ -162,6 +185,14 @@ def _open(state: store.SessionState, operation: OpenSession) -> tuple[store.NewS
 def _unknown(agent_id: str) -> Unauthenticated:
     return Unauthenticated(
         "CERTIFICATE_REVOKED", f"no agent {agent_id!r} is enrolled, or it was deleted: enrol again"
+    )
+
+
+def _clone(agent_id: str) -> PermissionDenied:
+    return PermissionDenied(
+        "CLONE_SUSPECTED",
+        f"hello.session_nonce: an earlier session of {agent_id!r} used it up, so this is a copy or was "
+        "restored from an image; an operator must stop the copy and clear the suspicion, or enrol it again",
     )
 
 

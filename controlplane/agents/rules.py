@@ -248,33 +248,42 @@ def check_labels(labels: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Editable:
-    """What administrators may change of an agent."""
+    """What administrators may change of an agent; ``suspected_clone`` only from true to false."""
 
     labels: Mapping[str, str]
     notes: str
+    suspected_clone: bool = False
+
+
+_WRITABLE = "labels, labels.<key>, notes or suspected_clone"
 
 
 def edit(paths: Sequence[str], present: Editable, sent: Editable) -> Editable:
     """Return what an update with the field mask ``paths`` (AIP-161) makes of ``present``.
 
     ``labels`` replaces all of them, ``labels.<key>`` sets one or removes it where ``sent``
-    has none of that key, ``notes`` replaces the notes. Raises ``FieldMaskInvalid`` and
+    has none of that key, ``notes`` replaces the notes, ``suspected_clone`` takes the
+    suspicion away, which ``sent`` may not raise. Raises ``FieldMaskInvalid`` and
     ``LabelsInvalid``.
     """
     if not paths:
-        raise FieldMaskInvalid("it is empty; name labels, labels.<key> or notes")
-    labels, notes = dict(present.labels), present.notes
+        raise FieldMaskInvalid(f"it is empty; name {_WRITABLE}")
+    labels, notes, suspected = dict(present.labels), present.notes, present.suspected_clone
     for path in paths:
         if path == "labels":
             labels = dict(sent.labels)
         elif path == "notes":
             notes = sent.notes
+        elif path == "suspected_clone":
+            if sent.suspected_clone:
+                raise FieldMaskInvalid("'suspected_clone' can only be cleared; send it as false")
+            suspected = False
         elif path.startswith("labels."):
             _edit_label(labels, path.removeprefix("labels."), sent.labels)
         else:
-            raise FieldMaskInvalid(f"{path!r} cannot be written; name labels, labels.<key> or notes")
+            raise FieldMaskInvalid(f"{path!r} cannot be written; name {_WRITABLE}")
     check_labels(labels)
-    return Editable(labels, notes)
+    return Editable(labels, notes, suspected)
 
 
 def _edit_label(labels: dict[str, str], key: str, sent: Mapping[str, str]) -> None:

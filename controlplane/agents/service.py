@@ -183,7 +183,9 @@ class AgentsService:
         now = to_micros(self._clock.now())
         async with self._database.unit_of_work() as work:
             entry = await self._entry(work, agent_id, etag, of="agent.")
-            await registry.write_editable(work, agent_id, _edited(entry.editable, paths, sent), now)
+            edited = _edited(entry.editable, paths, sent)
+            cleared = entry.editable.suspected_clone and not edited.suspected_clone
+            await registry.write_editable(work, agent_id, edited, now, cleared=cleared)
             self._notify_after(work)
             record = await self._get(work.connection, agent_id)
         _log.info("agent updated", agent=agent_id, fields=sorted(paths), by=caller.spiffe_id)

@@ -13,6 +13,7 @@ from controlplane.clock import Clock, to_micros
 from controlplane.observability.metrics import Metrics
 from controlplane.preflight import StartRefused
 from controlplane.processes.records import ProcessRecord
+from controlplane.sessions.rules.strain import Strain
 from controlplane.settings import Settings
 from controlplane.storage import inspection
 from controlplane.storage.location import Location, Postgres, of_site
@@ -68,6 +69,7 @@ class Engines:
             self.wakeups.carried_by(self.notifications)
         self.writer = Writer(self.database, self._observe_commit)
         self.metrics.writer_queue.set_function(lambda: self.writer.queued)
+        self._longest_commit = 0.0
         self.secret = self._token_secret()
 
     def _token_secret(self) -> bytes:
@@ -78,3 +80,9 @@ class Engines:
     def _observe_commit(self, size: int, seconds: float) -> None:
         self.metrics.group_commit_size.observe(size)
         self.metrics.group_commit_seconds.observe(seconds)
+        self._longest_commit = max(self._longest_commit, seconds)
+
+    def strain(self, lag: float) -> Strain:
+        """Return how hard this process works since the last look; ``lag`` is its event loop's, in seconds."""
+        longest, self._longest_commit = self._longest_commit, 0.0
+        return Strain(lag, longest, self.writer.queued)

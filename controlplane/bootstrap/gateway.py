@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import structlog
 
@@ -11,9 +12,12 @@ from controlplane.bootstrap.engines import Engines
 from controlplane.bootstrap.rooms import Rooms
 from controlplane.errors import ServiceError
 from controlplane.schedules import Schedule
+from controlplane.sessions.admissions import Admissions
 from controlplane.sessions.handler import AgentHandler
 from controlplane.sessions.heartbeats import Heartbeats
 from controlplane.sessions.registry import Ending, Registry, revoked
+from controlplane.sessions.rules.replay import Pace
+from controlplane.sessions.rules.strain import Strain
 from controlplane.sessions.telemetry_streams import TelemetryStreams
 from controlplane.sessions.upkeep import Upkeep
 from controlplane.sessions.work_streams import WorkStreams
@@ -32,8 +36,11 @@ class Gateway:
         process_id = engines.process.process_id
         self.registry = registry = Registry()
         self.policy = policies.session_policy(settings)
+        self._admissions = Admissions(settings.admission_target, engines.metrics)
+        self._pace = Pace(settings.telemetry_rate, monotonic())
+        engines.metrics.replay_rate.set_function(lambda: self._pace.rate)
         self.heartbeats = Heartbeats(
-            registry, writer, rooms.identity, rooms.tasks, clock, self.policy, process_id
+            registry, writer, rooms.identity, rooms.tasks, clock, self.policy, process_id, self._admissions
         )
         self.upkeep = Upkeep(
             registry, rooms.agents, clock, self.policy, policies.health_limits(settings), process_id
@@ -41,7 +48,7 @@ class Gateway:
         self._handler = AgentHandler(
             self.heartbeats,
             WorkStreams(registry, writer, rooms.tasks, clock, self.policy, engines.metrics),
-            TelemetryStreams(registry, writer, rooms.telemetry, clock, self.policy),
+            TelemetryStreams(registry, writer, rooms.telemetry, clock, self.policy, self._pace),
             rooms.identity,
         )
         self._looking: asyncio.Task[None] | None = None
@@ -65,6 +72,11 @@ class Gateway:
             Schedule("health", settings.presence_sweep, lambda _: self.upkeep.check_health()),
             Schedule("wake", settings.tasks_sweep, lambda _: self._wake_waiting()),
         ]
+
+    def size(self, strain: Strain) -> None:
+        """Size by what was measured since the last look how many are let in, and how fast they replay."""
+        self._admissions.size(strain)
+        self._pace.size(strain, monotonic())
 
     def end_denied(self) -> None:
         """End the sessions whose certificate is revoked."""

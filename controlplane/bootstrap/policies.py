@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controlplane.agents.rules import HealthLimits
+from controlplane.sessions import rules as session_rules
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.settings import Settings
 from controlplane.transport.channel_options import AGENT_MESSAGE_BYTES
@@ -38,7 +39,7 @@ def limits(settings: Settings) -> Limits:
     """Return what the listeners hold their peers to."""
     return Limits(
         handshake_timeout=settings.handshake_timeout,
-        keepalive=settings.keepalive_interval,
+        keepalive=session_rules.ping_interval(settings.max_agents, settings.keepalive_interval),
         ping_timeout=settings.ping_timeout,
         max_connection_age=settings.max_connection_age,
         max_agents=settings.max_agents,

@@ -68,7 +68,12 @@ class Rooms:
             alone=engines.alone,
         )
         self.delivery.register(writer)
-        agents_operations.register_operations(writer, engines.wakeups, [self.delivery.lose_journals])
+        agents_operations.register_operations(
+            writer,
+            engines.wakeups,
+            [self.delivery.lose_journals],
+            refuse_clones=settings.clone_policy == "refuse",
+        )
         identity_operations.register_operations(writer, self.agents)
         telemetry_operations.register_operations(writer, engines.wakeups)
         self.identity.after_revoke.append(lambda _: engines.wakeups.notify(DENIALS))

@@ -104,7 +104,7 @@ class Server:
         """Bring up everything and return the bound ports. Raises ``StartRefused``."""
         engines = self.engines
         self._begin("writer", engines.writer.run())
-        self._begin("loop lag", measure_loop_lag(engines.metrics))
+        self._begin("loop lag", measure_loop_lag(engines.metrics, observe=self._observe_lag))
         if engines.notifications is not None:
             self._begin("wake-ups", engines.notifications.run())
             self._begin("denials", self._follow_denials())
@@ -152,10 +152,10 @@ class Server:
         info.add_to(self.listeners.admin.server)
 
     async def stop(self) -> None:
-        """Drain: send agents away over the window, end calls, commit what is queued, close."""
+        """Drain: let no one in, send agents away over the window, end calls, commit what is queued, close."""
         registry = self.gateway.registry
         _log.info("draining", sessions=len(registry), window=str(self.gateway.policy.drain_window))
-        await self.listeners.health.not_serving()
+        await self.listeners.turn_away()
         await self.gateway.heartbeats.drain()
         await self.listeners.close(self.engines.settings.drain_grace)
         await self.schedules.stop()
@@ -208,6 +208,9 @@ class Server:
                 except ServiceError as error:
                     _log.warning("could not read which certificates are revoked", error=error.message)
                 self.gateway.end_denied()
+
+    def _observe_lag(self, lag: float) -> None:
+        self.gateway.size(self.engines.strain(lag))
 
     def _schedule_failed(self, name: str) -> None:
         self.engines.metrics.schedule_failures.labels(name).inc()

@@ -39,7 +39,7 @@ from controlplane.cli.values import (
 from controlplane.cli.watching import Watched, watch
 
 app = noun(
-    "Who exists, and how they are: list, show, label, delete, watch.\n\n"
+    "Who exists, and how they are: list, show, label, clear-clone, delete, watch.\n\n"
     "\b\nExamples:\n"
     "  fleetwright agents list --filter 'presence = ONLINE AND labels.env = prod'\n"
     "  fleetwright agents show web-1\n"
@@ -167,6 +167,24 @@ def label(
     """
     chosen, removed = label_changes(changes)
     output.one(relabel(client, resource(agent), chosen, removed, overwrite=overwrite), _details(output.now))
+
+
+@app.command("clear-clone")
+@calling
+def clear_clone(client: Client, output: Output, agent: AgentName) -> None:
+    """Take away the suspicion that an agent was copied.
+
+    The next that comes with its identity is believed, so stop the copy first. With
+    FLEETWRIGHT_CLONE_POLICY=refuse this lets in again what was turned away.
+
+    \b
+    Examples:
+      fleetwright agents list --filter 'suspected_clone = true'
+      fleetwright agents clear-clone web-1
+    """
+    wanted = Agent(name=resource(agent), suspected_clone=False)
+    request = UpdateAgentRequest(agent=wanted, update_mask=FieldMask(paths=["suspected_clone"]))
+    output.one(client.agents.UpdateAgent(request).agent, _details(output.now))
 
 
 @app.command("delete")

@@ -53,6 +53,16 @@ class Metrics:
     """Handshakes begun, by listener; far above the calls, it tells of garbage and of bad certificates."""
     health_connections: Counter = field(init=False)
     """Connections of the health listener, by what they spoke: http1, h2c, garbage, silent, overload."""
+    admissions: Counter = field(init=False)
+    """Hellos that came to the admission gate, by its verdict: admitted, at_slot, replaces, refused."""
+    admission_backlog: Gauge = field(init=False)
+    """Agents that were given a slot and have not come yet."""
+    admission_gate: Gauge = field(init=False)
+    """Hellos that may be under way at once."""
+    admission_rate: Gauge = field(init=False)
+    """Admissions a second that slots are spaced by."""
+    replay_rate: Gauge = field(init=False)
+    """Points of telemetry a second that are taken in at the most."""
     open_streams: Gauge = field(init=False)
     """Streams that are open, by method name."""
     agents: Gauge = field(init=False)
@@ -119,6 +129,21 @@ def _calls(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram
             "Connections of the health listener.",
             ("protocol",),
             registry=registry,
+        ),
+        "admissions": Counter(
+            "fleetwright_admissions_total", "Hellos, by verdict of the gate.", ("verdict",), registry=registry
+        ),
+        "admission_backlog": Gauge(
+            "fleetwright_admission_backlog", "Agents that have a slot and have not come.", registry=registry
+        ),
+        "admission_gate": Gauge(
+            "fleetwright_admission_gate", "Hellos that may be under way at once.", registry=registry
+        ),
+        "admission_rate": Gauge(
+            "fleetwright_admission_rate", "Admissions a second by which slots are spaced.", registry=registry
+        ),
+        "replay_rate": Gauge(
+            "fleetwright_replay_rate", "Points a second that are taken in at the most.", registry=registry
         ),
         "open_streams": Gauge(
             "fleetwright_open_streams", "Streams that are open.", ("stream",), registry=registry

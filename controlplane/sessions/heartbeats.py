@@ -27,6 +27,7 @@ from controlplane.errors import (
 )
 from controlplane.identity.service import IdentityService
 from controlplane.sessions import reading, rules
+from controlplane.sessions.admissions import Admissions
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Ending, Registry, Session, revoked
 from controlplane.sessions.writing import uncancel, write
@@ -73,9 +74,11 @@ class Heartbeats:
         clock: Clock,
         policy: SessionPolicy,
         process_id: str,
+        admissions: Admissions,
     ) -> None:
         self._registry = registry
         self._process_id = process_id
+        self._admissions = admissions
         self._writer = writer
         self._identity = identity
         self._tasks = tasks
@@ -90,8 +93,9 @@ class Heartbeats:
         caller = current_caller()
         hello = await self._hello(context)
         self._admit(caller)
-        await self._identity.admit(caller)
-        session, welcome = await self._open(context, caller, hello)
+        with self._admissions.passing(caller.name, live=self._registry.get(caller.name) is not None):
+            await self._identity.admit(caller)
+            session, welcome = await self._open(context, caller, hello)
         goodbye: pb2.Goodbye | None = None
         try:
             await self._greet(context, session, welcome)

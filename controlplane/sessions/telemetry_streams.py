@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +16,7 @@ from controlplane.errors import InvalidArgument, ServiceError
 from controlplane.sessions import reading
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.registry import Registry, Session, replaced
+from controlplane.sessions.rules.replay import LEAST_BUDGET, Pace
 from controlplane.sessions.writing import uncancel, write
 from controlplane.storage.writer import Writer
 from controlplane.telemetry.operations import BatchStored, StoreBatch
@@ -39,7 +41,9 @@ class TelemetryStreams:
         telemetry: TelemetryService,
         clock: Clock,
         policy: SessionPolicy,
+        pace: Pace,
     ) -> None:
+        self._pace = pace
         self._registry = registry
         self._writer = writer
         self._telemetry = telemetry
@@ -58,6 +62,7 @@ class TelemetryStreams:
         if session.telemetry is not None:
             session.telemetry.end(replaced(session.agent_id))
         session.telemetry = stream
+        self._pace.streams += 1
         try:
             await self._batches(context, session)
         except asyncio.CancelledError:
@@ -66,6 +71,7 @@ class TelemetryStreams:
             uncancel()
         finally:
             stream.ended = True
+            self._pace.streams -= 1
             if session.telemetry is stream:
                 session.telemetry = None
         if stream.error is not None:
@@ -73,22 +79,38 @@ class TelemetryStreams:
 
     async def _batches(self, context: Context, session: Session) -> None:
         last = await self._telemetry.last_sequence(session.agent_id, session.journal_id)
-        opened = pb2.TelemetryOpened(last_sequence=last, budget=self._policy.telemetry_budget)
+        opened = pb2.TelemetryOpened(last_sequence=last, budget=self._budget())
         opened.linger.FromTimedelta(self._policy.telemetry_linger)
         await self._send(context, pb2.TelemetryResponse(opened=opened))
-        while True:
-            message = await context.read()
-            if message is grpc.aio.EOF:
-                return
-            if message.WhichOneof("message") != "batch":
-                raise InvalidArgument("PROTOCOL_VIOLATION", "message: open comes only once")
-            failpoints.hit("telemetry.after_receive")
-            stored: BatchStored = await self._writer.submit(self._operation(session, message.batch))
-            acknowledged = pb2.TelemetryAcknowledged(
-                last_sequence=stored.last_sequence, budget=self._policy.telemetry_budget
-            )
-            await self._send(context, pb2.TelemetryResponse(acknowledged=acknowledged))
-            failpoints.hit("telemetry.after_acknowledge")
+        # What is read next is paid for first, so that a hundred streams which open at once are read in
+        # turn: reading a batch keeps the loop from everyone's heartbeats for a moment.
+        paid = LEAST_BUDGET
+        await self._turn(paid)
+        try:
+            while (message := await context.read()) is not grpc.aio.EOF:
+                if message.WhichOneof("message") != "batch":
+                    raise InvalidArgument("PROTOCOL_VIOLATION", "message: open comes only once")
+                failpoints.hit("telemetry.after_receive")
+                batch = message.batch
+                stored: BatchStored = await self._writer.submit(self._operation(session, batch))
+                acknowledged = pb2.TelemetryAcknowledged(
+                    last_sequence=stored.last_sequence, budget=self._budget()
+                )
+                await self._send(context, pb2.TelemetryResponse(acknowledged=acknowledged))
+                failpoints.hit("telemetry.after_acknowledge")
+                owed, paid = len(batch.points) - paid, 0
+                await self._turn(owed)
+        finally:
+            self._pace.owe(-paid, monotonic())
+
+    async def _turn(self, points: int) -> None:
+        """Wait until ``points`` more may be taken in by this process."""
+        wait = self._pace.owe(points, monotonic())
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def _budget(self) -> int:
+        return self._pace.budget(self._policy.telemetry_budget)
 
     async def _send(self, context: Context, response: pb2.TelemetryResponse) -> None:
         await write(context, response, self._writing)

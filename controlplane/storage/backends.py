@@ -42,6 +42,9 @@ def insert_into(connection: AsyncConnection, table: Table) -> Any:
 
     Both databases know them; SQLAlchemy has a class for each.
     """
-    if connection.dialect.name == POSTGRESQL:
-        return postgresql_insert(table)
-    return sqlite_insert(table)
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: Table) -> Any:
+    """Return the same for a dialect."""
+    return postgresql_insert(table) if dialect == POSTGRESQL else sqlite_insert(table)

@@ -60,11 +60,15 @@ def place(last_sequence: int, first_sequence: int, dropped: int, points: int) ->
     )
 
 
+# Made once: json.dumps makes one for each call that asks for anything unusual, at more than the text costs.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def encode_attributes(attributes: Mapping[str, str]) -> str:
     """Return attributes as JSON, the same text for the same attributes in any order."""
     if not attributes:
         return "{}"
-    return json.dumps(dict(attributes), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(dict(attributes))
 
 
 def decode_attributes(text: str) -> dict[str, str]:

@@ -30,6 +30,8 @@ SPARE_AGENT_CONNECTIONS = 128
 ADMIN_CONNECTIONS = 128
 ENROLLMENT_CONNECTIONS = 512
 
+_UNTIL_CLOSED = timedelta(days=1)
+
 
 GRPC_LISTENERS = (Listener.AGENTS, Listener.ADMIN, Listener.ENROLLMENT)
 """The listeners with TLS, in the order in which they are opened."""
@@ -94,6 +96,7 @@ class GrpcListener:
     ) -> None:
         self.listener = listener
         self._host, self._port = host, port
+        self._closing: asyncio.Task[None] | None = None
         self._tls = RotatingCredentials(material, metrics.tls_handshakes.labels(listener.value).inc)
         self.server = grpc.aio.server(
             interceptors=(CallInterceptor(listener, peers=peers, metrics=metrics, methods=methods),),
@@ -113,9 +116,22 @@ class GrpcListener:
         """Use ``material`` for new connections; raises ``ValueError`` and changes nothing where it is bad."""
         self._tls.rotate(material)
 
+    async def close_port(self) -> None:
+        """Listen no more; calls in flight go on until ``close``.
+
+        What comes on a connection that is open is sent elsewhere (GOAWAY): its calls end as they would,
+        and a new one makes the client connect anew.
+        """
+        if self._closing is None:
+            # gRPC has no call of this name: a stop closes the port at once, and then waits for its grace.
+            self._closing = asyncio.create_task(self.server.stop(_UNTIL_CLOSED.total_seconds()))
+            await asyncio.sleep(0)
+
     async def close(self, grace: timedelta) -> None:
         """Take no new calls, let those in flight end for ``grace``, then cancel them."""
         await self.server.stop(grace.total_seconds())
+        if self._closing is not None:
+            await self._closing
 
 
 class Listeners:
@@ -222,6 +238,16 @@ class Listeners:
         self.agents.rotate(material.agents)
         self.admin.rotate(material.admin)
         self.enrollment.rotate(material.enrollment)
+
+    async def turn_away(self) -> None:
+        """Say NOT_SERVING, and close the ports of agents and of enrolment to new connections.
+
+        Administrators and probes may still come: they want to see the end.
+        """
+        await self.health.not_serving()
+        for door in self._doors():
+            if door is not self.admin:
+                await door.close_port()
 
     async def close(self, grace: timedelta) -> None:
         """Say NOT_SERVING, close the gRPC ports as ``GrpcListener.close`` does, then that of probes."""

@@ -142,6 +142,30 @@ async def write_sessions(work: UnitOfWork, sessions: Sequence[NewSession]) -> No
     await _WRITE_SESSION.run_each(work.connection, rows)
 
 
+_SUSPECT = Prepared(
+    update(agents)
+    .where(agents.c.agent_id == bindparam("of"), alive())
+    .values(
+        suspected_clone=True,
+        presence_detail=bindparam("detail"),
+        update_time=bindparam("at"),
+        revision=bindparam("number"),
+    )
+)
+
+
+async def write_suspicions(work: UnitOfWork, agent_ids: Mapping[str, int], detail: str) -> None:
+    """Mark agents, each at its instant, as ones of which a copy may be running; sessions stay as they are."""
+    if not agent_ids:
+        return
+    revision = await work.revision()
+    rows = [
+        {"of": agent_id, "detail": detail, "at": now, "number": revision}
+        for agent_id, now in agent_ids.items()
+    ]
+    await _SUSPECT.run_each(work.connection, rows)
+
+
 _WRITE_TRANSITION = Prepared(
     update(agents)
     .where(

@@ -26,13 +26,18 @@ class Entry:
 
 async def entry(connection: AsyncConnection, agent_id: str) -> Entry | None:
     """Return the entry of an agent, which is to be changed; None where it was never enrolled."""
-    statement = select(agents.c.notes, agents.c.edit_version, agents.c.delete_time)
+    statement = select(agents.c.notes, agents.c.edit_version, agents.c.delete_time, agents.c.suspected_clone)
     found = await connection.execute(statement.where(agents.c.agent_id == agent_id).with_for_update())
     row = found.one_or_none()
     if row is None:
         return None
     labels = (await labels_of(connection, [agent_id]))[agent_id]
-    return Entry(row.delete_time is not None, etag(row.edit_version), Editable(labels, row.notes))
+    editable = Editable(labels, row.notes, bool(row.suspected_clone))
+    return Entry(row.delete_time is not None, etag(row.edit_version), editable)
+
+
+# Whoever comes next is believed, whatever nonce it shows.
+_UNSUSPECTED = {"nonce": None, "previous_nonce": None, "suspected_clone": False}
 
 
 async def enrol(
@@ -57,14 +62,15 @@ async def replace(
     work: UnitOfWork, agent_id: str, labels: Mapping[str, str], host: HostRecord, now: int
 ) -> None:
     """Enrol an agent anew that is enrolled: who shows the token is the agent, so suspicion ends here."""
-    forgotten = {"nonce": None, "previous_nonce": None, "suspected_clone": False}
-    await _edit(work, agent_id, now, **forgotten, **asdict(host))
+    await _edit(work, agent_id, now, **_UNSUSPECTED, **asdict(host))
     await _write_labels(work, agent_id, labels)
 
 
-async def write_editable(work: UnitOfWork, agent_id: str, editable: Editable, now: int) -> None:
-    """Replace an agent's labels and notes."""
-    await _edit(work, agent_id, now, notes=editable.notes)
+async def write_editable(
+    work: UnitOfWork, agent_id: str, editable: Editable, now: int, *, cleared: bool
+) -> None:
+    """Replace an agent's labels and notes; ``cleared`` takes away the suspicion that it is a clone."""
+    await _edit(work, agent_id, now, notes=editable.notes, **(_UNSUSPECTED if cleared else {}))
     await _write_labels(work, agent_id, editable.labels)
 
 

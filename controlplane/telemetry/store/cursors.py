@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Row, delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from controlplane.storage.backends import POSTGRESQL, insert_into
+from controlplane.storage.backends import BACKENDS, POSTGRESQL, insert_for, insert_into
+from controlplane.storage.prepared import Prepared
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.telemetry.store.tables import telemetry_cursors
 
@@ -71,6 +72,19 @@ async def _locked(work: UnitOfWork, keys: Sequence[Key]) -> dict[Key, JournalCur
     return _by_key(await work.connection.execute(ordered.with_for_update()))
 
 
+def _upsert(dialect: str) -> Prepared:
+    insert = insert_for(dialect, telemetry_cursors)
+    written = {name: insert.excluded[name] for name in ("last_sequence", "dropped_total", "update_time")}
+    keys = [telemetry_cursors.c.agent_id, telemetry_cursors.c.journal_id]
+    return Prepared(
+        insert.on_conflict_do_update(index_elements=keys, set_=written),
+        ("agent_id", "journal_id", "last_sequence", "dropped_total", "update_time"),
+    )
+
+
+_UPSERTS = {dialect: _upsert(dialect) for dialect in BACKENDS}
+
+
 async def write_cursors(work: UnitOfWork, moved: Mapping[Key, JournalCursor]) -> None:
     """Write the cursors of journals, known or not."""
     rows = [
@@ -83,10 +97,7 @@ async def write_cursors(work: UnitOfWork, moved: Mapping[Key, JournalCursor]) ->
         }
         for (agent_id, journal_id), cursor in moved.items()
     ]
-    insert = insert_into(work.connection, telemetry_cursors)
-    written = {name: insert.excluded[name] for name in ("last_sequence", "dropped_total", "update_time")}
-    keys = [telemetry_cursors.c.agent_id, telemetry_cursors.c.journal_id]
-    await work.connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=written), rows)
+    await _UPSERTS[work.connection.dialect.name].run_each(work.connection, rows)
 
 
 async def prune_cursors(work: UnitOfWork, before: int, limit: int) -> int:

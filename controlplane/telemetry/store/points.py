@@ -9,13 +9,16 @@ from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, o
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.storage.backends import POSTGRESQL
+from controlplane.storage.prepared import Prepared
 from controlplane.storage.unit_of_work import UnitOfWork, horizon
 from controlplane.telemetry.records import Choice, Place, PointRecord, StoredPoint
 from controlplane.telemetry.rules import MAX_SEQUENCE
 from controlplane.telemetry.store import partitions
 from controlplane.telemetry.store.tables import telemetry_points
 
-_INSERT_POINTS = insert(telemetry_points)
+_INSERT_POINTS = Prepared(
+    insert(telemetry_points), ("agent_id", "metric", "time", "value", "attributes", "receive_time")
+)
 Batch = tuple[str, int, Sequence[PointRecord]]
 """Agent id, receive time and points."""
 
@@ -37,7 +40,7 @@ async def insert_points(work: UnitOfWork, batches: Sequence[Batch]) -> None:
         for agent_id, receive_time, points in batches
         for point in points
     ]
-    await work.connection.execute(_INSERT_POINTS, rows)
+    await _INSERT_POINTS.run_each(work.connection, rows)
 
 
 async def page(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from fleetwright.v1 import agent_registry_service_pb2 as registry
 from fleetwright.v1 import agent_service_pb2 as pb2
 from fleetwright.v1 import task_service_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from tests.integration.transport.doors import refusal
 from tests.support.admin import Admin
@@ -226,6 +228,34 @@ async def test_a_used_nonce_is_reported_as_a_copy(admin: Admin, agent: RawAgent)
     found = await admin.agent(agent.agent_id)
     assert found.suspected_clone
     assert "copy" in found.presence_detail
+
+
+async def test_a_copy_is_turned_away_where_policy_says_so_and_the_agent_goes_on(folder: Path) -> None:
+    async with serving(folder, clone_policy="refuse") as site:
+        admin = site.admin()
+        agent = await enrolled(site, admin)
+        await agent.come()
+        copy = replace(agent, channels=[])
+        # A crash before the nonce was stored: its predecessor is believed.
+        agent.nonce = b""
+        await agent.come()
+        session = await agent.come()
+        stream = copy.heartbeat()
+        await stream.send(hello=copy.hello())
+        refused = await stream.refused()
+        assert (refused.code, refused.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CLONE_SUSPECTED")
+        await session.beat()
+        found = await admin.agent(agent.agent_id)
+        assert (found.suspected_clone, found.session_epoch) == (True, session.epoch)
+        assert "turned away" in found.presence_detail
+        # It is one agent again, with the nonce that it has: suspicion does not keep it out.
+        await agent.come()
+        cleared = registry.Agent(name=agent.name, suspected_clone=False)
+        mask = FieldMask(paths=["suspected_clone"])
+        await admin.agents.UpdateAgent(registry.UpdateAgentRequest(agent=cleared, update_mask=mask))
+        await copy.come()
+        assert not (await admin.agent(agent.agent_id)).suspected_clone
+        await copy.close()
 
 
 async def test_sigterm_sends_agents_away_and_ends_well(folder: Path) -> None:

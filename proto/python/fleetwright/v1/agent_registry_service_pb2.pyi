@@ -407,7 +407,8 @@ class UpdateAgentRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """update_mask: "labels" replaces all labels, "labels.<key>" sets one, or removes it where the agent
-        sent has none of that key; "notes" replaces the notes. Required.
+        sent has none of that key; "notes" replaces the notes; "suspected_clone", sent as false, takes the
+        suspicion away, and the agent's next Hello is believed whatever nonce it shows. Required.
         """
 
     def __init__(

@@ -108,6 +108,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: the client did not read what it was sent for too long."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 87
     """RESOURCE_EXHAUSTED: more output, points or bytes in one message than the server allowed."""
+    ERROR_REASON_CLONE_SUSPECTED: _ErrorReason.ValueType  # 88
+    """PERMISSION_DENIED: Hello shows a session nonce that an earlier session used up, and the server turns
+    away what may be a copy of the agent, until an operator clears the suspicion or enrols it again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorDomain of every google.rpc.ErrorInfo that this product sends is
@@ -205,4 +209,8 @@ ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 86
 """RESOURCE_EXHAUSTED: the client did not read what it was sent for too long."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 87
 """RESOURCE_EXHAUSTED: more output, points or bytes in one message than the server allowed."""
+ERROR_REASON_CLONE_SUSPECTED: ErrorReason.ValueType  # 88
+"""PERMISSION_DENIED: Hello shows a session nonce that an earlier session used up, and the server turns
+away what may be a copy of the agent, until an operator clears the suspicion or enrols it again.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

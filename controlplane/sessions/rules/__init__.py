@@ -24,6 +24,19 @@ def heartbeat_interval(sessions: int, least: timedelta, beats_per_second: int) -
     return max(least, min(grown, MAX_INTERVAL))
 
 
+PINGS_PER_SECOND = 700
+"""HTTP/2 pings that a process sends at most: 10,000 agents are pinged every 15 s."""
+
+
+def ping_interval(agents: int, least: timedelta) -> timedelta:
+    """Return the interval of HTTP/2 pings for a process that may hold ``agents`` connections.
+
+    It is ``least`` while these are no more than ``PINGS_PER_SECOND``; above, it grows in whole seconds,
+    up to ``MAX_INTERVAL``.
+    """
+    return heartbeat_interval(agents, least, PINGS_PER_SECOND)
+
+
 def beat_allowance(interval: timedelta, now: float) -> Allowance:
     """Return the bucket of one session's beats: twice the pace of its interval, and some at once.
 
@@ -49,11 +62,16 @@ class Allowance:
         self.tokens -= 1
         return True
 
-    def owe(self, now: float) -> float:
-        """Take one token at ``now``, there or not; returns how many seconds to wait for it."""
+    def owe(self, now: float, tokens: int = 1) -> float:
+        """Take ``tokens`` at ``now``, there or not; returns how many seconds to wait for them."""
         self._fill(now)
-        self.tokens -= 1
+        self.tokens -= tokens
         return max(0.0, -self.tokens / self.rate)
+
+    def turn(self, rate: float, burst: float, now: float) -> None:
+        """Fill it at another ``rate`` from ``now`` on, up to another ``burst``."""
+        self._fill(now)
+        self.rate, self.burst = rate, burst
 
     def _fill(self, now: float) -> None:
         self.tokens = min(self.burst, self.tokens + (now - self.filled) * self.rate)
