@@ -10,7 +10,7 @@ WORKERS := -n auto --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-postgres test test-quick tools generate release-contract clients wheel lock upgrade lint format bench bench-quick clean runtime-env dev-env
+.PHONY: help demo demo-postgres test test-quick tools generate release-contract clients wheel lock upgrade lint format bench bench-postgres bench-quick clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"
@@ -65,6 +65,9 @@ format: dev-env ## formats Python and the contracts, and mends what the linter c
 
 bench: dev-env ## the server beside a yardstick, in some seven minutes; renders the results into the documents
 	$(BIN)/python -m bench --write $(ARGS)
+
+bench-postgres: dev-env ## the same on a real PostgreSQL, started for it; ARGS='--gateways 2' for several processes
+	$(BIN)/python -m bench --postgres --write $(ARGS)
 
 bench-quick: dev-env ## the same in small sizes, for its shape: claims nothing (ARGS='--only NAME' for one budget)
 	$(BIN)/python -m bench --quick $(ARGS)

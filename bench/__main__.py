@@ -19,12 +19,14 @@ import typer
 from rich.console import Console
 
 from bench import machine, run
+from bench.backing import Backing, backing
 from bench.children import BenchFailed, Children
 from bench.figures import BUDGETS
 from bench.profiles import Profile
-from bench.report import Results
+from bench.report import Results, results_of
 from bench.stage import Stage, most_agents
 from demo.processes import DemoFailed
+from devtools.postgres import PostgresError
 from scripts import doc_tables
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -41,11 +43,14 @@ def _say(text: str) -> None:
     console.print(f"  {time.monotonic() - _BEGAN:4.0f} s  {text}", markup=False)
 
 
-def _run(folder: Path, chosen: dict[str, list[str]], quick: bool, windows: int, profile: bool) -> Results:
+def _run(
+    folder: Path, chosen: dict[str, list[str]], quick: bool, windows: int, profile: bool, on: Backing
+) -> Results:
     """Take the measures one after the other and print their lines. Whatever was started is ended."""
     here = machine.describe()
     children = Children(folder)
-    stage = Stage(folder, children, _say, quick, 1 if quick else windows)
+    stage = Stage(folder, children, _say, quick, 1 if quick else windows, backing=on)
+    _say(f"measuring {on.words}")
     if not quick:
         stage.fit = most_agents()
         _say(f"fleets of up to {stage.fit:,} agents fit into the files that a process may open here")
@@ -63,7 +68,7 @@ def _run(folder: Path, chosen: dict[str, list[str]], quick: bool, windows: int, 
                 run.table(taken, _say)
     finally:
         children.kill_all()
-    return Results(here, f"{datetime.now(UTC):%Y-%m-%d}", lines, profiles)
+    return Results(here, f"{datetime.now(UTC):%Y-%m-%d}", lines, profiles, on.words)
 
 
 def main(
@@ -80,12 +85,18 @@ def main(
     write: Annotated[
         bool, typer.Option("--write", help="Write the results into the documents; for a whole run only.")
     ] = False,
+    postgres: Annotated[
+        bool, typer.Option("--postgres", help="On a real PostgreSQL, which is started for the run.")
+    ] = False,
+    gateways: Annotated[int, typer.Option(min=1, max=8, help="Gateway processes; PostgreSQL only.")] = 1,
 ) -> None:
-    """Measure the budgets of one process on SQLite, each beside a yardstick of the same run."""
+    """Measure the budgets, each beside a yardstick of the same run."""
     if write and (only or quick):
         raise typer.BadParameter("--write is for a whole run: leave out --only and --quick")
+    if gateways > 1 and not postgres:
+        raise typer.BadParameter("--gateways is for PostgreSQL: add --postgres")
     try:
-        chosen = run.by_measure(only or [])
+        chosen = run.by_measure(only or [], "postgresql" if postgres else "sqlite")
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -93,11 +104,14 @@ def main(
     folder = Path(tempfile.mkdtemp(prefix="fleetwright-bench-"))
     problem = ""
     try:
-        results = _run(folder, chosen, quick, windows, profile)
-        if write:
-            results.write()
-            doc_tables.main(["bench", "profiles"])
-    except (BenchFailed, DemoFailed) as error:
+        with backing(postgres, gateways) as on:
+            results = _run(folder, chosen, quick, windows, profile, on)
+            if write:
+                results.write(results_of(on.name))
+                doc_tables.main(
+                    [name for name in doc_tables.TABLES if name.startswith(("bench", "profiles"))]
+                )
+    except (BenchFailed, DemoFailed, PostgresError) as error:
         problem = str(error)
     except KeyboardInterrupt:
         problem = "interrupted; everything is stopped"

@@ -12,6 +12,7 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ class BenchFailed(Exception):
 class Child(Program):
     """A program of the bench; what it says to people is in ``stderr``."""
 
+    beside: int | None = None
+    """The process of a database that works for it."""
+    _used: dict[int, float] = field(default_factory=dict, init=False)
     _unread: bytes = field(default=b"", init=False)
 
     @property
@@ -39,8 +43,18 @@ class Child(Program):
         return self.process.pid
 
     def cpu(self) -> float:
-        """Return the CPU seconds that it has used."""
-        return machine.cpu_seconds(self.pid)
+        """Return the CPU seconds that it has used, with all that it has started and its database.
+
+        Of a process that has ended, what it had used when this was last asked.
+        """
+        for pid in (*machine.family(self.pid), *(machine.family(self.beside) if self.beside else ())):
+            with suppress(OSError):
+                self._used[pid] = machine.cpu_seconds(pid)
+        return sum(self._used.values())
+
+    def rss(self) -> int:
+        """Return its resident memory in bytes, with that of all that it has started."""
+        return sum(machine.rss_bytes(pid) for pid in machine.family(self.pid))
 
     def tell(self, **what: Any) -> None:
         """Send one command. Raises ``BenchFailed`` where it has ended."""

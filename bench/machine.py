@@ -18,6 +18,16 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def family(pid: int) -> list[int]:
+    """Return a process and all that it has started, directly or not."""
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def cpu_of_family(pid: int) -> float:
+    """Return the CPU time of a process and all that it has started and that still runs, in seconds."""
+    return sum(cpu_seconds(one) for one in family(pid))
+
+
 def rss_bytes(pid: int) -> int:
     """Return the resident memory of a process."""
     return int(psutil.Process(pid).memory_info().rss)

@@ -1,7 +1,7 @@
 """The measures: each brings up what it needs and gives windows for one or more budgets.
 
 Yardstick and product take turns within a measure, so that a noisy neighbour meets both. Rates are
-for a CPU second of the server's process, in which its database runs too.
+for a CPU second of the server, all of its processes and its database counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from bench import machine, statements
 from bench.children import Child
+from bench.copying import Copying
 from bench.figures import Window, percentile
 from bench.stage import WANTED, Side, Stage
 
@@ -260,6 +261,38 @@ def _outage(stage: Stage, side: Side, away: float) -> tuple[float, tuple[float, 
     return listens - killed, (most, last), answer["refused"]
 
 
+def telemetry(stage: Stage) -> Found:
+    """Points through streams as fast as they are taken, and the same rows by a bare COPY."""
+    postgres = stage.backing.postgres
+    assert postgres is not None
+    agents, points = stage.size(50, 5), stage.size(100_000, 2_000)
+    folder = stage.site(agents)
+    product = stage.product(folder, agents, {"FLEETWRIGHT_TELEMETRY_RATE": "10000000"})
+    product.connect(agents)
+    copying = Copying(postgres, agents, points)
+    found = Found(product=product)
+    seconds: list[tuple[float, float]] = []
+    for window in range(stage.windows + 1):
+        stage.say(f"telemetry: window {window} of {stage.windows}" if window else "telemetry: warming up")
+        product.quiet()
+        bare, copied = copying.run(lambda: machine.cpu_of_family(postgres.pid))
+        before = product.server.cpu()
+        stored = product.load.ask(do="replay", points=points // agents, most=100)
+        used = product.server.cpu() - before
+        if window:
+            seconds.append((copied, stored["seconds"]))
+            found.windows["telemetry"].append(Window(points / bare, stored["points"] / used))
+    copied, streamed = (median(times) for times in zip(*seconds, strict=True))
+    found.notes["telemetry"] = (
+        f"{agents} agents; {points / streamed:,.0f} points a second of time beside the COPY's "
+        f"{points / copied:,.0f}, clients on the same cores"
+    )
+    found.again = lambda length: product.load.tell(
+        do="replay", points=round(length * _PROFILED_RATE / agents), most=100
+    )
+    return found
+
+
 def _both(echo: Mapping[str, Any]) -> str:
     found = echo["milliseconds"]
     return f"p50 {percentile(found, 50):.1f} ms, p99 {percentile(found, 99):.1f} ms"
@@ -329,7 +362,7 @@ def _settle(stage: Stage, sides: tuple[Side, ...]) -> None:
 
 
 def _rss(side: Side) -> int:
-    return machine.rss_bytes(side.server.pid)
+    return side.server.rss()
 
 
 def _idle(stage: Stage, side: Side, what: str) -> list[float]:
@@ -346,6 +379,7 @@ def _idle(stage: Stage, side: Side, what: str) -> list[float]:
 
 
 MEASURES: Mapping[str, Measure] = {
+    "telemetry": telemetry,
     "heartbeats": heartbeats,
     "tasks": tasks,
     "growth": growth,

@@ -12,7 +12,7 @@ from bench.figures import BUDGETS, Line
 from bench.profiles import Profile
 
 RESULTS = Path(__file__).with_name("results.json")
-"""The last whole run that was written; the documents' tables are rendered from it."""
+"""The last whole run on SQLite that was written; the documents' tables are rendered from it."""
 
 PROFILES = "docs/performance.md"
 _ALONE, _WHOLE = 10, 14
@@ -27,12 +27,19 @@ class Results:
     date: str
     lines: Sequence[Mapping[str, Any]]
     profiles: Mapping[str, Profile]
+    of: str = "one process on SQLite"
+    """What the servers stood on."""
 
     def write(self, path: Path = RESULTS) -> None:
         """Write them, so that whoever sees the file sees all of it."""
         beside = path.with_suffix(".new")
         beside.write_text(json.dumps(asdict(self), indent=1) + "\n")
         beside.replace(path)
+
+
+def results_of(backing: str) -> Path:
+    """Return the file of the last whole run that was written of a ``Backing.name``."""
+    return RESULTS if backing == "sqlite" else RESULTS.with_name(f"results-{backing}.json")
 
 
 def read(path: Path = RESULTS) -> Results | None:
@@ -120,7 +127,7 @@ def origin(results: Results) -> str:
     """Return where and when the figures were taken."""
     machine = results.machine
     return (
-        f"Taken on {results.date} on {machine['cores']} cores with {machine['memory_gb']:g} GB, "
+        f"Taken of {results.of} on {results.date}: {machine['cores']} cores, {machine['memory_gb']:g} GB, "
         f"{machine['system']}, Python {machine['python']}, grpcio {machine['grpcio']}; the machine's load "
         f"before the run began was {machine['load_before']:g}."
     )

@@ -15,17 +15,19 @@ from bench.stage import Stage
 _PROFILED_SECONDS = 6
 
 
-def by_measure(names: Sequence[str]) -> dict[str, list[str]]:
-    """Return the chosen budgets, all for none chosen, by the measure that they come from.
+def by_measure(names: Sequence[str], database: str) -> dict[str, list[str]]:
+    """Return the chosen budgets, all of a ``database`` for none chosen, by the measure that they come from.
 
-    Raises ``ValueError`` for a name that no budget has.
+    Raises ``ValueError`` for a name that no budget has, and for a budget of another database.
     """
     for name in names:
         if name not in BUDGETS:
             raise ValueError(f"{name}: no budget has this name; choose of {', '.join(BUDGETS)}")
+        if BUDGETS[name].on not in ("", database):
+            raise ValueError(f"{name}: is measured on {BUDGETS[name].on} alone")
     chosen: dict[str, list[str]] = {}
     for name, budget in BUDGETS.items():
-        if not names or name in names:
+        if name in names or (not names and budget.on in ("", database)):
             chosen.setdefault(budget.measure, []).append(name)
     return chosen
 

@@ -35,7 +35,7 @@ _LIFE = timedelta(hours=24)
 
 
 def make(folder: Path, location: Location, agents: int) -> Path:
-    """Make a data folder, and a database with ``agents`` enrolled agents; return the file of their identities.
+    """Make a data folder and its database with ``agents`` enrolled agents; return their identities' file.
 
     The file has a line of JSON for each agent: ``id``, ``key`` and ``chain``.
     """

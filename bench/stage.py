@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_sim.fleet.machine import allow_connections
-from bench import durability, site
+from bench import durability, machine, site
+from bench.backing import Backing
 from bench.children import BenchFailed, Child, Children
 from controlplane.preflight import RESERVED_FILES
 from demo.processes import log_event
@@ -67,8 +71,10 @@ class Side:
     durability: str = ""
 
     def kill(self) -> None:
-        """End the server as a crash would (SIGKILL)."""
-        self.server.process.kill()
+        """End the server as a crash would (SIGKILL), all of its processes at once."""
+        for pid in machine.family(self.server.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.server.process.wait()
 
     def restart(self, when: float = 0, within: float = 60) -> float:
@@ -122,6 +128,7 @@ class Stage:
     quick: bool = False
     windows: int = 5
     fit: int = WANTED
+    backing: Backing = field(default_factory=Backing)
     _sites: int = field(default=0, init=False)
 
     def size(self, whole: int, quick: int) -> int:
@@ -137,7 +144,7 @@ class Stage:
         self._sites += 1
         folder = self.folder / f"site-{self._sites}"
         self.say(f"enrolling {agents:,} agents")
-        site.make(folder, agents)
+        site.make(folder, self.backing.location(folder), agents)
         return folder
 
     def product(self, folder: Path, agents: int, settings: Mapping[str, str] | None = None) -> Side:
@@ -150,21 +157,23 @@ class Stage:
             self.load(folder, ports["agents"], ports["admin"]),
             ports["agents"],
             lambda _when: self._serve(folder, agents, settings or {}, ports),
-            durability.describe(folder),
+            durability.describe(self.backing.location(folder)),
         )
 
     def _serve(
         self, folder: Path, agents: int, settings: Mapping[str, str], ports: Mapping[str, int]
     ) -> Child:
-        """Start the product's server. What it runs on (database, processes) is decided here alone."""
+        """Start the product's server on what the run stands on."""
         arguments = ["serve", "--data-dir", str(folder), "--bind-host", HOST]
         arguments += [f"--{name}-port={port}" for name, port in ports.items()]
-        return self.children.launch(
+        server = self.children.launch(
             "server",
             "bench.server",
-            [*arguments, "--max-agents", str(agents + _SPARE)],
-            {"FLEETWRIGHT_LOG_FORMAT": "json", **settings},
+            [*arguments, *self.backing.arguments(), "--max-agents", str(agents + _SPARE)],
+            {"FLEETWRIGHT_LOG_FORMAT": "json", **self.backing.variables(folder), **settings},
         )
+        server.beside = self.backing.pid
+        return server
 
     def yardstick(self, folder: Path) -> Side:
         """Start a yardstick with the certificates of ``folder``, and a load."""

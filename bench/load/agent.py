@@ -106,11 +106,10 @@ class Agent:
         self._aside(self._beat())
         return True
 
-    def replay(self, points: int) -> Replay:
-        """Return a Telemetry stream that is to send so many points."""
-        return Replay(
-            self._stub.Telemetry(), self._epoch, f"journal-{self.agent_id}", points, self._most_points
-        )
+    def replay(self, points: int, most: int) -> Replay:
+        """Return a Telemetry stream that is to send so many points, at most ``most`` a batch."""
+        size = min(most, self._most_points)
+        return Replay(self._stub.Telemetry(), self._epoch, f"journal-{self.agent_id}", points, size)
 
     # --- the session
 

@@ -203,10 +203,10 @@ class Fleet:
             "seconds": time.perf_counter() - began,
         }
 
-    async def replay(self, points: int) -> dict[str, Any]:
-        """Let every agent send so many points at once; returns when all are acknowledged."""
+    async def replay(self, points: int, most: int = 1_000) -> dict[str, Any]:
+        """Let every agent send so many points, at most ``most`` a batch, until all are acknowledged."""
         began = time.perf_counter()
-        replays = [agent.replay(points) for agent in self._agents]
+        replays = [agent.replay(points, most) for agent in self._agents]
         stored = await asyncio.gather(*(replay.run() for replay in replays))
         return {
             "points": sum(stored),

@@ -25,7 +25,7 @@ class Replay:
         self._journal_id = journal_id
         self._left = points
         self._most = most
-        self._points = [_point(number) for number in range(most)]
+        self._points = [point(number) for number in range(most)]
         self._sent = 0
         self.batches = 0
         self.least_budget = 0
@@ -66,9 +66,10 @@ class Replay:
         return found
 
 
-def _point(number: int) -> work_pb2.TelemetryPoint:
-    point = work_pb2.TelemetryPoint(
+def point(number: int) -> work_pb2.TelemetryPoint:
+    """Return one of the points that a backlog is made of."""
+    made = work_pb2.TelemetryPoint(
         metric=_METRICS[number % len(_METRICS)], value=number / 7, attributes={"unit": "bench"}
     )
-    point.time.FromSeconds(_FIRST + number)
-    return point
+    made.time.FromSeconds(_FIRST + number)
+    return made

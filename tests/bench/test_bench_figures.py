@@ -85,14 +85,23 @@ def test_every_measure_serves_a_budget_and_every_budget_has_a_measure() -> None:
 
 
 def test_budgets_of_one_measure_are_taken_together() -> None:
-    assert by_measure(["connects", "memory"]) == {"growth": ["memory", "connects"]}
-    assert [name for names in by_measure([]).values() for name in names] != []
-    assert {name for names in by_measure([]).values() for name in names} == set(BUDGETS)
+    assert by_measure(["connects", "memory"], "sqlite") == {"growth": ["memory", "connects"]}
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_all_budgets_of_a_database_are_taken_where_none_is_named(database: str) -> None:
+    taken = {name for names in by_measure([], database).values() for name in names}
+    assert taken == {name for name, budget in BUDGETS.items() if budget.on in ("", database)} != set(BUDGETS)
+
+
+def test_a_budget_of_another_database_is_refused() -> None:
+    with pytest.raises(ValueError, match="telemetry: is measured on postgresql alone"):
+        by_measure(["telemetry"], "sqlite")
 
 
 def test_an_unknown_budget_is_named_with_those_that_there_are() -> None:
     with pytest.raises(ValueError, match="speed: no budget has this name; choose of memory, "):
-        by_measure(["speed"])
+        by_measure(["speed"], "sqlite")
 
 
 @given(st.floats(1e-6, 1e12))

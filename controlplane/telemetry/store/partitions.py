@@ -18,11 +18,12 @@ DAY = 86_400_000_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PREFIX = "telemetry_points_"
-_COPY = (
+COPY = (
     "COPY telemetry_points (agent_id, metric, time, value, attributes, receive_time, revision) "
     "FROM STDIN (FORMAT BINARY)"
 )
-_TYPES = ("varchar", "varchar", "int8", "float8", "text", "int8", "int8")
+"""How points are stored, as rows of columns of these ``TYPES``."""
+TYPES = ("varchar", "varchar", "int8", "float8", "text", "int8", "int8")
 _LOCK = 0x706F696E74
 """Who holds this lock of the database makes or drops partitions; the number says "point"."""
 
@@ -39,7 +40,7 @@ async def insert_points(work: UnitOfWork, batches: Sequence[tuple[str, int, Sequ
         for agent_id, receive_time, points in batches
         for point in points
     ]
-    await driver.of(work.connection).copy_rows(_COPY, _TYPES, rows)
+    await driver.of(work.connection).copy_rows(COPY, TYPES, rows)
 
 
 async def _make_missing(work: UnitOfWork, days: set[int]) -> None:
