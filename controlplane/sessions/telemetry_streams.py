@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 from fleetwright.v1 import agent_service_pb2 as pb2
+from fleetwright.v1 import work_pb2
 
 from controlplane import failpoints
 from controlplane.clock import Clock, to_micros
@@ -122,19 +123,18 @@ class TelemetryStreams:
                 f"batch.journal_id: {batch.journal_id!r} is not the journal that Hello named; "
                 "say Hello again after a change of journal",
             )
-        points = tuple(
-            PointRecord(
-                metric=point.metric,
-                time=point.time.ToMicroseconds(),
-                value=point.value,
-                attributes=encode_attributes(point.attributes),
-            )
-            for point in batch.points
-        )
+        points = tuple([_record(point) for point in batch.points])
         now = to_micros(self._clock.now())
         return StoreBatch(
             session.agent_id, batch.journal_id, batch.first_sequence, batch.dropped, points, now
         )
+
+
+def _record(point: work_pb2.TelemetryPoint) -> PointRecord:
+    time = point.time
+    # The library's own conversion costs more than all the rest.
+    micros = time.seconds * 1_000_000 + time.nanos // 1_000
+    return PointRecord(point.metric, micros, point.value, encode_attributes(point.attributes))
 
 
 class _Open:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Place = tuple[int, int]
 """(revision, point id) of a point: points are watched in this order."""
 
 
-@dataclass(frozen=True, slots=True)
-class PointRecord:
+class PointRecord(NamedTuple):
     """One measured value, as the agent sent it.
 
     ``time`` is by the agent's clock, however far that is from ours. ``attributes`` are in
-    the form that ``rules.encode_attributes`` gives.
+    the form that ``rules.encode_attributes`` gives. A tuple, since points come by the thousand.
     """
 
     metric: str

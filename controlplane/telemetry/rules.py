@@ -12,6 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+
+REMEMBERED = 4_096
+"""Sets of attributes whose text is kept; of the largest, 2.5 KB each."""
 
 MAX_SEQUENCE = 2**63 - 1
 """The largest number that both databases keep; a point a microsecond gets there in 292,000 years."""
@@ -61,13 +65,20 @@ def place(last_sequence: int, first_sequence: int, dropped: int, points: int) ->
 
 
 # Made once: json.dumps makes one for each call that asks for anything unusual, at more than the text costs.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode_attributes(attributes: Mapping[str, str]) -> str:
     """Return attributes as JSON, the same text for the same attributes in any order."""
     if not attributes:
         return "{}"
+    # By its own iterator: that of ``items`` is Python's for a map of a message, and three times as slow.
+    return _encoded(tuple(sorted([(name, attributes[name]) for name in attributes])))
+
+
+@lru_cache(REMEMBERED)
+def _encoded(attributes: tuple[tuple[str, str], ...]) -> str:
+    # A fleet says the same of point after point.
     return _ENCODER.encode(dict(attributes))
 
 
