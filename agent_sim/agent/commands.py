@@ -30,6 +30,7 @@ from agent_sim.agent.status import read_status
 from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.errors import AgentError, EnrollmentError
 from agent_sim.protocol.identity import AGENT_ID_PATTERN
+from agent_sim.protocol.proxy import Proxy
 from agent_sim.protocol.root_fetch import split_address
 
 DEFAULT_ENROLLMENT_PORT = 7445
@@ -123,6 +124,16 @@ AgentAddressOption = Annotated[
 ]
 
 
+HttpProxyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--http-proxy",
+        metavar="URL",
+        help="http://host:port of an HTTP CONNECT proxy. That of the environment is not used.",
+    ),
+]
+
+
 @app.callback()
 def agent(
     show_version: Annotated[
@@ -157,6 +168,7 @@ def enroll(
     agent_id: AgentIdOption = None,
     state: StateOption = None,
     agent_address: AgentAddressOption = None,
+    http_proxy: HttpProxyOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the identity that the state folder holds.")
     ] = False,
@@ -175,7 +187,8 @@ def enroll(
     """
     _configure(log_level)
     folder = StateFolder(state or default_state())
-    _enroll(folder, _Wanted(server, token_file, token, agent_id, agent_address or []), force=force)
+    wanted = _Wanted(server, token_file, token, agent_id, agent_address or [], http_proxy)
+    _enroll(folder, wanted, force=force)
     suffix = "" if folder.path == default_state() else f" --state {folder.path}"
     typer.echo(f"Next:   fleetwright-agent run{suffix}")
 
@@ -189,17 +202,27 @@ class _Wanted:
     token: str | None
     agent_id: str | None
     agent_addresses: Sequence[str]
+    http_proxy: str | None
 
 
 def _enroll(folder: StateFolder, wanted: _Wanted, *, force: bool) -> None:
     addresses = tuple(_address(one, "--agent-address") for one in wanted.agent_addresses)
+    _check_proxy(wanted.http_proxy)
     server_address = _address(wanted.server, "--server", DEFAULT_ENROLLMENT_PORT)
     chosen, derived = _agent_id(wanted.agent_id)
     join_token = _token(wanted.token_file, wanted.token)
     if derived:
         typer.echo(f"Agent id: {chosen}, made of this host's name (choose another with --agent-id)")
     result = asyncio.run(
-        enroll_host(folder, server_address, join_token, chosen, addresses=addresses, replace_identity=force)
+        enroll_host(
+            folder,
+            server_address,
+            join_token,
+            chosen,
+            addresses=addresses,
+            replace_identity=force,
+            http_proxy=wanted.http_proxy,
+        )
     )
     identity = result.identity
     typer.echo(
@@ -234,10 +257,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    http_proxy: Annotated[
-        str | None,
-        typer.Option("--http-proxy", metavar="URL", help="http://host:port of an HTTP CONNECT proxy."),
-    ] = None,
+    http_proxy: HttpProxyOption = None,
     log_level: LogLevelOption = "info",
 ) -> None:
     """Run the agent until SIGTERM or SIGINT, which it answers with an orderly leave and exit status 0.
@@ -254,8 +274,10 @@ def run(
     _configure(log_level)
     folder = StateFolder(state or default_state())
     if server is not None and not enrolled(folder):
-        _enroll(folder, _Wanted(server, token_file, token, agent_id, agent_address or []), force=False)
+        wanted = _Wanted(server, token_file, token, agent_id, agent_address or [], http_proxy)
+        _enroll(folder, wanted, force=False)
     _arm_failpoints()
+    _check_proxy(http_proxy)
     config = AgentConfig(agent_version=program_version(), http_proxy=http_proxy)
     run_host(folder, policy or folder.policy, config)
 
@@ -340,6 +362,14 @@ def _address(text: str, option: str, default_port: int | None = None) -> str:
     except EnrollmentError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
     return candidate
+
+
+def _check_proxy(url: str | None) -> None:
+    if url is not None:
+        try:
+            Proxy.parse(url)
+        except EnrollmentError as error:
+            raise typer.BadParameter(str(error), param_hint="--http-proxy") from error
 
 
 def _agent_id(given: str | None) -> tuple[str, bool]:

@@ -48,11 +48,13 @@ async def enroll_host(
     *,
     addresses: Sequence[str] = (),
     replace_identity: bool = False,
+    http_proxy: str | None = None,
 ) -> Enrolled:
     """Enrol this host at ``server`` (host:port) and keep its identity in ``state``.
 
     The folder is made, locked and tried before the token is spent. ``addresses``
-    take the place of those that the server names. Raises ``StateError`` where the
+    take the place of those that the server names. All goes through ``http_proxy`` where one
+    is given. Raises ``StateError`` where the
     folder holds an identity already, unless ``replace_identity``, and ``AgentError``.
     """
     JoinToken.parse(join_token)
@@ -62,7 +64,8 @@ async def enroll_host(
         if not replace_identity:
             _check_unused(state, store)
         # Unpredictable jitter is all that is wanted of it.
-        identity = await enroll(join_token, server, agent_id, host_facts(), rng=random.Random())  # noqa: S311
+        rng = random.Random()  # noqa: S311
+        identity = await enroll(join_token, server, agent_id, host_facts(), rng=rng, http_proxy=http_proxy)
         if addresses:
             identity = replace(identity, agent_addresses=tuple(addresses))
         store.save(identity)

@@ -130,10 +130,11 @@ async def enroll(
 ) -> AgentIdentity:
     """Enrol one agent at ``address`` (``host:port`` of EnrollmentService) and return its identity.
 
-    The root is fetched by the token's digest unless ``root_pem`` brings it.
+    The root is fetched by the token's digest unless ``root_pem`` brings it. Both go
+    through the CONNECT proxy ``http_proxy`` where one is given.
     Raises EnrollmentError, IdentityError, or ValueError for a malformed agent id.
     """
     token = JoinToken.parse(join_token)
-    root = root_pem or await fetch_root(address, token.root_digest)
+    root = root_pem or await fetch_root(address, token.root_digest, http_proxy=http_proxy)
     async with Enroller(address, root, rng=rng, http_proxy=http_proxy) as enroller:
         return await enroller.enroll(token, agent_id, facts)
