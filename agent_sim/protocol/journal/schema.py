@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from fleetwright.v1 import work_pb2
+from fleetwright.v1 import agent_service_pb2, work_pb2
+from google.protobuf.message import DecodeError
 
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.journal.port import fill_lengths
@@ -179,24 +180,44 @@ def _interrupt_running(connection: sqlite3.Connection, now_seconds: float) -> li
     rows = connection.execute(
         "SELECT attempt_id, start_time FROM attempts WHERE state = 'running'"
     ).fetchall()
-    for attempt_id, start_micros in rows:
-        result = work_pb2.AttemptResult(
-            outcome=work_pb2.OUTCOME_INTERRUPTED,
-            reason="the agent's process ended while the work ran; whether it had an effect is not known",
-        )
-        ended = int(now_seconds * 1e6)
-        if start_micros is not None:
-            result.start_time.FromMicroseconds(start_micros)
-            # The clock may have been set back meanwhile.
-            ended = max(ended, start_micros)
-        result.end_time.FromMicroseconds(ended)
+    ends = [(attempt_id, interrupted(_CUT_OFF, start, now_seconds)) for attempt_id, start in rows]
+    waiting = connection.execute("SELECT attempt_id, assignment FROM attempts WHERE state = 'journaled'")
+    ends += [
+        (attempt_id, interrupted("the journal's record of the work is damaged", None, now_seconds))
+        for attempt_id, assignment in waiting
+        if not _readable(assignment)
+    ]
+    for attempt_id, result in ends:
         fill_lengths(result, output_lengths(connection, attempt_id))
         connection.execute(
             "UPDATE attempts SET state = 'finished', result = ? WHERE attempt_id = ?",
             (result.SerializeToString(), attempt_id),
         )
     connection.execute("COMMIT")
-    return [attempt_id for attempt_id, _ in rows]
+    return [attempt_id for attempt_id, _ in ends]
+
+
+_CUT_OFF = "the agent's process ended while the work ran; whether it had an effect is not known"
+
+
+def interrupted(reason: str, start_micros: int | None, now_seconds: float) -> work_pb2.AttemptResult:
+    """Return the result of an attempt that the journal itself has to end."""
+    result = work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_INTERRUPTED, reason=reason)
+    ended = int(now_seconds * 1e6)
+    if start_micros is not None:
+        result.start_time.FromMicroseconds(start_micros)
+        # The clock may have been set back meanwhile.
+        ended = max(ended, start_micros)
+    result.end_time.FromMicroseconds(ended)
+    return result
+
+
+def _readable(assignment: bytes) -> bool:
+    try:
+        agent_service_pb2.Assignment.FromString(assignment)
+    except DecodeError:
+        return False
+    return True
 
 
 def output_lengths(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
+from google.protobuf.message import DecodeError
 
 from agent_sim.protocol.errors import JournalFullError
 from agent_sim.protocol.journal import schema
@@ -214,7 +215,11 @@ class SQLiteJournal:
     async def result(self, attempt_id: str) -> work_pb2.AttemptResult:
         """Return the result of a finished attempt. Raises KeyError."""
         blob = await self._writer.run(lambda db: _one_blob(db, "result", attempt_id))
-        return work_pb2.AttemptResult.FromString(blob)
+        try:
+            return work_pb2.AttemptResult.FromString(blob)
+        except DecodeError:
+            log.error("journal: the result of attempt %s is damaged", attempt_id)
+            return schema.interrupted("the journal's record of the result is damaged", None, time.time())
 
     async def read_output(self, attempt_id: str, after: int, limit: int) -> Sequence[OutputRecord]:
         """Return up to ``limit`` records with an ordinal of at least ``after``."""
