@@ -105,6 +105,27 @@ async def test_an_agent_that_is_told_to_wait_comes_back_on_the_same_connection(
     assert again.connection == connection
 
 
+async def test_an_agent_comes_back_when_the_server_said_and_not_by_its_own_backoff(
+    server: ScriptedServer, start: Start
+) -> None:
+    # Its own first delay would be anything up to an hour; slots and Reconnect say a few milliseconds.
+    start(backoff_base=timedelta(hours=1), backoff_cap=timedelta(hours=1))
+    connections = []
+    for _ in range(3):
+        peer = await server.next_heartbeat()
+        await peer.next()
+        connections.append(peer.connection)
+        peer.fail(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", timedelta(milliseconds=5))
+    peer, _ = await server.welcome()
+    assert {*connections, peer.connection} == {peer.connection}, "the handshake is the dear part"
+    reconnect = agent_service_pb2.Reconnect(
+        after=Duration(nanos=5_000_000), reason=agent_service_pb2.RECONNECT_REASON_DRAINING
+    )
+    peer.send(agent_service_pb2.HeartbeatResponse(reconnect=reconnect))
+    again, _ = await server.welcome()
+    assert again.connection != peer.connection, "another process may answer there"
+
+
 async def test_an_agent_that_is_sent_away_leaves_in_order_and_comes_back(
     server: ScriptedServer, start: Start
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from fleetwright.v1 import agent_service_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from agent_sim.protocol.journal import MemoryJournal
+from agent_sim.protocol.journal import MemoryJournal, PointRange
 from tests.integration.agent_sim.protocol_host import point
 from tests.integration.agent_sim.protocol_server import ScriptedServer, TelemetryPeer
 from tests.integration.agent_sim.running_agent import RunningAgent
@@ -55,6 +55,26 @@ async def test_a_backlog_is_sent_in_batches_within_the_budget(server: ScriptedSe
     acknowledge(peer, 7, budget=100)
     await peer.half_closed()
     assert agent.journal.queued_points == 0
+
+
+async def test_a_backlog_is_read_from_the_journal_by_batches(server: ScriptedServer, start: Start) -> None:
+    class CountingJournal(MemoryJournal):
+        reads = 0
+
+        async def read_points(self, after: int, limit: int, max_bytes: int) -> PointRange:
+            self.reads += 1
+            return await super().read_points(after, limit, max_bytes)
+
+    journal = CountingJournal()
+    await journal.append_points([point(float(value)) for value in range(300)])
+    start(journal)
+    await server.welcome()
+    peer = await opened(server, 0, budget=1000)
+    for number in range(100):
+        assert (await peer.next()).batch.first_sequence == 3 * number + 1
+    acknowledge(peer, 300, budget=1000)
+    await peer.half_closed()
+    assert journal.reads <= 100 + 3
 
 
 async def test_what_the_server_has_already_is_not_sent_again(server: ScriptedServer, start: Start) -> None:

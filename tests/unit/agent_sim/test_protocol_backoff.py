@@ -60,3 +60,34 @@ def test_a_delay_is_never_negative_and_never_over_the_cap(
 def test_a_wait_that_the_server_named_counts_unless_it_is_none_at_all() -> None:
     second, minute = timedelta(seconds=1), timedelta(minutes=1)
     assert [to_wait(told, second) for told in (minute, timedelta(0), None)] == [minute, second, second]
+
+
+def test_full_jitter_spreads_a_fleet_evenly_over_the_whole_delay() -> None:
+    # 2,000 agents that have failed four times in a row: the fifth delay lies between 0 and 16 s.
+    delays = []
+    for seed in range(2_000):
+        backoff = Backoff(BASE, CAP, STABLE, random.Random(seed))
+        for _ in range(4):
+            backoff.next_delay(0.0)
+        delays.append(backoff.next_delay(0.0).total_seconds())
+    seconds = [sum(second <= delay < second + 1 for delay in delays) for second in range(16)]
+    assert sum(seconds) == 2_000
+    # An even spread is 125 a second; five standard deviations are 54.
+    assert all(125 - 54 <= count <= 125 + 54 for count in seconds)
+
+
+def test_an_agent_that_flaps_ever_so_often_is_slowed_down_to_the_cap() -> None:
+    backoff = highest()
+    now, delays = 0.0, []
+    for _ in range(8):
+        backoff.connected(now)
+        now += STABLE.total_seconds() - 0.001
+        delays.append(backoff.next_delay(now))
+        now += delays[-1].total_seconds()
+    assert delays[-1] == CAP
+
+
+@given(st.integers())
+def test_the_same_seed_gives_the_same_delays(seed: int) -> None:
+    first, second = (Backoff(BASE, CAP, STABLE, random.Random(seed)) for _ in range(2))
+    assert [first.next_delay(0.0) for _ in range(9)] == [second.next_delay(0.0) for _ in range(9)]
