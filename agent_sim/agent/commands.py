@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,22 +19,22 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_sim import failpoints
+from agent_sim.agent.arguments import (
+    TOKEN_VARIABLE,
+    check_proxy,
+    chosen_agent_id,
+    host_and_port,
+    join_token,
+)
 from agent_sim.agent.log_format import LEVELS, configure_logging
 from agent_sim.agent.operation import enroll_host, enrolled, run_host
 from agent_sim.agent.policy import PolicyError
-from agent_sim.agent.rules import agent_id_from
 from agent_sim.agent.state import StateError, StateFolder, default_state
 from agent_sim.agent.status import read_status
 from agent_sim.protocol.config import AgentConfig
-from agent_sim.protocol.errors import AgentError, EnrollmentError
-from agent_sim.protocol.identity import AGENT_ID_PATTERN
-from agent_sim.protocol.proxy import Proxy
-from agent_sim.protocol.root_fetch import split_address
+from agent_sim.protocol.errors import AgentError
 
 DEFAULT_ENROLLMENT_PORT = 7445
-TOKEN_VARIABLE = "FLEETWRIGHT_JOIN_TOKEN"  # noqa: S105 - the name of a variable, not a token
-
-_TOKEN_BYTES = 4096
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -206,18 +204,18 @@ class _Wanted:
 
 
 def _enroll(folder: StateFolder, wanted: _Wanted, *, force: bool) -> None:
-    addresses = tuple(_address(one, "--agent-address") for one in wanted.agent_addresses)
-    _check_proxy(wanted.http_proxy)
-    server_address = _address(wanted.server, "--server", DEFAULT_ENROLLMENT_PORT)
-    chosen, derived = _agent_id(wanted.agent_id)
-    join_token = _token(wanted.token_file, wanted.token)
+    addresses = tuple(host_and_port(one, "--agent-address") for one in wanted.agent_addresses)
+    check_proxy(wanted.http_proxy)
+    server_address = host_and_port(wanted.server, "--server", DEFAULT_ENROLLMENT_PORT)
+    chosen, derived = chosen_agent_id(wanted.agent_id)
+    token = join_token(wanted.token_file, wanted.token)
     if derived:
         typer.echo(f"Agent id: {chosen}, made of this host's name (choose another with --agent-id)")
     result = asyncio.run(
         enroll_host(
             folder,
             server_address,
-            join_token,
+            token,
             chosen,
             addresses=addresses,
             replace_identity=force,
@@ -277,7 +275,7 @@ def run(
         wanted = _Wanted(server, token_file, token, agent_id, agent_address or [], http_proxy)
         _enroll(folder, wanted, force=False)
     _arm_failpoints()
-    _check_proxy(http_proxy)
+    check_proxy(http_proxy)
     config = AgentConfig(agent_version=program_version(), http_proxy=http_proxy)
     run_host(folder, policy or folder.policy, config)
 
@@ -347,68 +345,3 @@ def _configure(level: str) -> None:
     if level not in LEVELS:
         raise typer.BadParameter(f"{level!r} is not one of {', '.join(LEVELS)}", param_hint="--log-level")
     configure_logging(level)
-
-
-def _address(text: str, option: str, default_port: int | None = None) -> str:
-    """Return ``text`` as host:port, with ``default_port`` where it names none."""
-    candidate = text.strip()
-    bare_v6 = candidate.count(":") > 1 and not candidate.startswith("[")
-    if bare_v6:
-        candidate = f"[{candidate}]"
-    if default_port is not None and (candidate.endswith("]") or ":" not in candidate):
-        candidate = f"{candidate}:{default_port}"
-    try:
-        split_address(candidate)
-    except EnrollmentError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
-    return candidate
-
-
-def _check_proxy(url: str | None) -> None:
-    if url is not None:
-        try:
-            Proxy.parse(url)
-        except EnrollmentError as error:
-            raise typer.BadParameter(str(error), param_hint="--http-proxy") from error
-
-
-def _agent_id(given: str | None) -> tuple[str, bool]:
-    """Return the agent id, and whether it was made of the host's name."""
-    if given is None:
-        derived = agent_id_from(socket.gethostname())
-        if not derived:
-            raise typer.BadParameter(
-                f"the host's name {socket.gethostname()!r} has no letter or digit to make one of; give one",
-                param_hint="--agent-id",
-            )
-        return derived, True
-    if not AGENT_ID_PATTERN.fullmatch(given):
-        suggestion = agent_id_from(given)
-        raise typer.BadParameter(
-            f"{given!r}: use 1 to 63 lower-case letters, digits and hyphens, a letter or digit first and "
-            "last" + (f", for example {suggestion}" if suggestion else ""),
-            param_hint="--agent-id",
-        )
-    return given, False
-
-
-def _token(file: Path | None, given: str | None) -> str:
-    """Return the join token; a file beats the environment, and two arguments are one too many."""
-    if file is None:
-        if not given:
-            raise typer.BadParameter(
-                f"a join token is needed: name a file, or set {TOKEN_VARIABLE}; an administrator makes one",
-                param_hint="--token-file",
-            )
-        return given
-    if given and given != os.environ.get(TOKEN_VARIABLE):
-        raise typer.BadParameter("give the token or a file with it, not both", param_hint="--token-file")
-    try:
-        if str(file) == "-":
-            return sys.stdin.read(_TOKEN_BYTES).strip()
-        with file.open(encoding="utf-8") as opened:
-            return opened.read(_TOKEN_BYTES).strip()
-    except UnicodeDecodeError:
-        raise typer.BadParameter(f"{file}: not a text file", param_hint="--token-file") from None
-    except OSError as error:
-        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--token-file") from None

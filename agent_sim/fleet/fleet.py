@@ -24,6 +24,10 @@ from agent_sim.protocol.root_fetch import fetch_root
 log = logging.getLogger(__name__)
 
 
+_RESERVE_BYTES = 256 << 10
+"""Kept of the disk for each journal: invented results are small, and thousands share one disk."""
+
+
 @dataclass(frozen=True)
 class FleetConfig:
     """What a fleet is made of."""
@@ -106,7 +110,8 @@ class Fleet:
     def _journal(self, member: Member) -> Journal:
         if self._config.journals is None:
             return MemoryJournal(max_points=MAX_POINTS)
-        return SQLiteJournal(self._config.journals / f"{member.agent_id}.sqlite3", max_points=MAX_POINTS)
+        path = self._config.journals / f"{member.agent_id}.sqlite3"
+        return SQLiteJournal(path, max_points=MAX_POINTS, reserve_bytes=_RESERVE_BYTES)
 
     async def _enroll_missing(self, missing: list[Member], stores: dict[str, IdentityStore]) -> None:
         token, address = self._config.join_token, self._config.enrollment_address

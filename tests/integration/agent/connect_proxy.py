@@ -14,6 +14,7 @@ class ConnectProxy:
         self.refusing = False
         self.url = ""
         self._carrying: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         header = (await reader.readuntil(b"\r\n\r\n")).decode("ascii").split("\r\n")
@@ -27,6 +28,7 @@ class ConnectProxy:
             return
         host, _, port = target.rpartition(":")
         onward_reader, onward_writer = await asyncio.open_connection(host, int(port))
+        self._writers += [writer, onward_writer]
         writer.write(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
         for source, sink in ((reader, onward_writer), (onward_reader, writer)):
             self._carrying.add(asyncio.create_task(_carry(source, sink)))
@@ -35,6 +37,10 @@ class ConnectProxy:
         for task in self._carrying:
             task.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        # Transports close their sockets in the loop's next turn.
+        await asyncio.sleep(0)
 
 
 async def _carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

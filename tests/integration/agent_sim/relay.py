@@ -16,10 +16,12 @@ class Relay:
         self.connections: asyncio.Queue[None] = asyncio.Queue()
         self.address = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections.put_nowait(None)
         onward_reader, onward_writer = await asyncio.open_connection(*self._target)
+        self._writers += [writer, onward_writer]
         for source, sink, up in ((reader, onward_writer, True), (onward_reader, writer, False)):
             task = asyncio.create_task(self._carry(source, sink, up))
             self._tasks.add(task)
@@ -36,6 +38,10 @@ class Relay:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        # Transports close their sockets in the loop's next turn.
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -50,7 +50,9 @@ async def test_echo_gives_the_payload_back_with_its_times(host: RealHost) -> Non
     result = await run(host, echo=work_pb2.EchoSpec(payload=b"\0x"))
     assert result.outcome == work_pb2.OUTCOME_SUCCEEDED
     assert result.echo.payload == b"\0x"
-    assert result.start_time.ToDatetime(UTC) == result.end_time.ToDatetime(UTC) == NOW
+    assert result.start_time.ToDatetime(UTC) == NOW
+    # The clock of the test stands still: what passed is measured by the one that does not jump.
+    assert NOW <= result.end_time.ToDatetime(UTC) < NOW + timedelta(minutes=1)
 
 
 async def test_a_script_runs_where_the_state_folder_is_given_as_a_relative_path(
