@@ -29,6 +29,7 @@ FIRST_WIDTH = 256.0
 
 _WIDER_BY = 32.0
 _NARROWER_BY = 0.7
+_SETTLES = 1.0  # seconds until a narrower gate shows in what is measured
 
 LEAST_RATE = 50.0
 FIRST_RATE = 200.0
@@ -84,6 +85,7 @@ class Gate:
         self._others = 0
         self._turned_away = False
         self._slowest = 0.0
+        self._narrowed = now - _SETTLES
         self._rate = FIRST_RATE
         self._done = 0
         self._busy_since: float | None = None
@@ -139,14 +141,18 @@ class Gate:
             self._newcomers -= 1
         else:
             self._others -= 1
-        self._slowest = max(self._slowest, seconds)
+        if now - seconds >= self._narrowed:
+            # One that passed a wider gate says nothing of this one.
+            self._slowest = max(self._slowest, seconds)
         self._done += 1
         self._measure_rate(now)
 
-    def size(self, strain: Strain) -> None:
+    def size(self, strain: Strain, now: float) -> None:
         """Make the gate wider or narrower by what was measured since the last time, some times a second."""
-        if self._slowest > self._target or strain.exceeds(self._target / 2):
+        strained = now - self._narrowed >= _SETTLES and strain.exceeds(self._target / 2)
+        if strained or self._slowest > self._target:
             self._width = max(LEAST_WIDTH, self._width * _NARROWER_BY)
+            self._narrowed = now
         elif self._turned_away:
             self._width = min(MOST_WIDTH, self._width + _WIDER_BY)
         self._turned_away, self._slowest = False, 0.0
