@@ -24,18 +24,19 @@ from controlplane.sessions.rules.strain import Strain
 
 LEAST_WIDTH = 16.0
 MOST_WIDTH = 2_048.0
-FIRST_WIDTH = 256.0
+FIRST_WIDTH = 512.0
 """Hellos under way at once: at the least, at the most, and before anything was measured."""
 
 _WIDER_BY = 32.0
 _NARROWER_BY = 0.7
 _SETTLES = 1.0  # seconds until a narrower gate shows in what is measured
 
-LEAST_RATE = 50.0
+LEAST_RATE = 100.0
 FIRST_RATE = 200.0
 """Admissions a second that slots are spaced by: at the least, and before anything was measured."""
 
 _RATED_EVERY = 0.5
+_FALLS_BY = 0.25
 
 LEAST_WAIT = 0.5
 """Seconds before the first slot: whoever is refused needs a moment to come back at all."""
@@ -194,7 +195,10 @@ class Gate:
         seconds = now - self._busy_since
         if seconds < _RATED_EVERY:
             return
-        self._rate = max(LEAST_RATE, (self._rate + self._done / seconds) / 2)
+        measured = self._done / seconds
+        # Slots that lie too far apart leave the server idle; too dense, they cost a stream that is refused.
+        weight = 1.0 if measured > self._rate else _FALLS_BY
+        self._rate = max(LEAST_RATE, self._rate + weight * (measured - self._rate))
         self._busy_since, self._done = (now, 0) if self._turned_away else (None, 0)
 
     def _forget(self, now: float) -> None:

@@ -99,6 +99,11 @@ def test_who_sends_more_than_allowed_waits_for_as_long_as_it_takes_and_not_longe
     assert rules.message_allowance(0.0).owe(0.0) == 0
 
 
+@pytest.mark.parametrize(("agents", "seconds"), [(1, 30), (15_000, 30), (20_001, 41), (10**6, 300)])
+def test_samplings_grow_apart_with_the_fleet(agents: int, seconds: int) -> None:
+    assert rules.telemetry_interval(agents, 30 * SECOND) == seconds * SECOND
+
+
 @pytest.mark.parametrize(
     ("agents", "seconds"), [(1, 15), (9_999, 15), (10_000, 15), (10_500, 15), (50_000, 72), (10**7, 300)]
 )
