@@ -16,12 +16,12 @@ from tests.support.streams import until
 def narrowed(site: LocalSite) -> None:
     """Let one Hello pass at a time."""
     assert site.server is not None
-    site.server._admissions._gate._width = 1.0
+    site.server.gateway._admissions._gate._width = 1.0
 
 
 def counted(site: LocalSite, name: str, **labels: str) -> float:
     assert site.server is not None
-    return site.server.metrics.registry.get_sample_value(name, labels) or 0.0
+    return site.server.engines.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 async def test_one_that_finds_the_gate_shut_is_given_a_slot_and_comes_in_on_the_same_connection(
@@ -29,7 +29,7 @@ async def test_one_that_finds_the_gate_shut_is_given_a_slot_and_comes_in_on_the_
 ) -> None:
     narrowed(site)
     assert site.server is not None
-    with site.server._admissions.passing("someone-else", live=False):
+    with site.server.gateway._admissions.passing("someone-else", live=False):
         stub = agent.connect()
         stream = agent.heartbeat(stub)
         await stream.send(hello=agent.hello())
@@ -54,7 +54,7 @@ async def test_a_renewed_session_takes_over_through_a_shut_gate(site: LocalSite,
     former = await agent.come()
     narrowed(site)
     assert site.server is not None
-    with site.server._admissions.passing("someone-else", live=False):
+    with site.server.gateway._admissions.passing("someone-else", live=False):
         session: RawSession = await agent.come()
     assert (await former.stream.refused()).reason == "SESSION_REPLACED"
     assert session.epoch == former.epoch + 1

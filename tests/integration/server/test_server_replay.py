@@ -47,4 +47,4 @@ async def test_a_backlog_goes_through_whatever_it_is_sent_in(folder: Path) -> No
         await stream.half_close()
         await stream.ended()
         assert site.server is not None
-        assert site.server._pace.streams == 0
+        assert site.server.gateway._pace.streams == 0
