@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     )
 
     admission_target: Duration = _between(
-        3 * _SECOND,
+        5 * _SECOND,
         timedelta(milliseconds=10),
         _MINUTE,
         "Where a Hello takes longer than this, fewer are let in at once, and others are given a slot.",

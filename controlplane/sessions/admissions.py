@@ -48,4 +48,4 @@ class Admissions:
 
     def size(self, strain: Strain) -> None:
         """Size the gate by what the process measured of itself since the last time."""
-        self._gate.size(strain)
+        self._gate.size(strain, monotonic())

@@ -204,7 +204,7 @@ class Heartbeats:
             ),
         )
         welcome.heartbeat_interval.FromTimedelta(interval)
-        welcome.telemetry_interval.FromTimedelta(policy.telemetry_interval)
+        welcome.telemetry_interval.FromTimedelta(policy.sampling(len(self._registry)))
         welcome.server_time.FromMicroseconds(now)
         return welcome
 

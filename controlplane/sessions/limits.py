@@ -34,3 +34,7 @@ class SessionPolicy:
     def interval(self, sessions: int) -> timedelta:
         """Return the heartbeat interval for a process that holds ``sessions``."""
         return rules.heartbeat_interval(sessions, self.heartbeat_interval, self.beats_per_second)
+
+    def sampling(self, sessions: int) -> timedelta:
+        """Return the time between two samplings of telemetry for a process that holds ``sessions``."""
+        return rules.telemetry_interval(sessions, self.telemetry_interval)

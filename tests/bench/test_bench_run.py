@@ -57,6 +57,20 @@ async def test_a_quick_run_prints_a_line_for_each_budget_and_leaves_nothing(tmp_
 
 
 @pytest.mark.slow
+async def test_storms_are_measured_beside_what_the_database_promises(tmp_path: Path) -> None:
+    names = ["return-99", "return-100", "replay-rate", "replay-beats"]
+    status, out, errors = await ended(await start(tmp_path, "--quick", *(f"--only={name}" for name in names)))
+    assert status == 0, errors
+    lines = [json.loads(text) for text in out.splitlines()]
+    assert [one["name"] for one in lines] == names
+    for one in lines:
+        assert one["value"] > 0
+        assert "synchronous=FULL" in one["durability"]
+    assert "0 unanswered" in lines[-1]["note"]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_run_that_is_interrupted_stops_what_it_started(tmp_path: Path, number: int) -> None:
     process = await start(tmp_path, "--quick", "--only=heartbeats")

@@ -143,12 +143,12 @@ def living(*process_ids: str) -> Select[str]:
 
 
 @asynccontextmanager
-async def open_world(location: Location) -> AsyncIterator[World]:
+async def open_world(location: Location, *, refuse_clones: bool = False) -> AsyncIterator[World]:
     """Open a fresh database and both rooms over it."""
     database, wakeups, clock = open_database(location), WakeUps(), SetClock()
     writer = Writer(database)
     lost: list[JournalsLost] = []
-    agent_operations.register_operations(writer, wakeups, lost)
+    agent_operations.register_operations(writer, wakeups, lost, refuse_clones=refuse_clones)
     telemetry_operations.register_operations(writer, wakeups)
     agents = AgentsService(database, wakeups, clock, LIMITS, SECRET)
     telemetry = TelemetryService(database, wakeups, agents, SECRET)

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from controlplane.agents.records import AgentRecord, LiveSession
-from controlplane.agents.rules import Presence, PresenceReason
-from controlplane.errors import Unauthenticated
+from controlplane.agents.rules import Editable, Presence, PresenceReason
+from controlplane.errors import PermissionDenied, Unauthenticated
 from controlplane.storage.location import Location
 from controlplane.wakeups import News
 from tests.contracts.agents_world import GATEWAY, OPERATOR, World, living, open_world
@@ -101,6 +101,35 @@ async def test_a_used_up_nonce_is_reported_until_the_agent_is_enrolled_again(wor
     assert (await world.agents.get("a1")).suspected_clone
     await world.enrol("a1", replace=True)
     assert not (await world.agents.get("a1")).suspected_clone
+
+
+async def test_a_used_up_nonce_gets_no_session_where_those_are_refused(location: Location) -> None:
+    async with open_world(location, refuse_clones=True) as world:
+        await world.enrol("a1")
+        await world.enrol("a2")
+        await world.open("a1", handed=b"n1")
+        await world.open("a1", shown=b"n1", handed=b"n2")
+        last = await world.open("a1", shown=b"n2", handed=b"n3")
+        # In one group with a good one: it is refused alone.
+        refused, good = await asyncio.gather(
+            world.open("a1", shown=b"n1"), world.open("a2"), return_exceptions=True
+        )
+        assert isinstance(refused, PermissionDenied)
+        assert refused.reason == "CLONE_SUSPECTED"
+        assert not isinstance(good, BaseException)
+        agent = await world.agents.get("a1")
+        assert (agent.suspected_clone, agent.session_epoch) == (True, last.epoch)
+        assert "turned away" in agent.presence_detail
+        # The one that has the right nonce goes on, suspected or not, also after a crash.
+        await world.open("a1", shown=b"n3", handed=b"n4")
+        await world.open("a1", shown=b"n3", handed=b"n5")
+        cleared = Editable(agent.labels, agent.notes, suspected_clone=False)
+        await world.agents.update("a1", paths=["suspected_clone"], sent=cleared, etag="", caller=OPERATOR)
+        assert not (await world.agents.get("a1")).suspected_clone
+        # Whoever comes first is believed, once.
+        assert not (await world.open("a1", shown=b"n1", handed=b"n6")).suspected_clone
+        with pytest.raises(PermissionDenied):
+            await world.open("a1", shown=b"n4", handed=b"n7")
 
 
 async def test_the_end_of_an_old_session_changes_nothing(world: World) -> None:

@@ -37,6 +37,19 @@ def ping_interval(agents: int, least: timedelta) -> timedelta:
     return heartbeat_interval(agents, least, PINGS_PER_SECOND)
 
 
+SAMPLES_PER_SECOND = 500
+"""Telemetry streams that a fleet opens in a second at most: each sampling is a stream and a commit."""
+
+
+def telemetry_interval(sessions: int, least: timedelta) -> timedelta:
+    """Return the time between two samplings for a process that holds ``sessions``.
+
+    It is ``least`` while the fleet samples no more than ``SAMPLES_PER_SECOND`` with that; for a larger
+    fleet it grows in whole seconds, up to ``MAX_INTERVAL``.
+    """
+    return heartbeat_interval(sessions, least, SAMPLES_PER_SECOND)
+
+
 def beat_allowance(interval: timedelta, now: float) -> Allowance:
     """Return the bucket of one session's beats: twice the pace of its interval, and some at once.
 

@@ -24,17 +24,19 @@ from controlplane.sessions.rules.strain import Strain
 
 LEAST_WIDTH = 16.0
 MOST_WIDTH = 2_048.0
-FIRST_WIDTH = 256.0
+FIRST_WIDTH = 512.0
 """Hellos under way at once: at the least, at the most, and before anything was measured."""
 
 _WIDER_BY = 32.0
 _NARROWER_BY = 0.7
+_SETTLES = 1.0  # seconds until a narrower gate shows in what is measured
 
-LEAST_RATE = 50.0
+LEAST_RATE = 100.0
 FIRST_RATE = 200.0
 """Admissions a second that slots are spaced by: at the least, and before anything was measured."""
 
 _RATED_EVERY = 0.5
+_FALLS_BY = 0.25
 
 LEAST_WAIT = 0.5
 """Seconds before the first slot: whoever is refused needs a moment to come back at all."""
@@ -84,6 +86,7 @@ class Gate:
         self._others = 0
         self._turned_away = False
         self._slowest = 0.0
+        self._narrowed = now - _SETTLES
         self._rate = FIRST_RATE
         self._done = 0
         self._busy_since: float | None = None
@@ -139,14 +142,18 @@ class Gate:
             self._newcomers -= 1
         else:
             self._others -= 1
-        self._slowest = max(self._slowest, seconds)
+        if now - seconds >= self._narrowed:
+            # One that passed a wider gate says nothing of this one.
+            self._slowest = max(self._slowest, seconds)
         self._done += 1
         self._measure_rate(now)
 
-    def size(self, strain: Strain) -> None:
+    def size(self, strain: Strain, now: float) -> None:
         """Make the gate wider or narrower by what was measured since the last time, some times a second."""
-        if self._slowest > self._target or strain.exceeds(self._target / 2):
+        strained = now - self._narrowed >= _SETTLES and strain.exceeds(self._target / 2)
+        if strained or self._slowest > self._target:
             self._width = max(LEAST_WIDTH, self._width * _NARROWER_BY)
+            self._narrowed = now
         elif self._turned_away:
             self._width = min(MOST_WIDTH, self._width + _WIDER_BY)
         self._turned_away, self._slowest = False, 0.0
@@ -188,7 +195,10 @@ class Gate:
         seconds = now - self._busy_since
         if seconds < _RATED_EVERY:
             return
-        self._rate = max(LEAST_RATE, (self._rate + self._done / seconds) / 2)
+        measured = self._done / seconds
+        # Slots that lie too far apart leave the server idle; too dense, they cost a stream that is refused.
+        weight = 1.0 if measured > self._rate else _FALLS_BY
+        self._rate = max(LEAST_RATE, self._rate + weight * (measured - self._rate))
         self._busy_since, self._done = (now, 0) if self._turned_away else (None, 0)
 
     def _forget(self, now: float) -> None:

@@ -208,6 +208,7 @@ PRESENT = Editable({"site": "berlin", "ring": "1"}, "old")
         (["labels.ring"], Editable({"ring": "2"}, ""), Editable({"site": "berlin", "ring": "2"}, "old")),
         (["labels.ring"], Editable({}, ""), Editable({"site": "berlin"}, "old")),
         (["labels.a.b/c"], Editable({"a.b/c": "d"}, ""), Editable({**PRESENT.labels, "a.b/c": "d"}, "old")),
+        (["suspected_clone"], Editable({}, ""), PRESENT),
         (["labels.none", "notes"], Editable({}, ""), Editable(PRESENT.labels, "")),
     ],
 )
@@ -224,3 +225,11 @@ def test_a_mask_that_names_what_cannot_be_written_is_refused(path: str) -> None:
 def test_an_empty_mask_is_refused() -> None:
     with pytest.raises(FieldMaskInvalid, match="empty"):
         edit([], PRESENT, PRESENT)
+
+
+def test_a_suspicion_can_be_taken_away_and_not_raised() -> None:
+    suspected = Editable(PRESENT.labels, PRESENT.notes, suspected_clone=True)
+    assert edit(["suspected_clone"], suspected, PRESENT) == PRESENT
+    assert edit(["notes"], suspected, PRESENT) == suspected
+    with pytest.raises(FieldMaskInvalid, match="only be cleared"):
+        edit(["suspected_clone"], PRESENT, suspected)

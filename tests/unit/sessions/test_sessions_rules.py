@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.sessions import rules
 from controlplane.sessions.rules import Allowance
+from controlplane.settings import Settings
 
 SECOND = timedelta(seconds=1)
 
@@ -96,3 +97,21 @@ def test_who_sends_more_than_allowed_waits_for_as_long_as_it_takes_and_not_longe
     assert [allowance.owe(0.0) for _ in range(4)] == pytest.approx([0, 0, 0.1, 0.2])
     assert allowance.owe(1.0) == 0
     assert rules.message_allowance(0.0).owe(0.0) == 0
+
+
+@pytest.mark.parametrize(("agents", "seconds"), [(1, 30), (15_000, 30), (20_001, 41), (10**6, 300)])
+def test_samplings_grow_apart_with_the_fleet(agents: int, seconds: int) -> None:
+    assert rules.telemetry_interval(agents, 30 * SECOND) == seconds * SECOND
+
+
+@pytest.mark.parametrize(
+    ("agents", "seconds"), [(1, 15), (9_999, 15), (10_000, 15), (10_500, 15), (50_000, 72), (10**7, 300)]
+)
+def test_pings_grow_apart_with_a_fleet_above_ten_thousand(agents: int, seconds: int) -> None:
+    assert rules.ping_interval(agents, 15 * SECOND) == seconds * SECOND
+
+
+def test_a_process_that_stopped_is_seen_within_half_a_minute_below_ten_thousand_agents() -> None:
+    fields = Settings.model_fields
+    longest = rules.ping_interval(10_000, fields["keepalive_interval"].default)
+    assert longest + fields["ping_timeout"].default <= 30 * SECOND
