@@ -75,11 +75,12 @@ class World:
         )
 
     async def settled(self) -> None:
-        """Wait until nothing follows: a wake-up, a lease or the end of a session."""
+        """Wait until nothing follows: a wake-up, a lease, the end of a session, what was observed."""
         database: Any = self.server.engines.database
         pools = (database.write_engine.pool, database.read_engine.pool)
         while True:
             before = self.counted()
+            await self.server.gateway.observations.flush()
             for _ in range(3):
                 await http_get(self.site.ports.health, "/healthz")
                 await self.writer._queue.join()
@@ -189,6 +190,8 @@ async def opened(folder: Path) -> AsyncIterator[World]:
         _, others = await admin.token(max_uses=MANY, labels={"fleet": "yes"})
         stub = site.enrollment()
         agents = [await site.enroll(f"a{at}", others if at else first, stub) for at in range(MANY)]
+        assert site.server is not None
+        site.server.gateway.observations._every = 3_600  # else they are written in the middle of what is measured
         yield World(site, admin, agents)
 
 
