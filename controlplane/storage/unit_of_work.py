@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,7 +49,7 @@ class UnitOfWork:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self._revision: int | None = None
-        self._before_commit: list[tuple[Gathered, Any]] = []
+        self._before_commit: list[tuple[Gathered, Sequence[Any]]] = []
         self._after_commit: list[Callable[[], None]] = []
 
     async def revision(self) -> int:
@@ -65,13 +65,14 @@ class UnitOfWork:
             self._revision = int((await number.rows(self.connection, {}))[0].value)
         return self._revision
 
-    def before_commit(self, write: Gathered, items: Iterable[Any]) -> None:
+    def before_commit(self, write: Gathered, items: Sequence[Any]) -> None:
         """Give ``items`` to ``write`` just before the commit, with all that was gathered for it till then.
 
         So what many parts of a transaction have to say goes into one statement. It must not fail for
         one of the items: the whole transaction would.
         """
-        self._before_commit.extend((write, item) for item in items)
+        if items:
+            self._before_commit.append((write, items))
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Run ``action`` once the transaction is durable; it must not block and must not raise."""
@@ -109,11 +110,11 @@ class UnitOfWork:
         """Write what was gathered. Called by who opened the transaction, before it commits."""
         while self._before_commit:
             gathered, self._before_commit = self._before_commit, []
-            items: dict[Gathered, list[Any]] = {}
-            for write, item in gathered:
-                items.setdefault(write, []).append(item)
-            for write, of_one in items.items():
-                await write(self, of_one)
+            found: dict[Gathered, list[Any]] = {}
+            for write, items in gathered:
+                found.setdefault(write, []).extend(items)
+            for write, all_items in found.items():
+                await write(self, all_items)
 
     def committed(self) -> None:
         """Run what waited for the commit. Called by who opened the transaction."""

@@ -20,7 +20,7 @@ from controlplane.tasks.store.ledger import insert_events
 _GIVEN_UP = {AttemptState.LAPSED: DeliveryEvent.LAPSED, AttemptState.ABANDONED: DeliveryEvent.ABANDONED}
 
 
-def note(work: UnitOfWork, rows: Iterable[EventRow]) -> None:
+def note(work: UnitOfWork, rows: Sequence[EventRow]) -> None:
     """Insert events with the commit of ``work``."""
     work.before_commit(insert_events, rows)
 
@@ -90,17 +90,20 @@ def cancel_requested(work: UnitOfWork, task_id: str, agent_id: str, reason: str,
 def _settled(
     attempt: AttemptWithTask, event: Event | None, reason: str, now: int, ending: AttemptState
 ) -> Iterable[EventRow]:
-    open_task = event is not None and not rules.is_final(attempt.task.state)
-    after = rules.transition(attempt.task.state, event) if event is not None and open_task else None
     reported = ending is AttemptState.FINISHED
+    open_task = not rules.is_final(attempt.task.state)
+    after = rules.transition(attempt.task.state, event) if event is not None and open_task else None
     if reported:
         yield _of(attempt, DeliveryEvent.COMMITTED, now, _made_of_task(after, reason))
     else:
         yield _of(attempt, _GIVEN_UP[ending], now, reason)
-    if after is TaskState.QUEUED and event is not Event.LAPSE and event is not None:
+    if event is None or after is None:
+        return
+    if rules.is_final(after):
+        if not reported:
+            yield _of(attempt, DeliveryEvent.ENDED, now, f"{after.name}: {reason}")
+    elif event is not Event.LAPSE:
         yield _of(attempt, DeliveryEvent.RETRIED, now, event.value)
-    elif after is not None and rules.is_final(after) and not reported:
-        yield _of(attempt, DeliveryEvent.ENDED, now, f"{after.name}: {reason}")
 
 
 def _made_of_task(after: TaskState | None, reason: str) -> str:

@@ -96,7 +96,7 @@ def _last(attempt: AttemptFacts, state_reason: str, now: int) -> Sentence:
 
 def _queued_next(task: TaskFacts, now: int) -> Iterator[NextStep]:
     if task.expire_time <= now:
-        yield NextStep(Code.EXPIRES, "The next sweep, within seconds, ends it as EXPIRED.", now)
+        yield _expiry(task, now)
         return
     after = f", not before {at(task.not_before, now)}" if task.not_before > now else ""
     if task.not_before >= task.expire_time:
@@ -111,6 +111,8 @@ def _queued_next(task: TaskFacts, now: int) -> Iterator[NextStep]:
 
 
 def _expiry(task: TaskFacts, now: int) -> NextStep:
+    if task.expire_time <= now:
+        return NextStep(Code.EXPIRES, "The next sweep, within seconds, ends it as EXPIRED.", now)
     text = f"Unless it is begun by {at(task.expire_time, now)}, it ends as EXPIRED."
     return NextStep(Code.EXPIRES, text, task.expire_time)
 
@@ -171,7 +173,9 @@ def _session_gone(attempt: AttemptFacts, agent: AgentFacts | None) -> bool:
 def _leased_next(task: TaskFacts, now: int) -> Iterator[NextStep]:
     attempt = task.current
     gone = attempt is not None and _session_gone(attempt, task.agent)
-    if not gone and task.cancel_requested:
+    if task.expire_time <= now:
+        pass  # it will not come to that
+    elif not gone and task.cancel_requested:
         text = "The agent is asked to stop it, and what it answers decides."
         yield NextStep(Code.RESULT_DECIDES, text)
     elif not gone:
