@@ -262,7 +262,7 @@ async def test_an_operation_that_fails_alone_leaves_no_event(
             raise KeyError("of the test")
         return found
 
-    monkeypatch.setitem(work.world.writer._appliers, Finish, fail)  # type: ignore[arg-type]  # as above
+    monkeypatch.setitem(work.world.writer._appliers, Finish, fail)
     finishes = [work.finishing(attempts[task_id]) for task_id in tasks]
     ended = await asyncio.gather(*map(work.finished, finishes), return_exceptions=True)
     assert [isinstance(one, KeyError) for one in ended] == [False, True, False]

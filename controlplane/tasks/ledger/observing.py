@@ -97,26 +97,30 @@ class Observations:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what was noted until now. What cannot be written is dropped and counted."""
-        while self._waiting:
+        """Write what was noted until now. A group that cannot be written is dropped and counted."""
+        while self._waiting or self._dropped:
             rows = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-            dropped, self._dropped = self._dropped, 0
+            count, dropped, self._dropped = len(rows), self._dropped, 0
             if dropped:
-                rows.append(
-                    event_row(DeliveryEvent.OBSERVATIONS_LOST, "", None, "", self._now(), None, str(dropped))
-                )
+                rows.append(self._lost_so_many(dropped))
             try:
                 await self._writer.submit(Observe(rows))
             except Exception as error:  # noqa: BLE001 # nothing waits for them, and the server goes on without
-                _log.warning("observations could not be written", count=len(rows), error=type(error).__name__)
+                _log.warning("observations could not be written", count=count, error=type(error).__name__)
                 self._dropped += dropped
-                self._drop(len(rows) - bool(dropped))
-        self._some.clear()
+                self._drop(count)
+                break
+        if not self._waiting and not self._dropped:
+            self._some.clear()
         self._many.clear()
+
+    def _lost_so_many(self, dropped: int) -> EventRow:
+        return event_row(DeliveryEvent.OBSERVATIONS_LOST, "", None, "", self._now(), None, str(dropped))
 
     def _drop(self, count: int) -> None:
         self._dropped += count
         self._lost(count)
+        self._some.set()
 
 
 async def _write(work: UnitOfWork, operations: Sequence[Observe]) -> Sequence[None]:
