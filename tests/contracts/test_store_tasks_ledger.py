@@ -130,6 +130,30 @@ async def test_a_lease_that_lapses_is_told_and_the_late_result_too(ledger: Ledge
     assert (await ledger.events(task_id))[-1].attempt_id == second.attempt_id
 
 
+async def test_an_earlier_attempt_that_the_agent_has_ends_the_later_lease(ledger: Ledger) -> None:
+    work = ledger.work
+    task_id = await work.create()
+    (first,) = await work.lease()
+    await work.leave()
+    work.advance(61)
+    await work.sweep.run()
+    (second,) = await work.lease(epoch=2)
+    await work.create()
+    await work.lease(epoch=2)
+    work.advance(1)
+    await work.adopt({first.attempt_id: False}, epoch=2)
+    events = await ledger.events(task_id)
+    assert {(one.event, one.attempt_id, one.session_epoch, one.detail) for one in events[4:]} == {
+        (
+            DeliveryEvent.LAPSED,
+            second.attempt_id,
+            2,
+            "the agent has an earlier attempt in its journal",
+        ),
+        (DeliveryEvent.JOURNALED, first.attempt_id, None, ""),
+    }
+
+
 async def test_a_result_that_came_too_late_is_kept_beside_its_attempt(ledger: Ledger) -> None:
     work = ledger.work
     task_id, attempt_id = await work.begin(limit=600)

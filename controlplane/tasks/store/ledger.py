@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import (
     BigInteger,
@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     and_,
+    bindparam,
     delete,
     insert,
     literal,
@@ -34,8 +35,8 @@ from controlplane.tasks.ledger.events import (
     EventRow,
     bounded,
 )
-from controlplane.tasks.rules import TaskState
-from controlplane.tasks.store.tables import tasks
+from controlplane.tasks.rules import AttemptState, TaskState
+from controlplane.tasks.store.tables import IS_LIVE, task_attempts, tasks
 
 # No foreign keys: events are kept for a time of their own, and may outlive their task.
 task_events = Table(
@@ -75,6 +76,24 @@ _COLUMNS = {
 _INSERT = Prepared(
     insert(task_events),
     ("task_id", "attempt_id", "agent_id", "event", "time", "session_epoch", "detail"),
+)
+_INSERT_OVERTAKEN = Prepared(
+    insert(task_events).from_select(
+        ["task_id", "attempt_id", "agent_id", "event", "time", "session_epoch", "detail"],
+        select(
+            task_attempts.c.task_id,
+            task_attempts.c.attempt_id,
+            task_attempts.c.agent_id,
+            literal(int(DeliveryEvent.LAPSED), Integer),
+            bindparam("at", type_=BigInteger),
+            task_attempts.c.session_epoch,
+            literal("the agent has an earlier attempt in its journal", String),
+        ).where(
+            task_attempts.c.task_id == bindparam("of_task", type_=String),
+            IS_LIVE,
+            task_attempts.c.state == int(AttemptState.LEASED),
+        ),
+    )
 )
 
 _OF_END = {
@@ -116,6 +135,13 @@ async def insert_ended(
     event = _OF_END.get(state, DeliveryEvent.ENDED)
     detail = f"{state.name}: {reason}" if event is DeliveryEvent.ENDED else reason
     await insert_of_tasks(work, tasks.c.task_id.in_(task_ids), event, now, detail)
+
+
+async def insert_overtaken(work: UnitOfWork, times: Mapping[str, int]) -> None:
+    """Insert that leases end because the agent has an earlier attempt; ``times`` by task id."""
+    await _INSERT_OVERTAKEN.run_each(
+        work.connection, [{"of_task": task_id, "at": now} for task_id, now in times.items()]
+    )
 
 
 async def insert_created(work: UnitOfWork, batch_id: str, now: int) -> None:

@@ -197,7 +197,7 @@ async def test_an_agent_is_explained_with_what_it_has_to_do(
     await until(watch, lambda change: change.agent.presence == registry.PRESENCE_OFFLINE)
     gone = await delivery.ExplainAgent(pb2.ExplainAgentRequest(name=agent.name))
     assert gone.presence == registry.PRESENCE_OFFLINE
-    assert gone.explanation.because[0].text.endswith("it said Goodbye.")
+    assert gone.explanation.because[0].text.endswith("the agent said goodbye.")
 
 
 @pytest.mark.parametrize(

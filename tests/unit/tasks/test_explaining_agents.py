@@ -117,8 +117,7 @@ CASES: dict[str, tuple[AgentFacts, OpenWork, list[str], list[str]]] = {
         LATE,
         NONE,
         [
-            "agents/web-1 is STALE since 2023-11-14 22:12:20Z (1 min ago): its beats are late; no beat for "
-            "64 s; interval 10 s.",
+            "agents/web-1 is STALE since 2023-11-14 22:12:20Z (1 min ago): no beat for 64 s; interval 10 s.",
             SEEN,
             LAST_SESSION,
             CERTIFICATE,
@@ -135,8 +134,7 @@ CASES: dict[str, tuple[AgentFacts, OpenWork, list[str], list[str]]] = {
         OFFLINE,
         OpenWork({"QUEUED": 1}, oldest=NOW - 120 * SECOND, expires=NOW - SECOND),
         [
-            "agents/web-1 is OFFLINE since 2023-11-14 22:12:20Z (1 min ago): it was silent for too long; "
-            "silent for 181 s.",
+            "agents/web-1 is OFFLINE since 2023-11-14 22:12:20Z (1 min ago): silent for 181 s.",
             SEEN,
             LAST_SESSION,
             CERTIFICATE,
@@ -242,6 +240,19 @@ def test_every_reason_of_the_contract_has_words(name: str) -> None:
     assert (text == "agents/web-1 is OFFLINE since 2023-11-14 22:12:20Z (1 min ago).") is (
         reason in {"UNSPECIFIED", "DELETED"}
     )
+
+
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [
+        ("", "it said Goodbye."),
+        ("the agent said goodbye", "the agent said goodbye."),
+        ("the host is shut down.", "it said Goodbye: the host is shut down."),
+    ],
+)
+def test_a_goodbye_is_told_once_with_the_reason_that_the_agent_gave(detail: str, said: str) -> None:
+    agent = replace(OFFLINE, presence_reason="GOODBYE", presence_detail=detail)
+    assert presence_sentence(agent, NOW).text.endswith(f"(1 min ago): {said}")
 
 
 @given(

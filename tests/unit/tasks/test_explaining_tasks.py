@@ -126,10 +126,7 @@ CASES: dict[str, tuple[TaskFacts, list[str], list[str]]] = {
     ),
     "queued, agent stale": (
         replace(TASK, agent=STALE),
-        [
-            f"agents/web-1 is STALE since {AGO_120}: its heartbeat stream ended without a Goodbye; "
-            "connection reset."
-        ],
+        [f"agents/web-1 is STALE since {AGO_120}: connection reset."],
         ["It is sent when agents/web-1 comes back.", EXPIRES],
     ),
     "queued, agent never came": (

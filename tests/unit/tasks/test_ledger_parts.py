@@ -66,7 +66,7 @@ def test_a_comment_of_the_contract_says_whether_an_event_is_an_observation() -> 
     text = (Path(__file__).parents[3] / "proto/fleetwright/v1/delivery_service.proto").read_text("utf-8")
     for event in DeliveryEvent:
         comment = text[: text.index(f"DELIVERY_EVENT_TYPE_{event.name} =")].rpartition("  // ")[2]
-        assert (not comment.startswith("State:")) is (event in OBSERVATIONS), event
+        assert comment.startswith("Observation: " if event in OBSERVATIONS else "State: "), event
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ def presence_sentence(agent: AgentFacts, now: int, more: str = "") -> Sentence:
         since = at(agent.presence_time, now)
         text = f"{name} is enrolled since {since} and has never connected{more}."
         return Sentence(Code.AGENT_NEVER_CONNECTED, text)
-    words = "; ".join(filter(None, (_REASONS.get(agent.presence_reason, ""), agent.presence_detail)))
-    text = f"{name} is {agent.presence} since {at(agent.presence_time, now)}{clause(words)}{more}."
+    text = f"{name} is {agent.presence} since {at(agent.presence_time, now)}{clause(_why(agent))}{more}."
     return Sentence(_CODES.get(agent.presence, Code.AGENT_OFFLINE), text)
+
+
+def _why(agent: AgentFacts) -> str:
+    reason, detail = _REASONS.get(agent.presence_reason, ""), agent.presence_detail
+    if agent.presence_reason == "GOODBYE" and detail and "goodbye" not in detail.lower():
+        return f"{reason}: {detail}"  # what the agent itself gave as its reason
+    return detail or reason

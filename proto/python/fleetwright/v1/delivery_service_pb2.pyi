@@ -65,7 +65,7 @@ class _DeliveryEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Del
     DELIVERY_EVENT_TYPE_REPLAYED: _DeliveryEventType.ValueType  # 17
     """State: an administrator had the task done anew."""
     DELIVERY_EVENT_TYPE_OBSERVATIONS_LOST: _DeliveryEventType.ValueType  # 18
-    """A process had more observations than it could write; `detail` is how many it dropped. Of no task."""
+    """Observation: a process had more to note than it could write; `detail` is how many it dropped. Of no task."""
 
 class DeliveryEventType(_DeliveryEventType, metaclass=_DeliveryEventTypeEnumTypeWrapper):
     """DeliveryEventType is what happened. A state event was committed together with what it tells of, so none
@@ -110,7 +110,7 @@ DELIVERY_EVENT_TYPE_ENDED: DeliveryEventType.ValueType  # 16
 DELIVERY_EVENT_TYPE_REPLAYED: DeliveryEventType.ValueType  # 17
 """State: an administrator had the task done anew."""
 DELIVERY_EVENT_TYPE_OBSERVATIONS_LOST: DeliveryEventType.ValueType  # 18
-"""A process had more observations than it could write; `detail` is how many it dropped. Of no task."""
+"""Observation: a process had more to note than it could write; `detail` is how many it dropped. Of no task."""
 Global___DeliveryEventType: _TypeAlias = DeliveryEventType  # noqa: Y015
 
 class _ExplanationCode:
