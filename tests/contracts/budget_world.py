@@ -191,7 +191,9 @@ async def opened(folder: Path) -> AsyncIterator[World]:
         stub = site.enrollment()
         agents = [await site.enroll(f"a{at}", others if at else first, stub) for at in range(MANY)]
         assert site.server is not None
-        site.server.gateway.observations._every = 3_600  # else they are written in the middle of what is measured
+        site.server.gateway.observations._every = (
+            3_600  # else they are written in the middle of what is measured
+        )
         yield World(site, admin, agents)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from controlplane.agents.rules import Presence
 from controlplane.errors import NotFound
+from controlplane.storage.location import Location
 from controlplane.tasks.explaining.rules import Code
 from controlplane.tasks.explaining.service import ExplainingService
 from controlplane.tasks.ledger.events import DeliveryEvent
@@ -43,8 +43,8 @@ class Explaining:
 
 
 @pytest_asyncio.fixture
-async def explaining(tmp_path: Path) -> AsyncIterator[Explaining]:
-    async with open_tasks_world(tmp_path) as work:
+async def explaining(location: Location) -> AsyncIterator[Explaining]:
+    async with open_tasks_world(location) as work:
         world = work.world
         yield Explaining(work, ExplainingService(world.database, world.agents, world.clock))
 

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.errors import InvalidArgument, NotFound
+from controlplane.storage.location import Location
 from controlplane.tasks.ledger import service as ledger_service
 from controlplane.tasks.ledger.events import Choice, DeliveryEvent, EventRecord, event_row
 from controlplane.tasks.ledger.observing import Observations, Observe
@@ -60,8 +60,8 @@ class Ledger:
 
 
 @pytest_asyncio.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    async with open_tasks_world(tmp_path) as work:
+async def ledger(location: Location) -> AsyncIterator[Ledger]:
+    async with open_tasks_world(location) as work:
         world = work.world
         observations = Observations(world.writer, lambda: work.now, lambda count: None)
         yield Ledger(work, LedgerService(world.database, world.agents, SECRET), observations)

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from controlplane.filtering import read
-from controlplane.storage import driver, migrate
-from controlplane.storage.database import Database
+from controlplane.storage import migrate
+from controlplane.storage.sqlite import driver
+from controlplane.storage.sqlite.database import SqliteDatabase
 from controlplane.tasks.ledger.events import Choice
 from controlplane.tasks.store import explaining
 from controlplane.tasks.store import ledger as store
@@ -20,7 +21,7 @@ EVERYTHING = read("", store.FILTER)
 async def plans(folder: Path, choice: Choice) -> list[list[str]]:
     """Return the steps of each question as SQLite would take them."""
     migrate.upgrade(folder / "plans.db")
-    database = Database(folder / "plans.db")
+    database = SqliteDatabase(folder / "plans.db")
     asked: list[str] = []
     try:
         async with database.unit_of_work() as unit:

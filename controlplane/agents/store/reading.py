@@ -21,9 +21,7 @@ Connection: TypeAlias = AsyncConnection
 
 # What a record is made of; nonces and the like stay in the database.
 _SHOWN = [
-    column
-    for column in agents.c
-    if column.name not in ("nonce", "previous_nonce", "boot_id", "gateway_id")
+    column for column in agents.c if column.name not in ("nonce", "previous_nonce", "boot_id", "gateway_id")
 ]
 
 

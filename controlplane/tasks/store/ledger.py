@@ -13,7 +13,6 @@ from sqlalchemy import (
     String,
     Table,
     and_,
-    bindparam,
     delete,
     insert,
     literal,
@@ -77,25 +76,6 @@ _INSERT = Prepared(
     insert(task_events),
     ("task_id", "attempt_id", "agent_id", "event", "time", "session_epoch", "detail"),
 )
-_INSERT_OVERTAKEN = Prepared(
-    insert(task_events).from_select(
-        ["task_id", "attempt_id", "agent_id", "event", "time", "session_epoch", "detail"],
-        select(
-            task_attempts.c.task_id,
-            task_attempts.c.attempt_id,
-            task_attempts.c.agent_id,
-            literal(int(DeliveryEvent.LAPSED), Integer),
-            bindparam("at", type_=BigInteger),
-            task_attempts.c.session_epoch,
-            literal("the agent has an earlier attempt in its journal", String),
-        ).where(
-            task_attempts.c.task_id == bindparam("of_task", type_=String),
-            IS_LIVE,
-            task_attempts.c.state == int(AttemptState.LEASED),
-        ),
-    )
-)
-
 _OF_END = {
     TaskState.EXPIRED: DeliveryEvent.EXPIRED,
     TaskState.SKIPPED: DeliveryEvent.SKIPPED,
@@ -139,9 +119,21 @@ async def insert_ended(
 
 async def insert_overtaken(work: UnitOfWork, times: Mapping[str, int]) -> None:
     """Insert that leases end because the agent has an earlier attempt; ``times`` by task id."""
-    await _INSERT_OVERTAKEN.run_each(
-        work.connection, [{"of_task": task_id, "at": now} for task_id, now in times.items()]
+    source = select(
+        task_attempts.c.task_id,
+        task_attempts.c.attempt_id,
+        task_attempts.c.agent_id,
+        literal(int(DeliveryEvent.LAPSED), Integer),
+        literal(max(times.values()), BigInteger),
+        task_attempts.c.session_epoch,
+        literal("the agent has an earlier attempt in its journal", String),
+    ).where(
+        task_attempts.c.task_id.in_(list(times)),
+        IS_LIVE,
+        task_attempts.c.state == int(AttemptState.LEASED),
     )
+    columns = ["task_id", "attempt_id", "agent_id", "event", "time", "session_epoch", "detail"]
+    await work.connection.execute(insert(task_events).from_select(columns, source))
 
 
 async def insert_created(work: UnitOfWork, batch_id: str, now: int) -> None:

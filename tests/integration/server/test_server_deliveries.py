@@ -32,7 +32,7 @@ def delivery(admin: Admin) -> Any:
 async def events(site: LocalSite, delivery: Any, **chosen: Any) -> list[pb2.DeliveryEvent]:
     """Return the events after all that was observed until now was written."""
     assert site.server is not None
-    await site.server._observations.flush()
+    await site.server.gateway.observations.flush()
     response = await delivery.ListDeliveryEvents(pb2.ListDeliveryEventsRequest(**chosen))
     assert not response.next_page_token
     return list(response.events)
@@ -274,7 +274,7 @@ async def test_observations_that_are_too_many_are_counted_and_said(
 async def test_what_was_observed_is_written_before_the_server_ends(folder: Path) -> None:
     async with serving(folder) as site:
         assert site.server is not None
-        site.server._observations._every = 3_600
+        site.server.gateway.observations._every = 3_600
         admin = site.admin()
         _, token = await admin.token()
         agent = await site.enroll("node-1", token)

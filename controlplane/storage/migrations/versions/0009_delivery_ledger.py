@@ -1,14 +1,14 @@
 """Tasks: the delivery ledger.
 
 Revision ID: 0009
-Revises: 0006
+Revises: 0011
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import insert, select
 
-from controlplane.storage import migrate
+from controlplane.observability.metrics import Metrics
 from controlplane.storage.database import Database
+from controlplane.storage.location import Location
+from controlplane.storage.opening import open_database
 from controlplane.storage.prepared import Prepared
 from controlplane.storage.schema import commit_counter
 from controlplane.storage.unit_of_work import UnitOfWork
@@ -39,9 +40,8 @@ both = pytest.mark.parametrize("run", [in_unit_of_work, in_one_hop])
 
 
 @pytest_asyncio.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    migrate.upgrade(tmp_path / "gathered.db")
-    made = Database(tmp_path / "gathered.db")
+async def database(location: Location) -> AsyncIterator[Database]:
+    made = open_database(location, Metrics())
     yield made
     await made.close()
 
