@@ -80,12 +80,14 @@ class World:
         pools = (database.write_engine.pool, database.read_engine.pool)
         while True:
             before = self.counted()
-            await self.server.gateway.observations.flush()
             for _ in range(3):
                 await http_get(self.site.ports.health, "/healthz")
                 await self.writer._queue.join()
             if self.counted() == before and not any(pool.checkedout() for pool in pools):
-                return
+                # All that was observed at once, and not some of it in the middle of what follows.
+                await self.server.gateway.observations.flush()
+                if self.counted() == before:
+                    return
 
     async def cost(self, doing: Callable[[], Awaitable[object]]) -> tuple[Cost, Counter[tuple[str, str]]]:
         """Return what ``doing`` and all that follows from it costs, and what it is made of."""
