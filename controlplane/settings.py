@@ -185,6 +185,9 @@ class Settings(BaseSettings):
         3650 * _DAY,
         "Tasks that are final for longer are deleted, with attempts and output; then batches without tasks.",
     )
+    ledger_retention: Duration = _between(
+        7 * _DAY, _HOUR, 3650 * _DAY, "Events of the delivery ledger that are older are deleted."
+    )
     token_retention: Duration = _between(
         30 * _DAY,
         _HOUR,

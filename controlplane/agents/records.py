@@ -104,6 +104,7 @@ class AgentRecord:
     inventory_digest: str
     clock_offset: int
     session_epoch: int
+    journal_id: str
     suspected_clone: bool
     certificate_expire_time: int | None
     enroll_time: int

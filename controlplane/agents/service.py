@@ -85,6 +85,11 @@ class AgentsService:
         self._secret = page_secret
         self.on_delete: list[OnDelete] = []
 
+    @property
+    def limits(self) -> HealthLimits:
+        """After which silence an agent is STALE and OFFLINE, where the interval did not grow."""
+        return self._limits
+
     async def register(
         self, work: UnitOfWork, registration: Registration, *, replace: bool, now: datetime
     ) -> bool:

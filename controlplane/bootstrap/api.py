@@ -8,6 +8,7 @@ from controlplane.bootstrap.rooms import Rooms
 from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer, IdentityServicer
 from controlplane.schedules import Schedule
 from controlplane.tasks.handler import TaskHandler
+from controlplane.tasks.ledger.handler import DeliveryHandler
 from controlplane.telemetry.handler import TelemetryHandler
 from controlplane.transport.listeners import Listeners
 
@@ -28,6 +29,7 @@ class Api:
         EnrollmentTokenServicer(rooms.identity.tokens, self._clock).add_to(admin)
         IdentityServicer(rooms.identity.administrators, self._clock).add_to(admin)
         TaskHandler(rooms.tasks).add_to(admin)
+        DeliveryHandler(rooms.ledger, rooms.explaining).add_to(admin)
         TelemetryHandler(rooms.telemetry).add_to(admin)
 
     def schedules(self) -> list[Schedule]:

@@ -10,6 +10,7 @@ import structlog
 from controlplane.bootstrap import policies
 from controlplane.bootstrap.engines import Engines
 from controlplane.bootstrap.rooms import Rooms
+from controlplane.clock import to_micros
 from controlplane.errors import ServiceError
 from controlplane.schedules import Schedule
 from controlplane.sessions.admissions import Admissions
@@ -21,6 +22,7 @@ from controlplane.sessions.rules.strain import Strain
 from controlplane.sessions.telemetry_streams import TelemetryStreams
 from controlplane.sessions.upkeep import Upkeep
 from controlplane.sessions.work_streams import WorkStreams
+from controlplane.tasks.ledger.observing import Observations
 from controlplane.transport.listeners import Listeners
 
 _log = structlog.get_logger(__name__)
@@ -45,9 +47,14 @@ class Gateway:
         self.upkeep = Upkeep(
             registry, rooms.agents, clock, self.policy, policies.health_limits(settings), process_id
         )
+        self.observations = Observations(
+            writer, lambda: to_micros(clock.now()), engines.metrics.lost_observations.inc
+        )
         self._handler = AgentHandler(
             self.heartbeats,
-            WorkStreams(registry, writer, rooms.tasks, clock, self.policy, engines.metrics),
+            WorkStreams(
+                registry, writer, rooms.tasks, clock, self.policy, engines.metrics, self.observations
+            ),
             TelemetryStreams(registry, writer, rooms.telemetry, clock, self.policy, self._pace),
             rooms.identity,
         )

@@ -12,6 +12,8 @@ from controlplane.identity import operations as identity_operations
 from controlplane.identity.service import DENIALS, IdentityPolicy, IdentityService
 from controlplane.processes.service import LeaseTimes, Member, Processes
 from controlplane.tasks.delivery import Delivery
+from controlplane.tasks.explaining.service import ExplainingService
+from controlplane.tasks.ledger.service import LedgerService
 from controlplane.tasks.service import TasksService
 from controlplane.telemetry import operations as telemetry_operations
 from controlplane.telemetry.service import TelemetryService
@@ -57,6 +59,8 @@ class Rooms:
             lambda agent_ids: engines.wakeups.wake(agent_ids, stopping=True),
         )
         self.delivery = Delivery(settings.lease_time, self.tasks.changed)
+        self.ledger = LedgerService(database, self.agents, engines.secret)
+        self.explaining = ExplainingService(database, self.agents, clock)
         self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)
         self.processes = Processes(database, self.agents, clock)
         self.member = Member(

@@ -104,6 +104,7 @@ class Server:
         """Bring up everything and return the bound ports. Raises ``StartRefused``."""
         engines = self.engines
         self._begin("writer", engines.writer.run())
+        self._begin("observations", self.gateway.observations.run())
         self._begin("loop lag", measure_loop_lag(engines.metrics, observe=self._observe_lag))
         if engines.notifications is not None:
             self._begin("wake-ups", engines.notifications.run())
@@ -160,6 +161,7 @@ class Server:
         await self.listeners.close(self.engines.settings.drain_grace)
         await self.schedules.stop()
         await registry.settled()
+        await self.gateway.observations.flush()
         await self.engines.writer.close()
         await self._leave()
         await self._end_background()

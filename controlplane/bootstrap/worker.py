@@ -31,6 +31,7 @@ class Worker:
             Schedule("tasks", settings.tasks_sweep, lambda _: self.sweep.run(), once=True),
             Schedule("telemetry retention", retention, lambda _: self._prune_telemetry(), once=True),
             Schedule("task retention", retention, lambda _: self._prune_tasks(), once=True),
+            Schedule("ledger retention", retention, lambda _: self._prune_ledger(), once=True),
             Schedule("token retention", retention, lambda _: self._prune_tokens(), once=True),
             Schedule("identity records", retention, lambda _: rooms.identity.sweep(), once=True),
         ]
@@ -48,6 +49,9 @@ class Worker:
 
     async def _prune_tasks(self) -> int:
         return await self._rooms.tasks.prune(self._clock.now() - self._settings.task_retention)
+
+    async def _prune_ledger(self) -> int:
+        return await self._rooms.ledger.prune(self._clock.now() - self._settings.ledger_retention)
 
     async def _prune_tokens(self) -> int:
         return await self._rooms.identity.tokens.prune(self._clock.now() - self._settings.token_retention)

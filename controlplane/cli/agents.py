@@ -58,14 +58,15 @@ Filter = Annotated[
     typer.Option("--filter", metavar="FILTER", help="Only those that match, such as 'presence = ONLINE'."),
 ]
 
-_COLORS = {"ONLINE": "green", "STALE": "yellow", "OFFLINE": "red"}
+COLORS: Final = {"ONLINE": "green", "STALE": "yellow", "OFFLINE": "red"}
+"""How a presence looks on a terminal."""
 
 
 def columns(now: datetime) -> Sequence[Column[Agent]]:
     """Return the columns of a table of agents."""
     return (
         Column("NAME", lambda agent: agent.agent_id),
-        Column("PRESENCE", presence, style=lambda value: _COLORS.get(value, "")),
+        Column("PRESENCE", presence, style=lambda value: COLORS.get(value, "")),
         Column("SINCE", lambda agent: age(agent, "presence_time", now)),
         Column("HOST", lambda agent: agent.host.hostname),
         Column("OS", lambda agent: " ".join(filter(None, (agent.host.os_name, agent.host.os_version)))),
@@ -82,7 +83,7 @@ def columns(now: datetime) -> Sequence[Column[Agent]]:
 def _details(now: datetime) -> Sequence[Column[Agent]]:
     return (
         Column("Name", lambda agent: agent.name),
-        Column("Presence", presence, style=lambda value: _COLORS.get(value, "")),
+        Column("Presence", presence, style=lambda value: COLORS.get(value, "")),
         Column("Since", lambda agent: _when(agent, "presence_time", now)),
         Column("Reason", lambda agent: ": ".join(filter(None, (_reason(agent), agent.presence_detail)))),
         Column("Last seen", lambda agent: _when(agent, "last_seen_time", now)),

@@ -14,6 +14,7 @@ import grpc
 from fleetwright.client import Identity, check_address, connect
 from fleetwright.v1 import (
     agent_registry_service_pb2_grpc,
+    delivery_service_pb2_grpc,
     enrollment_token_service_pb2_grpc,
     identity_service_pb2_grpc,
     server_service_pb2_grpc,
@@ -149,6 +150,11 @@ class Client:
     def tasks(self) -> task_service_pb2_grpc.TaskServiceStub:
         """Work."""
         return task_service_pb2_grpc.TaskServiceStub(self.channel)
+
+    @cached_property
+    def delivery(self) -> delivery_service_pb2_grpc.DeliveryServiceStub:
+        """What became of work, and why."""
+        return delivery_service_pb2_grpc.DeliveryServiceStub(self.channel)
 
     @cached_property
     def telemetry(self) -> telemetry_service_pb2_grpc.TelemetryServiceStub:

@@ -49,6 +49,8 @@ class Metrics:
     """By reason of the contract's ErrorReason: at the door, by a handler, or inside a stream."""
     results: Counter = field(init=False)
     """Results of attempts that agents reported, by what became of them: the contract's ResultDisposition."""
+    lost_observations: Counter = field(init=False)
+    """Observations of deliveries that are missing in the ledger because there were too many to write."""
     tls_handshakes: Counter = field(init=False)
     """Handshakes begun, by listener; far above the calls, it tells of garbage and of bad certificates."""
     health_connections: Counter = field(init=False)
@@ -120,6 +122,11 @@ def _calls(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram
         ),
         "results": Counter(
             "fleetwright_results_total", "Results reported.", ("disposition",), registry=registry
+        ),
+        "lost_observations": Counter(
+            "fleetwright_ledger_lost_observations_total",
+            "Observations of deliveries that the ledger dropped.",
+            registry=registry,
         ),
         "tls_handshakes": Counter(
             "fleetwright_tls_handshakes_total", "TLS handshakes begun.", ("listener",), registry=registry

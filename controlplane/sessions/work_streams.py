@@ -26,9 +26,11 @@ from controlplane.observability.metrics import Metrics
 from controlplane.sessions import reading, rules
 from controlplane.sessions.dispatching import Dispatcher
 from controlplane.sessions.limits import SessionPolicy
+from controlplane.sessions.observing import StreamObserver
 from controlplane.sessions.registry import Registry, Session, replaced
 from controlplane.sessions.writing import uncancel, write
 from controlplane.storage.writer import Operation, Writer
+from controlplane.tasks.ledger.observing import Observations
 from controlplane.tasks.operations import (
     Accept,
     AppendOutput,
@@ -65,7 +67,9 @@ class WorkStreams:
         clock: Clock,
         policy: SessionPolicy,
         metrics: Metrics,
+        observations: Observations,
     ) -> None:
+        self._observations = observations
         self._registry = registry
         self._writer = writer
         self._tasks = tasks
@@ -91,6 +95,7 @@ class WorkStreams:
             self._policy,
             self._writing,
             self._metrics,
+            self._observations,
         )
         if session.work is not None:
             session.work.end(replaced(session.agent_id))
@@ -122,6 +127,7 @@ class _WorkStream:
         policy: SessionPolicy,
         writing: Patience,
         metrics: Metrics,
+        observations: Observations,
     ) -> None:
         self._context = context
         self._session = session
@@ -130,6 +136,7 @@ class _WorkStream:
         self._writer = writer
         # No method of the stream: with one in the dispatcher, an ended stream would wait for the collector.
         self._now = partial(_micros, clock)
+        self._observer = StreamObserver(observations, session.agent_id, session.epoch, self._now)
         self._policy = policy
         self._writing = writing
         self._metrics = metrics
@@ -229,7 +236,9 @@ class _WorkStream:
         self._opened.set()
 
     async def _write(self, response: pb2.TasksResponse) -> None:
+        begun = self._now()
         await write(self._context, response, self._writing)
+        self._observer.written(response, begun)
         if response.HasField("result_acknowledged"):
             failpoints.hit("results.after_acknowledge")
 
@@ -282,6 +291,7 @@ class _WorkStream:
 
     async def _finished(self, finished: pb2.AttemptFinished) -> None:
         failpoints.hit("results.after_receive")
+        received = self._now()
         self._dispatcher.taken(finished.attempt_id)
         attempt_id, result = finished.attempt_id, finished.result
         wire = result.SerializeToString(deterministic=True)
@@ -297,6 +307,7 @@ class _WorkStream:
         )
 
         def answer(committed: Finished) -> None:
+            self._observer.committed(attempt_id, committed, received)
             # What went wrong is news. Its reason is the agent's text, and not for the log.
             say = self._log.debug if operation.outcome is Outcome.SUCCEEDED else self._log.info
             say(

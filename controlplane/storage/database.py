@@ -127,6 +127,7 @@ class Database(ABC):
                 work = UnitOfWork(connection)
                 try:
                     yield work
+                    await work.complete()
                 except BaseException:
                     await to_its_end(_undo(connection))
                     raise
@@ -141,7 +142,7 @@ class Database(ABC):
         with self._refusing():
             async with self._writing.connection() as connection:
                 work = UnitOfWork(connection)
-                doing = self._run(connection, _whole(connection, body(work)))
+                doing = self._run(connection, _whole(connection, _completed(work, body(work))))
                 return await to_its_end(_committed(work, doing))
 
     async def read(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
@@ -214,6 +215,12 @@ async def _undo(connection: AsyncConnection) -> None:
 async def _committed(work: UnitOfWork, committing: Coroutine[Any, Any, T]) -> T:
     ended = await committing
     work.committed()
+    return ended
+
+
+async def _completed(work: UnitOfWork, body: Coroutine[Any, Any, T]) -> T:
+    ended = await body
+    await work.complete()
     return ended
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from controlplane.agents.service import AgentsService
 from controlplane.errors import InvalidArgument, ServiceError, invalid
 from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.tasks.ledger import noting
 from controlplane.tasks.operations import Create, Created
 from controlplane.tasks.records import TaskRecord
 from controlplane.tasks.rules import TaskState
@@ -54,6 +55,7 @@ class Creations:
                 outcomes.append(Created(operation.task_id, _queued(operation, await work.revision())))
         if new:
             await creation.insert_tasks(work, new)
+            noting.created(work, new)
             await creation.insert_requests(work, [operation for operation in new if operation.request_id])
             self._announce(work, [operation.agent_id for operation in new])
         return outcomes

@@ -10,6 +10,7 @@ from typing import Any
 from controlplane.clock import duration_micros
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
+from controlplane.tasks.ledger import noting
 from controlplane.tasks.operations import Accept, Adopt, Adopted, Lease
 from controlplane.tasks.records import Assigned
 from controlplane.tasks.rounds import on_attempts
@@ -59,6 +60,7 @@ class Leases:
                 )
             outcomes.append(tuple(assigned))
         await store.insert_attempts(work, attempts)
+        noting.leased(work, attempts)
         await self._settling.update_tasks(work, tasks)
         return outcomes
 
@@ -188,6 +190,7 @@ class Leases:
 
     async def _accept(self, work: UnitOfWork, accepted: Sequence[tuple[AttemptWithTask, int]]) -> None:
         grace = duration_micros(rules.RUN_GRACE)
+        noting.journaled(work, accepted)
         # One whose lease had lapsed takes the place of the one that was handed out since.
         await store.lapse_leases(work, {item.task_id: now for item, now in accepted if not item.current})
         await store.update_attempts(

@@ -9,6 +9,7 @@ from controlplane.errors import InvalidArgument
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
 from controlplane.tasks.chunks import judge_chunk, judge_lengths, lengths_after
+from controlplane.tasks.ledger import noting
 from controlplane.tasks.operations import AppendOutput, Disposition, Finish, Finished, Progress
 from controlplane.tasks.rounds import on_attempts
 from controlplane.tasks.rules import AttemptState, ChunkPlace, TaskState
@@ -137,6 +138,7 @@ class Results:
                 for other in live
             ],
         )
+        noting.overtaken(work, live, times)
         ended: dict[str, list[str]] = {}
         for other in live:
             ended.setdefault(other.task_id, []).append(other.attempt_id)

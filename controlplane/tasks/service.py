@@ -22,6 +22,7 @@ from controlplane.storage.watching import Change, Cursor, Seen, watch
 from controlplane.storage.writer import Writer
 from controlplane.tasks import retention, rules
 from controlplane.tasks.creating import Creations, reused
+from controlplane.tasks.ledger import noting
 from controlplane.tasks.operations import Create
 from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, TaskRecord
 from controlplane.tasks.rules import Cancellation, TaskState
@@ -303,6 +304,7 @@ class TasksService:
                 await ending.end_tasks(work, [task_id], TaskState.CANCELLED, reason, self._now())
             elif decision is Cancellation.ASK:
                 await ending.request_cancel(work, task_id, self._now())
+                noting.cancel_requested(work, task_id, found.agent_id, reason, self._now())
                 work.after_commit(lambda: self._stopping([found.agent_id]))
             work.after_commit(self.changed)
         return await self.get(task_id)

@@ -8,6 +8,7 @@ from typing import Any
 from controlplane.clock import duration_micros
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
+from controlplane.tasks.ledger import noting
 from controlplane.tasks.rules import AttemptState, Event, TaskState
 from controlplane.tasks.store import delivery as store
 from controlplane.tasks.store.delivery import AttemptWithTask
@@ -43,6 +44,7 @@ class Settling:
                 for attempt, _, _, now in decided
             ],
         )
+        noting.settled(work, decided, ending)
         await self.update_tasks(
             work,
             [

@@ -137,6 +137,7 @@ _PROBED = frozenset({Listener.ADMIN, Listener.HEALTH})
 _PROBERS = _ADMINISTRATOR | _ANONYMOUS
 _REGISTRY = "fleetwright.v1.AgentRegistryService"
 _TASKS = "fleetwright.v1.TaskService"
+_DELIVERY = "fleetwright.v1.DeliveryService"
 _TELEMETRY = "fleetwright.v1.TelemetryService"
 _TOKENS = "fleetwright.v1.EnrollmentTokenService"
 _IDENTITIES = "fleetwright.v1.IdentityService"
@@ -167,6 +168,7 @@ _ROWS = [
     _changing(f"/{_TASKS}/CreateTask", "response.task.name", callers=_ADMINISTRATOR),
     _changing(f"/{_TASKS}/CreateTaskBatch", "response.batch.name", callers=_ADMINISTRATOR, deadline=_BULK),
     _changing(f"/{_TASKS}/CancelTask", "request.name", callers=_ADMINISTRATOR),
+    *_reading(_DELIVERY, "ListDeliveryEvents", "ExplainTask", "ExplainAgent"),
     *_reading(_TELEMETRY, "QueryTelemetry"),
     *_watching(_TELEMETRY, "WatchTelemetry"),
     _changing(f"/{_TOKENS}/CreateEnrollmentToken", "response.token.name"),

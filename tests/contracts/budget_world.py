@@ -75,7 +75,7 @@ class World:
         )
 
     async def settled(self) -> None:
-        """Wait until nothing follows: a wake-up, a lease or the end of a session."""
+        """Wait until nothing follows: a wake-up, a lease, the end of a session, what was observed."""
         database: Any = self.server.engines.database
         pools = (database.write_engine.pool, database.read_engine.pool)
         while True:
@@ -84,7 +84,10 @@ class World:
                 await http_get(self.site.ports.health, "/healthz")
                 await self.writer._queue.join()
             if self.counted() == before and not any(pool.checkedout() for pool in pools):
-                return
+                # All that was observed at once, and not some of it in the middle of what follows.
+                await self.server.gateway.observations.flush()
+                if self.counted() == before:
+                    return
 
     async def cost(self, doing: Callable[[], Awaitable[object]]) -> tuple[Cost, Counter[tuple[str, str]]]:
         """Return what ``doing`` and all that follows from it costs, and what it is made of."""
@@ -189,6 +192,10 @@ async def opened(folder: Path) -> AsyncIterator[World]:
         _, others = await admin.token(max_uses=MANY, labels={"fleet": "yes"})
         stub = site.enrollment()
         agents = [await site.enroll(f"a{at}", others if at else first, stub) for at in range(MANY)]
+        assert site.server is not None
+        site.server.gateway.observations._every = (
+            3_600  # else they are written in the middle of what is measured
+        )
         yield World(site, admin, agents)
 
 

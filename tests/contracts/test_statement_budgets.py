@@ -16,6 +16,8 @@ import pytest_asyncio
 from fleetwright.v1 import agent_registry_service_pb2 as registry
 from fleetwright.v1 import agent_service_pb2 as pb2
 from fleetwright.v1 import (
+    delivery_service_pb2,
+    delivery_service_pb2_grpc,
     enrollment_service_pb2,
     enrollment_token_service_pb2,
     identity_service_pb2,
@@ -125,6 +127,28 @@ async def cancel_task(world: World, rows: int) -> Doing:
     del rows
     [name] = await world.tasks(["a0"])
     return lambda: world.admin.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=name))
+
+
+def delivery(world: World) -> Any:
+    return delivery_service_pb2_grpc.DeliveryServiceStub(world.admin.channel)
+
+
+async def list_events(world: World, rows: int) -> Doing:
+    await world.batch(MANY)
+    request = delivery_service_pb2.ListDeliveryEventsRequest(page_size=rows)
+    return lambda: delivery(world).ListDeliveryEvents(request)
+
+
+async def explain_task(world: World, rows: int) -> Doing:
+    names = await world.tasks(["a0"] * rows)
+    request = delivery_service_pb2.ExplainTaskRequest(name=names[-1])
+    return lambda: delivery(world).ExplainTask(request)
+
+
+async def explain_agent(world: World, rows: int) -> Doing:
+    await world.tasks(["a0"] * rows)
+    request = delivery_service_pb2.ExplainAgentRequest(name="agents/a0")
+    return lambda: delivery(world).ExplainAgent(request)
 
 
 async def query_telemetry(world: World, rows: int) -> Doing:
@@ -253,15 +277,18 @@ CALLS: dict[str, tuple[Cost, Prepare]] = {
     "AgentRegistryService/ListAgents": (Cost(3, 1), list_agents),
     "AgentRegistryService/WatchAgents": (Cost(2, 1), watch_agents),
     "AgentRegistryService/UpdateAgent": (Cost(8, 1), update_agent),
-    "AgentRegistryService/DeleteAgent": (Cost(9, 1), delete_agent),
+    "AgentRegistryService/DeleteAgent": (Cost(10, 1), delete_agent),
     "TaskService/GetTask": (Cost(2, 2), get_task),
     "TaskService/GetTaskBatch": (Cost(2, 1), get_task_batch),
     "TaskService/ListTasks": (Cost(2, 1), list_tasks),
     "TaskService/WatchTasks": (Cost(1, 1), watch_tasks),
     "TaskService/ReadTaskOutput": (Cost(3, 3), read_output),
-    "TaskService/CreateTask": (Cost(5, 1), create_task),
-    "TaskService/CreateTaskBatch": (Cost(8, 2), create_task_batch),
-    "TaskService/CancelTask": (Cost(4, 2), cancel_task),
+    "TaskService/CreateTask": (Cost(6, 1), create_task),
+    "TaskService/CreateTaskBatch": (Cost(9, 2), create_task_batch),
+    "TaskService/CancelTask": (Cost(5, 2), cancel_task),
+    "DeliveryService/ListDeliveryEvents": (Cost(2, 1), list_events),
+    "DeliveryService/ExplainTask": (Cost(7, 2), explain_task),
+    "DeliveryService/ExplainAgent": (Cost(3, 2), explain_agent),
     "TelemetryService/QueryTelemetry": (Cost(1, 1), query_telemetry),
     "TelemetryService/WatchTelemetry": (Cost(8, 6), watch_telemetry),
     "EnrollmentTokenService/CreateEnrollmentToken": (Cost(1, 1), create_token),

@@ -17,6 +17,8 @@ from controlplane.agents.operations import ChangePresence, OpenSession
 from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.identity.operations import AdoptCertificate, UseCertificate
 from controlplane.storage.writer import Operation
+from controlplane.tasks.ledger.events import DeliveryEvent, event_row
+from controlplane.tasks.ledger.observing import Observe
 from controlplane.tasks.operations import (
     Accept,
     Adopt,
@@ -49,12 +51,12 @@ MESSAGES = {
     "heartbeat hello": Cost(5, 3),
     "heartbeat beat": Cost(0, 0),
     "heartbeat goodbye": Cost(3, 1),
-    "tasks open": Cost(5, 1),
+    "tasks open": Cost(7, 2),
     "tasks credits": Cost(1, 1),
-    "tasks accepted": Cost(4, 1),
+    "tasks accepted": Cost(5, 1),
     "tasks progress": Cost(3, 1),
     "tasks chunk": Cost(3, 1),
-    "tasks finished": Cost(4, 1),
+    "tasks finished": Cost(6, 2),
     "telemetry open": Cost(1, 1),
     "telemetry batch": Cost(3, 1),
 }
@@ -205,6 +207,11 @@ async def finish(world: World, rows: int) -> list[Operation[Any]]:
     ]
 
 
+async def observe(world: World, rows: int) -> list[Operation[Any]]:
+    seen = [event_row(DeliveryEvent.SENT, world.name(), None, "a0", world.now) for _ in range(rows)]
+    return [Observe(seen)]
+
+
 async def store_batches(world: World, rows: int) -> list[Operation[Any]]:
     return [world.batch_of_points(agent_id, world.name(), MANY) for agent_id in await world.registered(rows)]
 
@@ -229,13 +236,14 @@ async def adopt_certificates(world: World, rows: int) -> list[Operation[Any]]:
 GROUPS: dict[type, tuple[Cost, Operations]] = {
     OpenSession: (Cost(3, 1), open_sessions),
     ChangePresence: (Cost(3, 1), change_presences),
-    Create: (Cost(5, 1), create),
-    Adopt: (Cost(5, 1), adopt),
-    Lease: (Cost(4, 1), lease),
-    Accept: (Cost(4, 1), accept),
+    Create: (Cost(6, 1), create),
+    Adopt: (Cost(6, 1), adopt),
+    Lease: (Cost(5, 1), lease),
+    Accept: (Cost(5, 1), accept),
     Progress: (Cost(3, 1), progress),
     AppendOutput: (Cost(3, 1), append),
-    Finish: (Cost(4, 1), finish),
+    Finish: (Cost(5, 1), finish),
+    Observe: (Cost(1, 1), observe),
     StoreBatch: (Cost(3, 1), store_batches),
     AdoptCertificate: (Cost(5, 1), adopt_certificates),
     UseCertificate: (Cost(3, 1), use_certificates),

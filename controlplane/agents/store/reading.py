@@ -21,9 +21,7 @@ Connection: TypeAlias = AsyncConnection
 
 # What a record is made of; nonces and the like stay in the database.
 _SHOWN = [
-    column
-    for column in agents.c
-    if column.name not in ("nonce", "previous_nonce", "boot_id", "journal_id", "gateway_id")
+    column for column in agents.c if column.name not in ("nonce", "previous_nonce", "boot_id", "gateway_id")
 ]
 
 
@@ -125,6 +123,7 @@ def _record(row: RowMapping, labels: Mapping[str, str]) -> AgentRecord:
         inventory_digest=row["inventory_digest"],
         clock_offset=row["clock_offset"],
         session_epoch=row["session_epoch"],
+        journal_id=row["journal_id"],
         suspected_clone=row["suspected_clone"],
         certificate_expire_time=row["certificate_expire_time"],
         enroll_time=row["enroll_time"],

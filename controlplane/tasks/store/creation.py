@@ -13,6 +13,7 @@ from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.operations import Create
 from controlplane.tasks.records import NewTask
 from controlplane.tasks.rules import TaskState
+from controlplane.tasks.store.ledger import insert_created
 from controlplane.tasks.store.tables import task_batches, task_requests, tasks
 
 
@@ -116,6 +117,7 @@ async def insert_batch(
     )
     statement = insert(tasks).from_select(["task_id", "agent_id", *row], source).returning(tasks.c.agent_id)
     agent_ids = list((await work.connection.execute(statement)).scalars())
+    await insert_created(work, batch_id, now)
     await work.connection.execute(
         task_batches.update().where(task_batches.c.batch_id == batch_id).values(task_count=len(agent_ids))
     )

@@ -18,6 +18,7 @@ from controlplane.storage.prepared import Prepared, each, listed, updating
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.records import Assigned
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
+from controlplane.tasks.store.ledger import insert_overtaken
 from controlplane.tasks.store.tables import (
     IS_LIVE,
     IS_OPEN,
@@ -245,6 +246,7 @@ async def insert_output(work: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> 
 async def lapse_leases(work: UnitOfWork, times: Mapping[str, int]) -> None:
     """End the leases of tasks that go on with another attempt; ``times`` by task id."""
     if times:
+        await insert_overtaken(work, times)
         await _LAPSE.run_each(
             work.connection, [{"of_task": task_id, "at": now} for task_id, now in times.items()]
         )

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.rules import AttemptState, TaskState, TaskView
 from controlplane.tasks.store.delivery import IN_ONE_STATEMENT, VIEW, view
+from controlplane.tasks.store.ledger import insert_ended
 from controlplane.tasks.store.tables import IS_LIVE, IS_OPEN, task_attempts, tasks
 
 
@@ -48,9 +49,11 @@ async def end_tasks(
 ) -> None:
     """Put tasks into a final state."""
     for start in range(0, len(task_ids), IN_ONE_STATEMENT):
+        some = task_ids[start : start + IN_ONE_STATEMENT]
+        await insert_ended(work, some, state, reason, now)
         await work.connection.execute(
             update(tasks)
-            .where(tasks.c.task_id.in_(task_ids[start : start + IN_ONE_STATEMENT]))
+            .where(tasks.c.task_id.in_(some))
             .values(
                 state=int(state),
                 state_time=now,

@@ -101,7 +101,7 @@ def test_operator_may_call_every_administrative_method() -> None:
 
 
 def test_integrator_may_read_and_make_work_and_nothing_else() -> None:
-    reading = re.compile(r"(Get|List|Watch|Query|Read)\w+")
+    reading = re.compile(r"(Get|List|Watch|Query|Read|Explain)\w+")
     allowed = administrative(IdentityKind.INTEGRATOR)
     everything = administrative(IdentityKind.OPERATOR)
     work = {"CreateTask", "CreateTaskBatch", "CancelTask"}

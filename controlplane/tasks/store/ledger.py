@@ -1,0 +1,204 @@
+"""The table of the delivery ledger, and its statements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    Integer,
+    String,
+    Table,
+    and_,
+    delete,
+    insert,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from controlplane.filtering import BoundFilter, EnumField, FilterSchema, IntegerField, TextField
+from controlplane.storage.filters import compile_filter
+from controlplane.storage.prepared import Prepared
+from controlplane.storage.schema import metadata
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.tasks.ledger.events import (
+    MAX_DETAIL,
+    Choice,
+    DeliveryEvent,
+    EventRecord,
+    EventRow,
+    bounded,
+)
+from controlplane.tasks.rules import AttemptState, TaskState
+from controlplane.tasks.store.tables import IS_LIVE, task_attempts, tasks
+
+# No foreign keys: events are kept for a time of their own, and may outlive their task.
+task_events = Table(
+    "task_events",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("task_id", String(128), nullable=False),
+    Column("attempt_id", String(64), nullable=True),
+    Column("agent_id", String(63), nullable=False),
+    Column("event", Integer, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("session_epoch", BigInteger, nullable=True),
+    Column("detail", String(MAX_DETAIL), nullable=False, server_default=""),
+    Index(None, "task_id"),
+    Index(None, "agent_id", "time"),
+    Index(None, "time"),
+    comment="What happened to tasks, in the order in which it was written.",
+)
+
+FILTER = FilterSchema(
+    {
+        "event_type": EnumField(
+            {event.name: int(event) for event in DeliveryEvent}, prefix="DELIVERY_EVENT_TYPE_"
+        ),
+        "attempt_id": TextField(),
+        "session_epoch": IntegerField(),
+        "detail": TextField(),
+    }
+)
+"""What a filter over events may name."""
+
+_COLUMNS = {
+    "event_type": task_events.c.event,
+    **{name: task_events.c[name] for name in ("attempt_id", "session_epoch", "detail")},
+}
+
+_INSERT = Prepared(
+    insert(task_events),
+    ("task_id", "attempt_id", "agent_id", "event", "time", "session_epoch", "detail"),
+)
+_OF_END = {
+    TaskState.EXPIRED: DeliveryEvent.EXPIRED,
+    TaskState.SKIPPED: DeliveryEvent.SKIPPED,
+    TaskState.SUPERSEDED: DeliveryEvent.SUPERSEDED,
+}
+
+
+async def insert_events(work: UnitOfWork, rows: list[EventRow]) -> None:
+    """Insert events; ``UnitOfWork.before_commit`` calls it with all of a transaction."""
+    await _INSERT.run_each(work.connection, rows)
+
+
+async def insert_of_tasks(
+    work: UnitOfWork,
+    chosen: ColumnElement[bool],
+    event: DeliveryEvent,
+    now: int,
+    detail: str = "",
+) -> None:
+    """Insert one event for each of the tasks that a condition chooses, by one statement."""
+    source = select(
+        tasks.c.task_id,
+        tasks.c.current_attempt_id,
+        tasks.c.agent_id,
+        literal(int(event), Integer),
+        literal(now, BigInteger),
+        literal(bounded(detail), String),
+    ).where(chosen)
+    columns = ["task_id", "attempt_id", "agent_id", "event", "time", "detail"]
+    await work.connection.execute(insert(task_events).from_select(columns, source))
+
+
+async def insert_ended(
+    work: UnitOfWork, task_ids: Sequence[str], state: TaskState, reason: str, now: int
+) -> None:
+    """Insert that tasks ended in a state without a result; of at most as many as one statement may name."""
+    event = _OF_END.get(state, DeliveryEvent.ENDED)
+    detail = f"{state.name}: {reason}" if event is DeliveryEvent.ENDED else reason
+    await insert_of_tasks(work, tasks.c.task_id.in_(task_ids), event, now, detail)
+
+
+async def insert_overtaken(work: UnitOfWork, times: Mapping[str, int]) -> None:
+    """Insert that leases end because the agent has an earlier attempt; ``times`` by task id."""
+    source = select(
+        task_attempts.c.task_id,
+        task_attempts.c.attempt_id,
+        task_attempts.c.agent_id,
+        literal(int(DeliveryEvent.LAPSED), Integer),
+        literal(max(times.values()), BigInteger),
+        task_attempts.c.session_epoch,
+        literal("the agent has an earlier attempt in its journal", String),
+    ).where(
+        task_attempts.c.task_id.in_(list(times)),
+        IS_LIVE,
+        task_attempts.c.state == int(AttemptState.LEASED),
+    )
+    columns = ["task_id", "attempt_id", "agent_id", "event", "time", "session_epoch", "detail"]
+    await work.connection.execute(insert(task_events).from_select(columns, source))
+
+
+async def insert_created(work: UnitOfWork, batch_id: str, now: int) -> None:
+    """Insert that the tasks of a batch were created which this transaction has made."""
+    made = and_(tasks.c.batch_id == batch_id, tasks.c.revision == await work.revision())
+    await insert_of_tasks(work, made, DeliveryEvent.CREATED, now)
+
+
+async def page(
+    connection: AsyncConnection,
+    choice: Choice,
+    filtered: BoundFilter,
+    after: tuple[int, int] | None,
+    limit: int,
+) -> list[EventRecord]:
+    """Return at most ``limit`` events by (time, id), above ``after``."""
+    events = task_events.c
+    conditions = [*_within(choice), compile_filter(filtered, _COLUMNS)]
+    if choice.task_id:
+        conditions.append(events.task_id == choice.task_id)
+    if choice.agent_id:
+        conditions.append(events.agent_id == choice.agent_id)
+    if after is not None:
+        time, event_id = after
+        conditions += [events.time >= time, or_(events.time > time, events.id > event_id)]
+    rows = await connection.execute(
+        select(task_events).where(*conditions).order_by(events.time, events.id).limit(limit)
+    )
+    return [
+        EventRecord(
+            row.id,
+            row.task_id,
+            row.attempt_id,
+            row.agent_id,
+            row.event,
+            row.time,
+            row.session_epoch,
+            row.detail,
+        )
+        for row in rows
+    ]
+
+
+async def lost(connection: AsyncConnection, choice: Choice) -> int:
+    """Return how many observations of any task were dropped in the time that is asked for."""
+    statement = select(task_events.c.detail).where(
+        task_events.c.task_id == "",
+        task_events.c.event == int(DeliveryEvent.OBSERVATIONS_LOST),
+        *_within(choice),
+    )
+    return sum(int(number) for number in (await connection.execute(statement)).scalars())
+
+
+async def prune(work: UnitOfWork, before: int, limit: int) -> int:
+    """Delete at most ``limit`` of the events from before an instant, oldest first; returns how many."""
+    oldest = (
+        select(task_events.c.id).where(task_events.c.time < before).order_by(task_events.c.time).limit(limit)
+    )
+    return (await work.connection.execute(delete(task_events).where(task_events.c.id.in_(oldest)))).rowcount
+
+
+def _within(choice: Choice) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if choice.start is not None:
+        conditions.append(task_events.c.time >= choice.start)
+    if choice.end is not None:
+        conditions.append(task_events.c.time < choice.end)
+    return conditions
