@@ -126,9 +126,11 @@ class Attempts:
             return True
         self.refusals.reduced(attempt_id)
         why = f"the server refused the result as it was: {failure.name}: {failure.message}"
-        if self._context.journal.state(attempt_id) is AttemptState.FINISHED:
+        state = self._context.journal.state(attempt_id)
+        if state is AttemptState.FINISHED:
             await self._reduce(attempt_id, why)
-        else:
+        elif state is not None:
+            # Its output is refused while it runs.
             self._reduce_at_end[attempt_id] = why
         return True
 

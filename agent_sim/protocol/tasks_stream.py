@@ -149,7 +149,7 @@ class TasksStream:
             ],
         )
         self._controls.append(agent_service_pb2.TasksRequest(open=message))
-        if not self._results_wait():
+        if all(entry.state is not AttemptState.FINISHED for entry in entries):
             # Nothing to tell apart: what still runs cannot be answered one by one.
             self._attempts.refusals.one_by_one = False
         for entry in entries:
@@ -190,20 +190,17 @@ class TasksStream:
 
     def _answered(self, attempt_id: str) -> None:
         refusals = self._attempts.refusals
-        refusals.answered(attempt_id, others=refusals.one_by_one and self._results_wait(besides=attempt_id))
-        if not refusals.one_by_one:
-            # What was held back meanwhile.
+        held_back = refusals.one_by_one
+        others = held_back and any(
+            report.result or other in self._unacknowledged for other, report in self._reports.items()
+        )
+        refusals.answered(attempt_id, others=others)
+        if held_back and not refusals.one_by_one:
             for other, report in self._reports.items():
                 if report.output or report.progress or report.result:
                     self._news[other] = None
         if self._news:
             self._wake()
-
-    def _results_wait(self, besides: str = "") -> bool:
-        return any(
-            entry.state is AttemptState.FINISHED and entry.attempt_id != besides
-            for entry in self._context.journal.entries()
-        )
 
     def _cancel(self, attempt_id: str) -> None:
         if self._attempts.cancel(attempt_id):

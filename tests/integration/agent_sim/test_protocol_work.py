@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 from fleetwright.v1 import agent_service_pb2, work_pb2
 from google.protobuf.duration_pb2 import Duration
 
@@ -257,3 +258,45 @@ async def test_what_an_earlier_process_left_begins_when_the_server_has_said_that
         outcomes[finished.attempt_id] = finished.result.outcome
     assert outcomes == {"wanted": work_pb2.OUTCOME_SUCCEEDED, "unwanted": work_pb2.OUTCOME_CANCELLED}
     assert agent.host.ran == ["wanted"]
+
+
+async def test_after_a_refusal_results_go_one_by_one_and_what_runs_is_heard_again_afterwards(
+    server: ScriptedServer, start: Start
+) -> None:
+    agent = start()
+    peer, _ = await server.welcome()
+    tasks, _ = await server.open_tasks(peer)
+    for name in ("a", "b"):
+        tasks.send(echo(name, payload=b"output"))
+    seen = 0
+    while seen < 2:
+        seen += (await tasks.next()).HasField("finished")
+    tasks.fail(grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
+
+    tasks, opening = await server.open_tasks()
+    assert [entry.finished for entry in opening.journal] == [True, True]
+    first = (await _until_finished(tasks))[-1].finished
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert tasks._received.empty(), "the other one waits until this one is answered"
+    tasks.send(acknowledge(first.attempt_id))
+    second = (await _until_finished(tasks))[-1].finished
+    assert {first.attempt_id, second.attempt_id} == {"a", "b"}
+    tasks.fail(grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
+
+    # Alone under way, and refused: the same outcome without its detail and its output.
+    tasks, _ = await server.open_tasks()
+    reduced = await tasks.next()
+    assert reduced.finished.attempt_id == second.attempt_id
+    assert reduced.finished.result.outcome == second.result.outcome
+    assert reduced.finished.result.WhichOneof("detail") is None
+    assert reduced.finished.result.discarded_bytes == 10
+    tasks.fail(grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
+
+    # Refused in that form too: it is given up, and work goes on as before.
+    tasks, opening = await server.open_tasks(peer)
+    assert (len(opening.journal), opening.credits) == (0, 4)
+    tasks.send(echo("c", payload=b"output"))
+    kinds = [message.WhichOneof("message") for message in await _until_finished(tasks)]
+    assert kinds.count("chunk") == 3
+    assert agent.host.ran == ["a", "b", "c"]
