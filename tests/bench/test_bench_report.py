@@ -54,7 +54,7 @@ def test_what_a_figure_holds_for_and_where_it_was_taken_stand_beside_it() -> Non
     assert report.figure_rows(noted)[0][0].endswith(" (few agents)")
     assert report.origin(noted) == (
         "Taken of one process on SQLite on 2026-01-01: 2 cores, 24 GB, "
-        " Linux x86_64, Python 3.11.2, grpcio 1.85.1; the "
+        "Linux x86_64, Python 3.11.2, grpcio 1.85.1; the "
         "machine's load before the run began was 0.2."
     )
 

@@ -35,8 +35,8 @@ async def start(
     )
 
 
-async def ended(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-    async with asyncio.timeout(PATIENCE):
+async def ended(process: asyncio.subprocess.Process, within: float = PATIENCE) -> tuple[int, str, str]:
+    async with asyncio.timeout(within):
         out, errors = await process.communicate()
     return process.returncode or 0, out.decode(), errors.decode()
 
@@ -57,9 +57,12 @@ async def test_a_quick_run_prints_a_line_for_each_budget_and_leaves_nothing(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_storms_are_measured_beside_what_the_database_promises(tmp_path: Path) -> None:
     names = ["return-99", "return-100", "replay-rate", "replay-beats"]
-    status, out, errors = await ended(await start(tmp_path, "--quick", *(f"--only={name}" for name in names)))
+    process = await start(tmp_path, "--quick", *(f"--only={name}" for name in names))
+    # Backoffs that have grown through an outage take as long as they take.
+    status, out, errors = await ended(process, 350)
     assert status == 0, errors
     lines = [json.loads(text) for text in out.splitlines()]
     assert [one["name"] for one in lines] == names
