@@ -148,7 +148,8 @@ class _Form:
         self.text = str(compiled)
         # Numbers that stand in the statement itself are bound too.
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        self._lists_as_json = dialect == SQLITE
+        # Most take no list: they get the rows as they are, without a look at each value.
+        self._lists_as_json = dialect == SQLITE and "json_each" in self.text
         names = [entry.keyname for entry in compiled._result_columns]
         self.row: Any = namedtuple("Row", names) if names else None
 
