@@ -56,7 +56,9 @@ class Rooms:
             engines.wakeups.wake,
             lambda agent_ids: engines.wakeups.wake(agent_ids, stopping=True),
         )
-        self.delivery = Delivery(settings.lease_time, self.tasks.changed)
+        self.delivery = Delivery(
+            settings.lease_time, self.tasks.changed, None if engines.alone else self.agents
+        )
         self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)
         self.processes = Processes(database, self.agents, clock)
         self.member = Member(
