@@ -46,10 +46,8 @@ class Site:
 
     async def holders(self) -> Counter[str]:
         """Return how many agents are ONLINE at each gateway."""
-        found = await self.ask(
-            "SELECT gateway_id, count(*) FROM agents WHERE presence = 1 GROUP BY gateway_id"
-        )
-        return Counter(dict(found))
+        found = await self.ask("SELECT gateway_id FROM agents WHERE presence = 1")
+        return Counter(gateway_id for (gateway_id,) in found)
 
     async def part(self, process_id: str) -> tuple[str, int]:
         """Return the name and the pid of a process."""
@@ -61,6 +59,11 @@ def parts_of(server: ServerProcess, field: str) -> dict[str, int]:
     """Return what the supervisor said of its parts when all served."""
     (line,) = [entry for entry in server.log if entry.get("event") == "serving" and field in entry]
     return dict(line[field])
+
+
+def served(server: ServerProcess) -> list[str]:
+    """Return the parts that said that they serve, as often as they did."""
+    return [entry["part"] for entry in server.log if entry.get("event") == "part serving"]
 
 
 async def all_online(site: Site) -> Counter[str]:
@@ -75,7 +78,7 @@ async def done(admin: Admin, names: list[str]) -> None:
     async with asyncio.timeout(2 * PATIENCE):
         for name in names:
             while (task := await admin.task(name)).state < FINAL:
-                await asyncio.sleep(0.05)
+                pass
             assert task.state == FINAL, task
 
 
@@ -101,10 +104,10 @@ async def test_agents_of_a_killed_gateway_go_on_at_the_others_and_it_is_started_
         await done(admin, during)
         assert killed not in await all_online(site)
         async with asyncio.timeout(PATIENCE):
-            while not await site.ask(f"SELECT 1 FROM processes WHERE part LIKE '%/{part}' AND restarts = 1"):
-                pass
+            while served(server).count(part) < 2:
+                await http_get(server.ports.health, "/healthz")
+        assert await site.ask(f"SELECT 1 FROM processes WHERE part LIKE '%/{part}' AND restarts = 1")
         assert not await site.ask(f"SELECT 1 FROM processes WHERE process_id = '{killed}'")
-        assert (await http_get(parts_of(server, "parts")[part], "/readyz"))[0] == 200
         await fleet.stop()
         assert await server.terminate() == 0
         assert await site.ask("SELECT 1 FROM processes") == []
@@ -147,13 +150,13 @@ async def test_a_port_that_others_would_share_is_refused(folder: Path, database_
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
-    [({"gateways": 2}, "2 gateways"), ({"roles": "gateway,api"}, "a server without the role worker")],
+    ("setting", "value", "words"),
+    [("gateways", "2", "2 gateways"), ("roles", "gateway,api", "a server without the role worker")],
 )
 async def test_on_sqlite_several_processes_are_refused(
-    folder: Path, setting: dict[str, str | int], words: str
+    folder: Path, setting: str, value: str, words: str
 ) -> None:
-    status, text = await refused_start(settings_of(folder, **setting))
+    status, text = await refused_start({**settings_of(folder), f"FLEETWRIGHT_{setting.upper()}": value})
     assert status == 1
     assert words in text
     assert "FLEETWRIGHT_DATABASE_URL" in text
