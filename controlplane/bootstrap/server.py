@@ -207,6 +207,8 @@ class Server:
                     await self.rooms.identity.learn_denials()
                 except ServiceError as error:
                     _log.warning("could not read which certificates are revoked", error=error.message)
+                except Exception:  # noqa: BLE001 # learning must outlive whatever the database says
+                    _log.exception("could not read which certificates are revoked")
                 self.gateway.end_denied()
 
     def _observe_lag(self, lag: float) -> None:

@@ -101,11 +101,25 @@ class Member:
         self.takes_part: list[TakesPart] = []
         self.leaves: list[Callable[[UnitOfWork], Awaitable[None]]] = []
         self.after_lapse: list[Callable[[], None]] = []
+        self._renewed: float | None = None
+        self._steady_since = 0.0
 
     @property
     def process_id(self) -> str:
         """The id of this process, new at each start."""
         return self._record.process_id
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether this process may take others for gone whose lease lapsed.
+
+        Not before its own was renewed for as long as a lease: where the database was away, all have
+        lapsed, and each of them is about to renew.
+        """
+        if self._alone:
+            return True
+        held = asyncio.get_running_loop().time() - self._steady_since
+        return self._renewed is not None and held >= self._times.length.total_seconds()
 
     async def join(self) -> int:
         """Begin the lease and close the sessions of processes that are gone for certain; returns how many.
@@ -163,4 +177,11 @@ class Member:
             await store.add(work, replace(self._record, lease_expire_time=expire))
         for take_part in self.takes_part:
             await take_part(work, now, self._times.length, asked)
+        work.after_commit(lambda: self._note_renewal(asked))
         return known
+
+    def _note_renewal(self, asked: float) -> None:
+        gap = None if self._renewed is None else asked - self._renewed
+        if gap is None or gap > self._times.length.total_seconds():
+            self._steady_since = asked
+        self._renewed = asked

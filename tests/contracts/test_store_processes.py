@@ -139,6 +139,20 @@ async def test_one_that_renews_has_not_lapsed_and_one_that_lapsed_is_told_so(wor
     assert await other.renew()
 
 
+async def test_who_could_not_renew_itself_judges_no_one_for_as_long_as_a_lease(world: World) -> None:
+    times = LeaseTimes(timedelta(milliseconds=10), timedelta(milliseconds=500))
+    one = Member(world.database, world.agents, world.clock, record("p1"), times, alone=False)
+    assert not one.may_judge
+    await one.join()
+    assert not one.may_judge
+    async with asyncio.timeout(30):
+        while not one.may_judge:
+            await one.renew()
+    await asyncio.sleep(0.6)  # a lease that nobody renewed
+    await one.renew()
+    assert not one.may_judge
+
+
 async def test_an_agent_nobody_holds_goes_offline_after_its_time(world: World) -> None:
     await world.open("a1", gateway="gone")
     await sweep(world)
