@@ -85,6 +85,7 @@ class Server:
             {schedule.name: schedule.every for schedule in schedules if schedule.once},
         )
         self.rooms.member.takes_part.append(leases.renew)
+        self.rooms.member.inherits.append(leases.free)
         self.rooms.member.leaves.append(leases.give_up)
         self.schedules = Schedules(schedules, self._schedule_failed, leases)
 

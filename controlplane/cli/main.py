@@ -23,7 +23,9 @@ class Place(NamedTuple):
 
 NOUNS = MappingProxyType(
     {
-        "agents": Place("agents", "Who exists, and how they are: list, show, label, delete, watch."),
+        "agents": Place(
+            "agents", "Who exists, and how they are: list, show, label, clear-clone, delete, watch."
+        ),
         "tasks": Place("tasks", "Work for agents: create, list, show, output, wait, cancel, watch."),
         "telemetry": Place("telemetry", "What agents measured: query, watch."),
         "tokens": Place("tokens", "Enrolment tokens, which let agents in: create, list, revoke."),

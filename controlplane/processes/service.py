@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -78,7 +78,8 @@ class Processes:
 class Member:
     """This process among the others.
 
-    ``takes_part`` is called in each renewal, ``after_lapse`` once a lease began anew that
+    ``takes_part`` is called in each renewal, ``inherits`` with the ids of processes that are
+    gone for certain, ``leaves`` at the end, ``after_lapse`` once a lease began anew that
     had been taken for lapsed. ``alone`` says that no other process can use the database.
     """
 
@@ -99,6 +100,7 @@ class Member:
         self._times = times
         self._alone = alone
         self.takes_part: list[TakesPart] = []
+        self.inherits: list[Callable[[UnitOfWork, Collection[str]], Awaitable[None]]] = []
         self.leaves: list[Callable[[UnitOfWork], Awaitable[None]]] = []
         self.after_lapse: list[Callable[[], None]] = []
         self._renewed: float | None = None
@@ -128,10 +130,14 @@ class Member:
         part of the same supervisor. Call it before agents are let in.
         """
         async with self._database.unit_of_work() as work:
+            former: list[str] = []
             if self._alone:
-                await store.remove_all(work)
+                former = await store.remove_all(work)
             elif self._record.part:
-                await store.remove_former(work, self._record.part)
+                former = await store.remove_former(work, self._record.part)
+            if former:
+                for inherit in self.inherits:
+                    await inherit(work, former)
             await self._prolong(work)
             return await self._agents.close_sessions(work, store.ids(), self._clock.now())
 

@@ -252,6 +252,15 @@ async def test_who_waits_for_a_schedule_hears_of_its_take_over(world: World) -> 
     assert await asyncio.wait_for(waiting, 10) == Turn("sweep", 2)
 
 
+async def test_a_process_that_starts_again_has_its_former_schedules_at_once(world: World) -> None:
+    for process_id in ("p1", "p2"):
+        one, leases = member(world, process_id, part="s/worker"), Leases(process_id, EVERY)
+        one.takes_part.append(leases.renew)
+        one.inherits.append(leases.free)
+        await one.join()
+    assert leases.left(Turn("sweep", 2)) > 0
+
+
 async def test_a_process_renews_its_schedules_with_its_own_lease_and_gives_both_up(world: World) -> None:
     one, leases = member(world, "p1"), Leases("p1", EVERY)
     one.takes_part.append(leases.renew)
