@@ -25,7 +25,7 @@ LOCK_NAME = "server.lock"
 RESTORING = ".restore"
 """The folder of a restore that is decided and not yet all in place."""
 
-_PROBE_NAME = ".preflight"
+_PROBE_NAME = ".preflight.{}"  # of each process its own: several that share a folder may start at once
 # What `fleetwright init` makes last: a folder without it was never finished.
 _INITIALISED = "trust"
 _DATABASE = "fleetwright.db"
@@ -63,7 +63,7 @@ def check_folder(data_dir: Path) -> None:
             f"data folder {data_dir}: it has no {_INITIALISED}/, so it was never initialised;"
             " run `fleetwright init`"
         )
-    probe = data_dir / _PROBE_NAME
+    probe = data_dir / _PROBE_NAME.format(os.getpid())
     try:
         probe.write_bytes(b"")
         probe.unlink()
@@ -76,7 +76,7 @@ def check_disk(data_dir: Path, needed: int = MIN_FREE_BYTES) -> None:
 
     Figures of free space leave out quotas and reserved blocks; taking does not.
     """
-    probe = data_dir / _PROBE_NAME
+    probe = data_dir / _PROBE_NAME.format(os.getpid())
     try:
         with probe.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, needed)

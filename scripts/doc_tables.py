@@ -56,6 +56,8 @@ def _value(value: Any) -> str:
         return "(empty)"
     if isinstance(value, timedelta):
         return _duration(value)
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
     return f"`{value}`"
 
 

@@ -148,6 +148,10 @@ class AgentsService:
         """
         return selecting.selector(filter_text, field=field)
 
+    async def session_epochs(self, connection: Connection, agent_ids: Iterable[str]) -> Mapping[str, int]:
+        """Return the epoch of the newest session of each of ``agent_ids``, in the caller's transaction."""
+        return await presence.session_epochs(connection, agent_ids)
+
     def session_states(self) -> SessionStates:
         """Return (agent_id, session_epoch, online) of every agent, as a part of another room's statement."""
         return selecting.session_states()

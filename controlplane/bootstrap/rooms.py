@@ -58,7 +58,9 @@ class Rooms:
             engines.wakeups.wake,
             lambda agent_ids: engines.wakeups.wake(agent_ids, stopping=True),
         )
-        self.delivery = Delivery(settings.lease_time, self.tasks.changed)
+        self.delivery = Delivery(
+            settings.lease_time, self.tasks.changed, None if engines.alone else self.agents
+        )
         self.ledger = LedgerService(database, self.agents, engines.secret)
         self.explaining = ExplainingService(database, self.agents, clock)
         self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)

@@ -85,6 +85,7 @@ class Server:
             {schedule.name: schedule.every for schedule in schedules if schedule.once},
         )
         self.rooms.member.takes_part.append(leases.renew)
+        self.rooms.member.inherits.append(leases.free)
         self.rooms.member.leaves.append(leases.give_up)
         self.schedules = Schedules(schedules, self._schedule_failed, leases)
 
@@ -209,6 +210,8 @@ class Server:
                     await self.rooms.identity.learn_denials()
                 except ServiceError as error:
                     _log.warning("could not read which certificates are revoked", error=error.message)
+                except Exception:  # noqa: BLE001 # learning must outlive whatever the database says
+                    _log.exception("could not read which certificates are revoked")
                 self.gateway.end_denied()
 
     def _observe_lag(self, lag: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.agents.rules import Presence
 from controlplane.bootstrap.engines import Engines
 from controlplane.bootstrap.rooms import Rooms
-from controlplane.schedules import Schedule
+from controlplane.schedules import Schedule, Turn
 from controlplane.tasks.sweeping import Sweep
 
 
@@ -26,7 +26,7 @@ class Worker:
         settings, rooms = self._settings, self._rooms
         sweep, retention = settings.presence_sweep, settings.retention_sweep
         return [
-            Schedule("processes", sweep, rooms.processes.sweep, once=True),
+            Schedule("processes", sweep, self._sweep_processes, once=True),
             Schedule("measure", sweep, lambda _: self.measure()),
             Schedule("tasks", settings.tasks_sweep, lambda _: self.sweep.run(), once=True),
             Schedule("telemetry retention", retention, lambda _: self._prune_telemetry(), once=True),
@@ -35,6 +35,10 @@ class Worker:
             Schedule("token retention", retention, lambda _: self._prune_tokens(), once=True),
             Schedule("identity records", retention, lambda _: rooms.identity.sweep(), once=True),
         ]
+
+    async def _sweep_processes(self, turn: Turn) -> None:
+        if self._rooms.member.may_judge:
+            await self._rooms.processes.sweep(turn)
 
     async def measure(self) -> None:
         """Count agents and tasks for the metrics."""

@@ -31,6 +31,7 @@ NOUNS = MappingProxyType(
         "telemetry": Place("telemetry", "What agents measured: query, watch."),
         "tokens": Place("tokens", "Enrolment tokens, which let agents in: create, list, revoke."),
         "identities": Place("identities", "Operators and integrators: issue, list, revoke."),
+        "server": Place("server_questions", "The server itself: info, processes."),
         "contexts": Place("contexts", "The servers that you know: add, list, use, show, remove."),
     }
 )

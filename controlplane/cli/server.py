@@ -129,9 +129,15 @@ def serve(
             "Fewer than all need PostgreSQL. [default: all]",
         ),
     ] = None,
-    part: Annotated[str, typer.Option(hidden=True)] = "",
-    restarts: Annotated[int, typer.Option(hidden=True)] = 0,
-    lifeline: Annotated[int, typer.Option(hidden=True)] = -1,
+    part: Annotated[
+        str, typer.Option(hidden=True, metavar="NAME", help="For a supervisor: the part that this is.")
+    ] = "",
+    restarts: Annotated[
+        int, typer.Option(hidden=True, metavar="N", help="For a supervisor: how often it was started again.")
+    ] = 0,
+    lifeline: Annotated[
+        int, typer.Option(hidden=True, metavar="FD", help="For a supervisor: the file on which both hang.")
+    ] = -1,
 ) -> None:
     """Serve agents, administrators and enrolment, until SIGTERM or SIGINT.
 

@@ -71,7 +71,7 @@ class ServerHandler(server_service_pb2_grpc.ServerServiceServicer):
 
 def _process(record: ProcessRecord, left: timedelta) -> pb2.Process:
     process = pb2.Process(
-        process_id=record.process_id,
+        name=f"processes/{record.process_id}",
         roles=[pb2.ProcessRole.Value(f"PROCESS_ROLE_{role.upper()}") for role in record.roles],
         host=record.host,
         pid=record.pid,

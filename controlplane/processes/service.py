@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -78,7 +78,8 @@ class Processes:
 class Member:
     """This process among the others.
 
-    ``takes_part`` is called in each renewal, ``after_lapse`` once a lease began anew that
+    ``takes_part`` is called in each renewal, ``inherits`` with the ids of processes that are
+    gone for certain, ``leaves`` at the end, ``after_lapse`` once a lease began anew that
     had been taken for lapsed. ``alone`` says that no other process can use the database.
     """
 
@@ -99,13 +100,28 @@ class Member:
         self._times = times
         self._alone = alone
         self.takes_part: list[TakesPart] = []
+        self.inherits: list[Callable[[UnitOfWork, Collection[str]], Awaitable[None]]] = []
         self.leaves: list[Callable[[UnitOfWork], Awaitable[None]]] = []
         self.after_lapse: list[Callable[[], None]] = []
+        self._renewed: float | None = None
+        self._steady_since = 0.0
 
     @property
     def process_id(self) -> str:
         """The id of this process, new at each start."""
         return self._record.process_id
+
+    @property
+    def may_judge(self) -> bool:
+        """Whether this process may take others for gone whose lease lapsed.
+
+        Not before its own was renewed for as long as a lease: where the database was away, all have
+        lapsed, and each of them is about to renew.
+        """
+        if self._alone:
+            return True
+        held = asyncio.get_running_loop().time() - self._steady_since
+        return self._renewed is not None and held >= self._times.length.total_seconds()
 
     async def join(self) -> int:
         """Begin the lease and close the sessions of processes that are gone for certain; returns how many.
@@ -114,10 +130,14 @@ class Member:
         part of the same supervisor. Call it before agents are let in.
         """
         async with self._database.unit_of_work() as work:
+            former: list[str] = []
             if self._alone:
-                await store.remove_all(work)
+                former = await store.remove_all(work)
             elif self._record.part:
-                await store.remove_former(work, self._record.part)
+                former = await store.remove_former(work, self._record.part)
+            if former:
+                for inherit in self.inherits:
+                    await inherit(work, former)
             await self._prolong(work)
             return await self._agents.close_sessions(work, store.ids(), self._clock.now())
 
@@ -163,4 +183,11 @@ class Member:
             await store.add(work, replace(self._record, lease_expire_time=expire))
         for take_part in self.takes_part:
             await take_part(work, now, self._times.length, asked)
+        work.after_commit(lambda: self._note_renewal(asked))
         return known
+
+    def _note_renewal(self, asked: float) -> None:
+        gap = None if self._renewed is None else asked - self._renewed
+        if gap is None or gap > self._times.length.total_seconds():
+            self._steady_since = asked
+        self._renewed = asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -74,8 +74,13 @@ class Leases:
     async def give_up(self, work: UnitOfWork) -> None:
         """Let others have everything at once, after what ran is written down."""
         await store.record(work, self._holder, list(self._runs.values()))
-        await store.give_up(work, self._holder)
+        await store.give_up(work, [self._holder])
         work.after_commit(lambda: self._now_holds([], float("-inf"), self._anchor))
+
+    @staticmethod
+    async def free(work: UnitOfWork, holders: Collection[str]) -> None:
+        """Let others have at once what processes held that are gone for certain."""
+        await store.give_up(work, holders)
 
     def _now_holds(self, held: list[Held], until: float, anchor: tuple[float, int]) -> None:
         before = {name: one.fence for name, one in self._held.items()}

@@ -98,10 +98,10 @@ async def hold(work: UnitOfWork, holder: str, names: Collection[str], *, now: in
     return held
 
 
-async def give_up(work: UnitOfWork, holder: str) -> None:
-    """Let others have at once what ``holder`` holds."""
+async def give_up(work: UnitOfWork, holders: Collection[str]) -> None:
+    """Let others have at once what ``holders`` hold."""
     await work.connection.execute(
-        update(schedules).where(schedules.c.holder == holder).values(holder=None, lease_expire_time=0)
+        update(schedules).where(schedules.c.holder.in_(holders)).values(holder=None, lease_expire_time=0)
     )
 
 

@@ -176,8 +176,12 @@ class Heartbeats:
         await self._send(context, session, pb2.HeartbeatResponse(welcome=welcome))
         if self._draining:
             session.end(Ending(pb2.RECONNECT_REASON_DRAINING, after=self._policy.drain_window))
-        if await self._tasks.has_work(session.agent_id):
-            self._registry.wake_session(session)
+        try:
+            if await self._tasks.has_work(session.agent_id):
+                self._registry.wake_session(session)
+        except ServiceError as error:
+            # The session is open; the schedule that wakes waiting agents finds the work.
+            _log.debug("work not looked for", agent=session.agent_id, error=error.message)
 
     def _expire_at(self, session: Session, not_after: int) -> None:
         # A connection outlives its certificate, and resumed TLS sessions do not look

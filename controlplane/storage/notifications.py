@@ -85,6 +85,9 @@ class Notifications:
             except (psycopg.Error, OSError) as error:
                 self.listening.clear()
                 _log.warning("no wake-ups between processes", part=what, error=type(error).__name__)
+            except Exception:  # noqa: BLE001 # a wake-up that failed here must not end the next ones
+                self.listening.clear()
+                _log.exception("no wake-ups between processes", part=what)
             # Many processes lose the same database at the same moment.
             await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 # jitter guards nothing
             wait = min(2 * wait, _LONGEST_WAIT)

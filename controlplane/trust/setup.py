@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
+import os
 import re
 import shutil
 import socket
@@ -124,10 +126,12 @@ def refresh_server(folder: Path, now: datetime) -> bool:
     """
     load(folder)
     trust = Layout(folder).trust
-    leaf = _leaf(trust)
-    if leaf.not_valid_after_utc - now > SERVER_REFRESH:
+    if _leaf(trust).not_valid_after_utc - now > SERVER_REFRESH:
         return False
-    with _writing(folder):
+    with _writing(folder), _alone(trust):
+        leaf = _leaf(trust)
+        if leaf.not_valid_after_utc - now > SERVER_REFRESH:
+            return False  # another process of this folder was first
         _write_server(trust, _names_of(leaf), now)
     return True
 
@@ -230,6 +234,17 @@ def _check_name(kind: str, name: str) -> None:
             f"{kind} {name!r}: use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit "
             "first and last"
         )
+
+
+@contextmanager
+def _alone(trust: Path) -> Iterator[None]:
+    """Let one process at a time into the block."""
+    descriptor = os.open(trust, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -94,6 +94,15 @@ async def test_an_agent_has_work_while_something_waits_or_was_not_taken(work: Ta
     assert await work.tasks.has_work("a1")
 
 
+async def test_a_session_that_has_a_successor_is_handed_nothing(work: TasksWorld) -> None:
+    await work.create("a1")
+    await work.world.open("a1", shown=b"n1", handed=b"n2", gateway="g2")
+    assert await work.lease("a1", epoch=1) == ()
+    assert await work.adopt({}, "a1", epoch=1) == (set(), [])
+    mixed = await asyncio.gather(work.lease("a1", epoch=1), work.lease("a1", epoch=2))
+    assert [len(assigned) for assigned in mixed] == [0, 1]
+
+
 async def test_those_with_waiting_work_are_woken_again(work: TasksWorld) -> None:
     await work.create("a2")
     assert work.woken == ["a2"]

@@ -87,6 +87,17 @@ async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) 
     }
 
 
+_EPOCHS = Prepared(
+    select(agents.c.agent_id, agents.c.session_epoch).where(agents.c.agent_id.in_(each("agent_ids")))
+)
+
+
+async def session_epochs(connection: AsyncConnection, agent_ids: Iterable[str]) -> Mapping[str, int]:
+    """Return the epoch of the newest session of each of ``agent_ids``."""
+    rows = await _EPOCHS.rows(connection, {"agent_ids": listed(agent_ids)})
+    return {row.agent_id: row.session_epoch for row in rows}
+
+
 _SESSION_COLUMNS = (
     *("presence", "presence_time", "presence_reason", "presence_detail", "last_seen_time", "hostname"),
     *("os_family", "os_name", "os_version", "kernel_version", "architecture", "agent_version"),

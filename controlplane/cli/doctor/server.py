@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from controlplane.cli.connection import Client, Target
 from controlplane.cli.doctor.certificates import IDENTITY_SOON
 from controlplane.cli.doctor.findings import Finding, fail, ok, skip, warn
 from controlplane.cli.failures import CommandFailed
+from controlplane.cli.server_questions import lease_of, summary
 from controlplane.cli.values import instant, shown_duration
 from controlplane.settings import Settings
 from controlplane.trust.certificates import validity
@@ -128,6 +129,7 @@ def _answers(target: Target, timeout: timedelta) -> Iterator[Finding]:
             sent = datetime.now(UTC)
             info = client.server.GetServerInfo(pb2.GetServerInfoRequest())
             came = datetime.now(UTC)
+            processes = client.server.ListProcesses(pb2.ListProcessesRequest()).processes
         except grpc.RpcError as error:
             yield fail("server", str(explain(Failure.of(error), client)))
             return
@@ -141,9 +143,20 @@ def _answers(target: Target, timeout: timedelta) -> Iterator[Finding]:
         f"{info.trust_domain}, schema {info.schema_version}, up for {since}, {info.sessions} of "
         f"{info.max_agents} agents connected",
     )
+    yield _processes(processes)
     yield ok("role", f"this identity is {info.caller}")
     yield _version(info.version)
     yield clock_offset(sent, came, instant(info.server_time))
+
+
+def _processes(processes: Sequence[pb2.Process]) -> Finding:
+    found = summary(processes)
+    if any(lease_of(process) == "lapsed" for process in processes):
+        return warn("processes", f"{found}: no worker clears these away: is one running?")
+    again = sum(process.restarts for process in processes)
+    if again:
+        return warn("processes", f"{found}; parts were started again {again} times: the log says why")
+    return ok("processes", found)
 
 
 def _version(theirs: str) -> Finding:

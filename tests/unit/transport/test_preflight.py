@@ -61,13 +61,30 @@ def test_folder_that_cannot_be_written_is_refused_with_the_remedy(
 def test_full_disk_is_refused_and_leaves_nothing_behind(folder: Path) -> None:
     with pytest.raises(StartRefused, match="disk is full"):
         preflight.check_disk(folder, needed=1 << 60)
-    assert not (folder / ".preflight").exists()
+    assert not list(folder.glob(".preflight*"))
 
 
 def test_second_server_on_the_folder_is_refused_with_the_process_of_the_first(folder: Path) -> None:
     with FolderLock(folder), pytest.raises(StartRefused, match=f"process {os.getpid()}"):
         FolderLock(folder)
     FolderLock(folder).release()
+
+
+def test_those_that_share_a_folder_keep_out_who_wants_it_alone(folder: Path) -> None:
+    with FolderLock(folder, shared=True), FolderLock(folder, shared=True):
+        with pytest.raises(StartRefused, match="another server uses it"):
+            FolderLock(folder)
+        assert preflight.holder_of(folder) == str(os.getpid())
+    assert preflight.holder_of(folder) is None
+    with FolderLock(folder), pytest.raises(StartRefused, match="another server uses it"):
+        FolderLock(folder, shared=True)
+
+
+def test_several_processes_are_refused_on_sqlite_alone() -> None:
+    preflight.check_split("3 gateways", alone=False)
+    preflight.check_split("", alone=True)
+    with pytest.raises(StartRefused, match=r"3 gateways: .* FLEETWRIGHT_DATABASE_URL"):
+        preflight.check_split("3 gateways", alone=True)
 
 
 def test_server_that_was_killed_leaves_the_folder_free(folder: Path) -> None:

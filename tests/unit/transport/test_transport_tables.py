@@ -170,3 +170,16 @@ def test_every_reason_of_the_contract_has_the_code_that_it_documents() -> None:
     reasons = [name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()]  # noqa: SIM118 # no mapping
     assert set(errors.CODES_BY_REASON) == set(reasons) - {"UNSPECIFIED"}
     assert {reason: code.name for reason, code in errors.CODES_BY_REASON.items()} == documented_codes()
+
+
+def test_gateways_of_one_server_share_the_port_for_agents() -> None:
+    second = timedelta(seconds=1)
+    options = channel_options.agent_listener(
+        handshake_timeout=second,
+        keepalive=second,
+        ping_timeout=second,
+        max_connection_age=second,
+        max_connections=1,
+        shared=True,
+    )
+    assert dict(options)[channel_options.SO_REUSEPORT] == 1

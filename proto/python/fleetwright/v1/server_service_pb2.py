@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#fleetwright/v1/server_service.proto\x12\x0e\x66leetwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xc6\x02\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12!\n\x0ctrust_domain\x18\x02 \x01(\tR\x0btrustDomain\x12;\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\x39\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12%\n\x0eschema_version\x18\x05 \x01(\tR\rschemaVersion\x12\x1d\n\nmax_agents\x18\x06 \x01(\rR\tmaxAgents\x12\x1a\n\x08sessions\x18\x07 \x01(\rR\x08sessions\x12\x16\n\x06\x63\x61ller\x18\x08 \x01(\tR\x06\x63\x61ller\"\xc4\x03\n\x07Process\x12\x1d\n\nprocess_id\x18\x01 \x01(\tR\tprocessId\x12\x31\n\x05roles\x18\x02 \x03(\x0e\x32\x1b.fleetwright.v1.ProcessRoleR\x05roles\x12\x12\n\x04host\x18\x03 \x01(\tR\x04host\x12\x10\n\x03pid\x18\x04 \x01(\rR\x03pid\x12\x12\n\x04part\x18\x05 \x01(\tR\x04part\x12\x39\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x38\n\nlease_left\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\tleaseLeft\x12\x44\n\taddresses\x18\x08 \x03(\x0b\x32&.fleetwright.v1.Process.AddressesEntryR\taddresses\x12\x18\n\x07version\x18\t \x01(\tR\x07version\x12\x1a\n\x08restarts\x18\n \x01(\rR\x08restarts\x1a<\n\x0e\x41\x64\x64ressesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x16\n\x14ListProcessesRequest\"N\n\x15ListProcessesResponse\x12\x35\n\tprocesses\x18\x01 \x03(\x0b\x32\x17.fleetwright.v1.ProcessR\tprocesses*t\n\x0bProcessRole\x12\x1c\n\x18PROCESS_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14PROCESS_ROLE_GATEWAY\x10\x01\x12\x14\n\x10PROCESS_ROLE_API\x10\x02\x12\x17\n\x13PROCESS_ROLE_WORKER\x10\x03\x32\xcf\x01\n\rServerService\x12^\n\rGetServerInfo\x12$.fleetwright.v1.GetServerInfoRequest\x1a%.fleetwright.v1.GetServerInfoResponse\"\x00\x12^\n\rListProcesses\x12$.fleetwright.v1.ListProcessesRequest\x1a%.fleetwright.v1.ListProcessesResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#fleetwright/v1/server_service.proto\x12\x0e\x66leetwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xc6\x02\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12!\n\x0ctrust_domain\x18\x02 \x01(\tR\x0btrustDomain\x12;\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\x12\x39\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12%\n\x0eschema_version\x18\x05 \x01(\tR\rschemaVersion\x12\x1d\n\nmax_agents\x18\x06 \x01(\rR\tmaxAgents\x12\x1a\n\x08sessions\x18\x07 \x01(\rR\x08sessions\x12\x16\n\x06\x63\x61ller\x18\x08 \x01(\tR\x06\x63\x61ller\"\xb9\x03\n\x07Process\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x31\n\x05roles\x18\x02 \x03(\x0e\x32\x1b.fleetwright.v1.ProcessRoleR\x05roles\x12\x12\n\x04host\x18\x03 \x01(\tR\x04host\x12\x10\n\x03pid\x18\x04 \x01(\rR\x03pid\x12\x12\n\x04part\x18\x05 \x01(\tR\x04part\x12\x39\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x38\n\nlease_left\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\tleaseLeft\x12\x44\n\taddresses\x18\x08 \x03(\x0b\x32&.fleetwright.v1.Process.AddressesEntryR\taddresses\x12\x18\n\x07version\x18\t \x01(\tR\x07version\x12\x1a\n\x08restarts\x18\n \x01(\rR\x08restarts\x1a<\n\x0e\x41\x64\x64ressesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x16\n\x14ListProcessesRequest\"N\n\x15ListProcessesResponse\x12\x35\n\tprocesses\x18\x01 \x03(\x0b\x32\x17.fleetwright.v1.ProcessR\tprocesses*t\n\x0bProcessRole\x12\x1c\n\x18PROCESS_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14PROCESS_ROLE_GATEWAY\x10\x01\x12\x14\n\x10PROCESS_ROLE_API\x10\x02\x12\x17\n\x13PROCESS_ROLE_WORKER\x10\x03\x32\xcf\x01\n\rServerService\x12^\n\rGetServerInfo\x12$.fleetwright.v1.GetServerInfoRequest\x1a%.fleetwright.v1.GetServerInfoResponse\"\x00\x12^\n\rListProcesses\x12$.fleetwright.v1.ListProcessesRequest\x1a%.fleetwright.v1.ListProcessesResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROCESS_ADDRESSESENTRY']._loaded_options = None
   _globals['_PROCESS_ADDRESSESENTRY']._serialized_options = b'8\001'
-  _globals['_PROCESSROLE']._serialized_start=1032
-  _globals['_PROCESSROLE']._serialized_end=1148
+  _globals['_PROCESSROLE']._serialized_start=1021
+  _globals['_PROCESSROLE']._serialized_end=1137
   _globals['_GETSERVERINFOREQUEST']._serialized_start=120
   _globals['_GETSERVERINFOREQUEST']._serialized_end=142
   _globals['_GETSERVERINFORESPONSE']._serialized_start=145
   _globals['_GETSERVERINFORESPONSE']._serialized_end=471
   _globals['_PROCESS']._serialized_start=474
-  _globals['_PROCESS']._serialized_end=926
-  _globals['_PROCESS_ADDRESSESENTRY']._serialized_start=866
-  _globals['_PROCESS_ADDRESSESENTRY']._serialized_end=926
-  _globals['_LISTPROCESSESREQUEST']._serialized_start=928
-  _globals['_LISTPROCESSESREQUEST']._serialized_end=950
-  _globals['_LISTPROCESSESRESPONSE']._serialized_start=952
-  _globals['_LISTPROCESSESRESPONSE']._serialized_end=1030
-  _globals['_SERVERSERVICE']._serialized_start=1151
-  _globals['_SERVERSERVICE']._serialized_end=1358
+  _globals['_PROCESS']._serialized_end=915
+  _globals['_PROCESS_ADDRESSESENTRY']._serialized_start=855
+  _globals['_PROCESS_ADDRESSESENTRY']._serialized_end=915
+  _globals['_LISTPROCESSESREQUEST']._serialized_start=917
+  _globals['_LISTPROCESSESREQUEST']._serialized_end=939
+  _globals['_LISTPROCESSESRESPONSE']._serialized_start=941
+  _globals['_LISTPROCESSESRESPONSE']._serialized_end=1019
+  _globals['_SERVERSERVICE']._serialized_start=1140
+  _globals['_SERVERSERVICE']._serialized_end=1347
 # @@protoc_insertion_point(module_scope)

@@ -146,7 +146,7 @@ class Process(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    PROCESS_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
@@ -156,8 +156,8 @@ class Process(_message.Message):
     ADDRESSES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
-    process_id: _builtins.str
-    """process_id, new at each start."""
+    name: _builtins.str
+    """name, "processes/" and an id that is new at each start."""
     host: _builtins.str
     """host on which it runs, by that machine's own name."""
     pid: _builtins.int
@@ -187,7 +187,7 @@ class Process(_message.Message):
     def __init__(
         self,
         *,
-        process_id: _builtins.str = ...,
+        name: _builtins.str = ...,
         roles: _abc.Iterable[Global___ProcessRole.ValueType] | None = ...,
         host: _builtins.str = ...,
         pid: _builtins.int = ...,
@@ -200,7 +200,7 @@ class Process(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease_left", b"lease_left", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "host", b"host", "lease_left", b"lease_left", "part", b"part", "pid", b"pid", "process_id", b"process_id", "restarts", b"restarts", "roles", b"roles", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "host", b"host", "lease_left", b"lease_left", "name", b"name", "part", b"part", "pid", b"pid", "restarts", b"restarts", "roles", b"roles", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
