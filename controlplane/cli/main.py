@@ -23,8 +23,8 @@ class Place(NamedTuple):
 
 NOUNS = MappingProxyType(
     {
-        "agents": Place("agents", "Who exists, and how they are: list, show, label, delete, watch."),
-        "tasks": Place("tasks", "Work for agents: create, list, show, output, wait, cancel, watch."),
+        "agents": Place("agents", "Who exists, and how they are: list, show, label, group, delete, watch."),
+        "tasks": Place("tasks", "Work for agents: create, list, show, output, wait, cancel, replay, watch."),
         "telemetry": Place("telemetry", "What agents measured: query, watch."),
         "tokens": Place("tokens", "Enrolment tokens, which let agents in: create, list, revoke."),
         "identities": Place("identities", "Operators and integrators: issue, list, revoke."),

@@ -127,6 +127,31 @@ async def cancel_task(world: World, rows: int) -> Doing:
     return lambda: world.admin.tasks.CancelTask(task_service_pb2.CancelTaskRequest(name=name))
 
 
+async def cancel_task_batch(world: World, rows: int) -> Doing:
+    batch = await world.batch(rows)
+    request = task_service_pb2.CancelTaskBatchRequest(name=batch.name)
+    return lambda: world.admin.tasks.CancelTaskBatch(request)
+
+
+async def cancelled(world: World, rows: int) -> task_service_pb2.TaskBatch:
+    batch = await world.batch(rows)
+    await world.admin.tasks.CancelTaskBatch(task_service_pb2.CancelTaskBatchRequest(name=batch.name))
+    return batch
+
+
+async def replay_task(world: World, rows: int) -> Doing:
+    del rows
+    id_ = (await cancelled(world, 1)).name.partition("/")[2]
+    request = task_service_pb2.ReplayTaskRequest(name=f"tasks/{id_}.a0", request_id=world.name())
+    return lambda: world.admin.tasks.ReplayTask(request)
+
+
+async def replay_tasks(world: World, rows: int) -> Doing:
+    id_ = (await cancelled(world, rows)).name.partition("/")[2]
+    request = task_service_pb2.ReplayTasksRequest(filter=f'batch_id = "{id_}"', request_id=world.name())
+    return lambda: world.admin.tasks.ReplayTasks(request)
+
+
 async def query_telemetry(world: World, rows: int) -> Doing:
     await world.submit([world.batch_of_points("a0", world.name(), MANY)])
     request = telemetry_service_pb2.QueryTelemetryRequest(agent="agents/a0", page_size=rows)
@@ -253,15 +278,18 @@ CALLS: dict[str, tuple[Cost, Prepare]] = {
     "AgentRegistryService/ListAgents": (Cost(3, 1), list_agents),
     "AgentRegistryService/WatchAgents": (Cost(2, 1), watch_agents),
     "AgentRegistryService/UpdateAgent": (Cost(8, 1), update_agent),
-    "AgentRegistryService/DeleteAgent": (Cost(9, 1), delete_agent),
+    "AgentRegistryService/DeleteAgent": (Cost(10, 1), delete_agent),
     "TaskService/GetTask": (Cost(2, 2), get_task),
     "TaskService/GetTaskBatch": (Cost(2, 1), get_task_batch),
     "TaskService/ListTasks": (Cost(2, 1), list_tasks),
     "TaskService/WatchTasks": (Cost(1, 1), watch_tasks),
     "TaskService/ReadTaskOutput": (Cost(3, 3), read_output),
     "TaskService/CreateTask": (Cost(5, 1), create_task),
-    "TaskService/CreateTaskBatch": (Cost(8, 2), create_task_batch),
+    "TaskService/CreateTaskBatch": (Cost(10, 2), create_task_batch),
     "TaskService/CancelTask": (Cost(4, 2), cancel_task),
+    "TaskService/CancelTaskBatch": (Cost(8, 3), cancel_task_batch),
+    "TaskService/ReplayTask": (Cost(7, 2), replay_task),
+    "TaskService/ReplayTasks": (Cost(4, 1), replay_tasks),
     "TelemetryService/QueryTelemetry": (Cost(1, 1), query_telemetry),
     "TelemetryService/WatchTelemetry": (Cost(8, 6), watch_telemetry),
     "EnrollmentTokenService/CreateEnrollmentToken": (Cost(1, 1), create_token),
