@@ -18,6 +18,7 @@ NAMES = frozenset(
         "telemetry.after_receive",
         "telemetry.after_acknowledge",
         "tasks.after_create",
+        "tasks.after_slice",
         "restore.before_commit",
         "restore.after_commit",
         "restore.between_moves",

@@ -35,7 +35,7 @@ class Administrator:
         request = task_service_pb2.CreateTaskBatchRequest(selector=selector, spec=ECHO)
         response: task_service_pb2.CreateTaskBatchResponse
         response = await self._tasks.CreateTaskBatch(request, timeout=_TIMEOUT)
-        return response.batch.task_count
+        return response.batch.target_count
 
     async def close(self) -> None:
         """Close the channel."""

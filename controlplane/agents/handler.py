@@ -52,7 +52,7 @@ class AgentRegistryHandler(pb2_grpc.AgentRegistryServiceServicer):
         )
 
     async def UpdateAgent(self, request: pb2.UpdateAgentRequest, context: Context) -> pb2.UpdateAgentResponse:
-        """Change labels and notes, and take a suspicion away."""
+        """Change labels, groups and notes, and take a suspicion away."""
         agent = await self._agents.update(
             _agent_id(request.agent.name, "agent.name"),
             paths=list(request.update_mask.paths),
@@ -60,6 +60,7 @@ class AgentRegistryHandler(pb2_grpc.AgentRegistryServiceServicer):
                 labels=dict(request.agent.labels),
                 notes=request.agent.notes,
                 suspected_clone=request.agent.suspected_clone,
+                groups=tuple(request.agent.groups),
             ),
             etag=request.agent.etag,
             caller=current_caller(),
@@ -106,6 +107,7 @@ def agent_message(agent: AgentRecord) -> pb2.Agent:
         enroll_time=timestamp(agent.enroll_time),
         update_time=timestamp(agent.update_time),
         etag=agent.etag,
+        groups=agent.groups,
     )
 
 

@@ -110,6 +110,7 @@ class AgentRecord:
     enroll_time: int
     update_time: int
     etag: str
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

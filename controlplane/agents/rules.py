@@ -13,6 +13,7 @@ Instants and durations are whole microseconds.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ MAX_LABELS = 64
 MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 253
 MAX_NOTES_BYTES = 4096
+MAX_GROUPS = 64
+MAX_GROUP_NAME = 63
 
+_WRITABLE = "labels, labels.<key>, groups, notes or suspected_clone"
 _LABEL_KEY = re.compile(r"[a-z0-9]([a-z0-9._/-]*[a-z0-9])?")
 _SECOND = 1_000_000
 
@@ -222,8 +226,30 @@ def rotate_nonce(known: Nonces, shown: bytes, handed: bytes) -> tuple[Nonces, bo
     return Nonces(current=handed, previous=shown), suspected
 
 
+BUCKETS = 10_000
+"""Places among which agents are spread: a percentage is cut to a hundredth."""
+
+
+def bucket(agent_id: str) -> int:
+    """Return an agent's place, 0 to 9,999, by its id alone."""
+    return _spread(agent_id)
+
+
+def first_bucket(seed: int) -> int:
+    """Return the place at which the choice of a percentage begins, by its seed."""
+    return _spread(f"seed/{seed}")
+
+
+def _spread(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % BUCKETS
+
+
 class LabelsInvalid(ValueError):
     """Labels that break a limit; the message says which one and how."""
+
+
+class GroupsInvalid(ValueError):
+    """Groups that break a limit; the message says which one and how."""
 
 
 class FieldMaskInvalid(ValueError):
@@ -253,22 +279,38 @@ class Editable:
     labels: Mapping[str, str]
     notes: str
     suspected_clone: bool = False
+    groups: tuple[str, ...] = ()
 
 
-_WRITABLE = "labels, labels.<key>, notes or suspected_clone"
+def check_groups(groups: Sequence[str]) -> tuple[str, ...]:
+    """Return ``groups`` in order, each once.
+
+    Raises ``GroupsInvalid`` unless they keep the contract's limits.
+    """
+    names = sorted(set(groups))
+    if len(names) > MAX_GROUPS:
+        raise GroupsInvalid(f"{len(names)} groups; an agent is in at most {MAX_GROUPS}: leave some first")
+    for name in names:
+        if len(name) > MAX_GROUP_NAME or not _LABEL_KEY.fullmatch(name):
+            raise GroupsInvalid(
+                f"{name[: MAX_GROUP_NAME + 1]!r} is not 1 to {MAX_GROUP_NAME} of a-z, 0-9, '.', '_', '/' "
+                "and '-' with a letter or digit first and last"
+            )
+    return tuple(names)
 
 
 def edit(paths: Sequence[str], present: Editable, sent: Editable) -> Editable:
     """Return what an update with the field mask ``paths`` (AIP-161) makes of ``present``.
 
     ``labels`` replaces all of them, ``labels.<key>`` sets one or removes it where ``sent``
-    has none of that key, ``notes`` replaces the notes, ``suspected_clone`` takes the
-    suspicion away, which ``sent`` may not raise. Raises ``FieldMaskInvalid`` and
-    ``LabelsInvalid``.
+    has none of that key, ``groups`` and ``notes`` replace all, ``suspected_clone`` takes
+    the suspicion away, which ``sent`` may not raise. Raises ``FieldMaskInvalid``,
+    ``LabelsInvalid`` and ``GroupsInvalid``.
     """
     if not paths:
         raise FieldMaskInvalid(f"it is empty; name {_WRITABLE}")
-    labels, notes, suspected = dict(present.labels), present.notes, present.suspected_clone
+    labels, notes, groups = dict(present.labels), present.notes, present.groups
+    suspected = present.suspected_clone
     for path in paths:
         if path == "labels":
             labels = dict(sent.labels)
@@ -278,12 +320,14 @@ def edit(paths: Sequence[str], present: Editable, sent: Editable) -> Editable:
             if sent.suspected_clone:
                 raise FieldMaskInvalid("'suspected_clone' can only be cleared; send it as false")
             suspected = False
+        elif path == "groups":
+            groups = sent.groups
         elif path.startswith("labels."):
             _edit_label(labels, path.removeprefix("labels."), sent.labels)
         else:
             raise FieldMaskInvalid(f"{path!r} cannot be written; name {_WRITABLE}")
     check_labels(labels)
-    return Editable(labels, notes, suspected)
+    return Editable(labels, notes, suspected, check_groups(groups))
 
 
 def _edit_label(labels: dict[str, str], key: str, sent: Mapping[str, str]) -> None:

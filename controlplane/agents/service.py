@@ -127,26 +127,39 @@ class AgentsService:
         if not await self.existing_ids(connection, [agent_id]):
             raise _unknown(agent_id, field)
 
-    async def unknown(
-        self, connection: Connection, agent_ids: Collection[str], *, field: str
-    ) -> Mapping[str, NotFound]:
-        """Return, for those of ``agent_ids`` that are not enrolled, what ``require`` raises."""
-        existing = await reading.existing(connection, agent_ids)
-        return {agent_id: _unknown(agent_id, field) for agent_id in agent_ids if agent_id not in existing}
+    async def presences(
+        self, connection: Connection, agent_ids: Collection[str], *, field: str, lock: bool = False
+    ) -> Mapping[str, Presence | NotFound]:
+        """Return the presence of each of ``agent_ids``; of those not enrolled, what ``require`` raises.
+
+        With ``lock``, of two transactions about the same agent the second one waits for the first.
+        """
+        known = await reading.presences(connection, agent_ids, lock=lock)
+        return {agent_id: known.get(agent_id) or _unknown(agent_id, field) for agent_id in agent_ids}
 
     async def existing_ids(self, connection: Connection | None, agent_ids: Iterable[str]) -> frozenset[str]:
         """Return those of at most 10,000 ``agent_ids`` that are enrolled."""
         if connection is not None:
-            return await reading.existing(connection, agent_ids)
+            return frozenset(await reading.presences(connection, agent_ids))
         async with self._database.reading() as own:
-            return await reading.existing(own, agent_ids)
+            return frozenset(await reading.presences(own, agent_ids))
 
-    def selector(self, filter_text: str, *, field: str = "selector") -> Selector:
+    def selector(
+        self, filter_text: str, *, percentage: int = 100, seed: int = 0, field: str = "selector"
+    ) -> Selector:
         """Return all agents that match a filter, ``*`` for all, as a part of another room's statement.
 
-        Raises ``InvalidArgument`` FILTER_INVALID with the position, and the request's ``field``.
+        Of ``percentage`` of them, 1 to 100: always the same ones for one ``seed``. Raises
+        ``InvalidArgument`` FILTER_INVALID with the position, and the request's ``field``.
         """
-        return selecting.selector(filter_text, field=field)
+        return selecting.selector(filter_text, percentage=percentage, seed=seed, field=field)
+
+    def living(self) -> SessionStates:
+        """Return (agent_id, online, offline) of every living agent, for another room's statement.
+
+        ``online`` is ONLINE, ``offline`` OFFLINE; one that is STALE is neither.
+        """
+        return selecting.living()
 
     async def session_epochs(self, connection: Connection, agent_ids: Iterable[str]) -> Mapping[str, int]:
         """Return the epoch of the newest session of each of ``agent_ids``, in the caller's transaction."""
@@ -194,7 +207,8 @@ class AgentsService:
             entry = await self._entry(work, agent_id, etag, of="agent.")
             edited = _edited(entry.editable, paths, sent)
             cleared = entry.editable.suspected_clone and not edited.suspected_clone
-            await registry.write_editable(work, agent_id, edited, now, cleared=cleared)
+            groups = entry.editable.groups
+            await registry.write_editable(work, agent_id, edited, groups, now, cleared=cleared)
             self._notify_after(work)
             record = await self._get(work.connection, agent_id)
         _log.info("agent updated", agent=agent_id, fields=sorted(paths), by=caller.spiffe_id)
@@ -344,7 +358,8 @@ def _unknown(agent_id: str, field: str) -> NotFound:
 def _size(agent: AgentRecord) -> int:
     # Values of labels and notes may have up to four bytes a character.
     labels = sum(len(key) + len(value.encode()) + 8 for key, value in agent.labels.items())
-    return _AGENT_OVERHEAD + labels + len(agent.notes.encode()) + 16 * len(agent.task_kinds)
+    names = labels + sum(len(name) for name in agent.groups)
+    return _AGENT_OVERHEAD + names + len(agent.notes.encode()) + 16 * len(agent.task_kinds)
 
 
 def _edited(present: Editable, paths: Sequence[str], sent: Editable) -> Editable:
@@ -354,6 +369,8 @@ def _edited(present: Editable, paths: Sequence[str], sent: Editable) -> Editable
         raise invalid("update_mask", str(error), reason="FIELD_MASK_INVALID") from None
     except rules.LabelsInvalid as error:
         raise invalid("agent.labels", str(error)) from None
+    except rules.GroupsInvalid as error:
+        raise invalid("agent.groups", str(error)) from None
     size = len(edited.notes.encode())
     if size > rules.MAX_NOTES_BYTES:
         raise invalid("agent.notes", f"{size} bytes; at most {rules.MAX_NOTES_BYTES}")

@@ -161,6 +161,7 @@ class Server:
         await self.gateway.heartbeats.drain()
         await self.listeners.close(self.engines.settings.drain_grace)
         await self.schedules.stop()
+        await self.rooms.tasks.batches.stop()
         await registry.settled()
         await self.gateway.observations.flush()
         await self.engines.writer.close()

@@ -29,6 +29,7 @@ class Worker:
             Schedule("processes", sweep, self._sweep_processes, once=True),
             Schedule("measure", sweep, lambda _: self.measure()),
             Schedule("tasks", settings.tasks_sweep, lambda _: self.sweep.run(), once=True),
+            Schedule("batches", settings.tasks_sweep, lambda _: rooms.tasks.batches.expand(), once=True),
             Schedule("telemetry retention", retention, lambda _: self._prune_telemetry(), once=True),
             Schedule("task retention", retention, lambda _: self._prune_tasks(), once=True),
             Schedule("ledger retention", retention, lambda _: self._prune_ledger(), once=True),

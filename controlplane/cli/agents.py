@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -39,11 +39,12 @@ from controlplane.cli.values import (
 from controlplane.cli.watching import Watched, watch
 
 app = noun(
-    "Who exists, and how they are: list, show, label, clear-clone, delete, watch.\n\n"
+    "Who exists, and how they are: list, show, label, group, clear-clone, delete, watch.\n\n"
     "\b\nExamples:\n"
     "  fleetwright agents list --filter 'presence = ONLINE AND labels.env = prod'\n"
     "  fleetwright agents show web-1\n"
     "  fleetwright agents label web-1 env=prod rack-\n"
+    "  fleetwright agents group web-1 canary\n"
     "  fleetwright agents watch"
 )
 
@@ -72,6 +73,7 @@ def columns(now: datetime) -> Sequence[Column[Agent]]:
         Column("OS", lambda agent: " ".join(filter(None, (agent.host.os_name, agent.host.os_version)))),
         Column("VERSION", lambda agent: agent.agent_version),
         Column("LABELS", lambda agent: shown_labels(agent.labels)),
+        Column("GROUPS", lambda agent: ",".join(agent.groups), wide=True),
         Column("REASON", _reason, wide=True),
         Column("LAST SEEN", lambda agent: age(agent, "last_seen_time", now), wide=True),
         Column("ARCH", lambda agent: agent.host.architecture, wide=True),
@@ -88,6 +90,7 @@ def _details(now: datetime) -> Sequence[Column[Agent]]:
         Column("Reason", lambda agent: ": ".join(filter(None, (_reason(agent), agent.presence_detail)))),
         Column("Last seen", lambda agent: _when(agent, "last_seen_time", now)),
         Column("Labels", lambda agent: shown_labels(agent.labels)),
+        Column("Groups", lambda agent: ",".join(agent.groups)),
         Column("Notes", lambda agent: agent.notes),
         Column("Host", lambda agent: agent.host.hostname),
         Column("System", lambda agent: " ".join(filter(None, (agent.host.os_name, agent.host.os_version)))),
@@ -113,8 +116,8 @@ def list_(
 ) -> None:
     """List the agents that match a filter, ordered by name.
 
-    A filter compares fields of an agent: agent_id, presence, hostname, os_family, agent_version, labels.KEY
-    and others; docs/filters.md has all of them.
+    A filter compares fields of an agent: agent_id, presence, hostname, os_family, agent_version, labels.KEY,
+    groups and others; docs/filters.md has all of them.
 
     \b
     Examples:
@@ -186,6 +189,33 @@ def clear_clone(client: Client, output: Output, agent: AgentName) -> None:
     wanted = Agent(name=resource(agent), suspected_clone=False)
     request = UpdateAgentRequest(agent=wanted, update_mask=FieldMask(paths=["suspected_clone"]))
     output.one(client.agents.UpdateAgent(request).agent, _details(output.now))
+
+
+@app.command("group")
+@calling
+def group(
+    client: Client,
+    output: Output,
+    agent: AgentName,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="GROUP|GROUP-...", help="Put it into a group, or take it out.")
+    ],
+) -> None:
+    """Put an agent into groups, and take it out of them, all at once.
+
+    A selector names a group as groups:GROUP. What others change meanwhile is kept.
+
+    \b
+    Examples:
+      fleetwright agents group web-1 canary web
+      fleetwright agents group web-1 canary-
+      fleetwright agents list --filter 'groups:canary'
+    """
+    removed = {change[:-1] for change in changes if change.endswith("-")}
+    added = {change for change in changes if not change.endswith("-")}
+    if both := sorted(added & removed):
+        raise typer.BadParameter(f"{', '.join(both)}: to be put in and taken out: name each group once")
+    output.one(regroup(client, resource(agent), added, removed), _details(output.now))
 
 
 @app.command("delete")
@@ -272,15 +302,32 @@ def relabel(
 ) -> Agent:
     """Change labels of the agent that was read, and read it again where someone else was faster."""
     mask = FieldMask(paths=[f"labels.{key}" for key in [*chosen, *removed]])
-    for last in (False,) * (ETAG_TRIES - 1) + (True,):
-        present = client.agents.GetAgent(GetAgentRequest(name=name)).agent
+
+    def wanted(present: Agent) -> Agent:
         taken = [key for key, value in chosen.items() if present.labels.get(key, value) != value]
         if taken and not overwrite:
             values = ", ".join(f"{key} is {present.labels[key]!r}" for key in taken)
             raise CommandFailed(f"{name}: {values} already: give --overwrite to change it")
-        wanted = Agent(name=name, etag=present.etag, labels=chosen)
+        return Agent(name=name, etag=present.etag, labels=chosen)
+
+    return _update(client, name, mask, wanted)
+
+
+def regroup(client: Client, name: str, added: set[str], removed: set[str]) -> Agent:
+    """Change the groups of the agent that was read, as ``relabel`` does."""
+
+    def wanted(present: Agent) -> Agent:
+        return Agent(name=name, etag=present.etag, groups=sorted({*present.groups, *added} - removed))
+
+    return _update(client, name, FieldMask(paths=["groups"]), wanted)
+
+
+def _update(client: Client, name: str, mask: FieldMask, wanted: Callable[[Agent], Agent]) -> Agent:
+    for last in (False,) * (ETAG_TRIES - 1) + (True,):
+        present = client.agents.GetAgent(GetAgentRequest(name=name)).agent
+        request = UpdateAgentRequest(agent=wanted(present), update_mask=mask)
         try:
-            return client.agents.UpdateAgent(UpdateAgentRequest(agent=wanted, update_mask=mask)).agent
+            return client.agents.UpdateAgent(request).agent
         except grpc.RpcError as error:
             if last or Failure.of(error).code is not grpc.StatusCode.ABORTED:
                 raise

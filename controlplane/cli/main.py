@@ -24,9 +24,11 @@ class Place(NamedTuple):
 NOUNS = MappingProxyType(
     {
         "agents": Place(
-            "agents", "Who exists, and how they are: list, show, label, clear-clone, delete, watch."
+            "agents", "Who exists, and how they are: list, show, label, group, clear-clone, delete, watch."
         ),
-        "tasks": Place("tasks", "Work for agents: create, list, show, output, events, wait, cancel, watch."),
+        "tasks": Place(
+            "tasks", "Work for agents: create, list, show, output, events, wait, cancel, replay, watch."
+        ),
         "explain": Place("explain", "Why a task or an agent is in its state, and what is next: task, agent."),
         "telemetry": Place("telemetry", "What agents measured: query, watch."),
         "tokens": Place("tokens", "Enrolment tokens, which let agents in: create, list, revoke."),

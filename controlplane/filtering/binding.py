@@ -34,6 +34,7 @@ from controlplane.filtering.schema import (
     FilterSchema,
     IntegerField,
     LabelsField,
+    NamesField,
     RealField,
     TextField,
     TimestampField,
@@ -92,6 +93,8 @@ def _bind_comparison(comparison: Comparison, schema: FilterSchema) -> BoundFilte
         return _bind_label_key(target, comparison)
     if comparison.operator is Operator.HAS and _is_star(value):
         return BoundPresence(target)
+    if isinstance(target, FieldTarget) and isinstance(target.type, NamesField):
+        return _bind_name(target, comparison)
     kind = target.type if isinstance(target, FieldTarget) else TextField()
     if comparison.operator in _ORDERINGS:
         return _bind_ordering(target, kind, comparison)
@@ -129,6 +132,15 @@ def _bind_label_key(target: FieldTarget, comparison: Comparison) -> BoundFilter:
     if key.wildcards:
         raise FilterError("a key of a label is named whole, without *", key.position)
     return BoundPresence(LabelTarget(target.name, key.text))
+
+
+def _bind_name(target: FieldTarget, comparison: Comparison) -> BoundFilter:
+    if comparison.operator is not Operator.HAS:
+        raise FilterError(
+            f"{target.name} is a set of names: ask whether it has one, as in {target.name}:canary",
+            comparison.position,
+        )
+    return _bind_equality(target, TextField(), comparison.value)
 
 
 def _bind_ordering(target: Target, kind: FieldType, comparison: Comparison) -> BoundFilter:
@@ -194,7 +206,7 @@ def _bind_search(literal: Literal, schema: FilterSchema) -> BoundFilter:
 
 def _convert(target: Target, kind: FieldType, value: Literal) -> Value:
     match kind:
-        case TextField():
+        case TextField() | NamesField():
             return value.text
         case IntegerField():
             return read_integer(value)

@@ -63,6 +63,11 @@ class LabelsField:
     """A map from text to text, kept in a side table with a row for each key."""
 
 
+@dataclass(frozen=True, slots=True)
+class NamesField:
+    """A set of names, kept in a side table with a row for each; asked with ``:`` alone."""
+
+
 FieldType: TypeAlias = (
     TextField
     | IntegerField
@@ -72,6 +77,7 @@ FieldType: TypeAlias = (
     | DurationField
     | EnumField
     | LabelsField
+    | NamesField
 )
 
 

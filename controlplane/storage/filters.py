@@ -47,7 +47,14 @@ from controlplane.filtering.bound import (
     Place,
     Value,
 )
-from controlplane.filtering.schema import BooleanField, IntegerField, LabelsField, RealField, TextField
+from controlplane.filtering.schema import (
+    BooleanField,
+    IntegerField,
+    LabelsField,
+    NamesField,
+    RealField,
+    TextField,
+)
 from controlplane.filtering.tree import Operator
 
 Columns = Mapping[str, SQLColumnExpression[Any]]
@@ -73,6 +80,15 @@ class LabelTable:
     owner: Column[Any]
     key: Column[str]
     value: Column[str]
+
+
+@dataclass(frozen=True)
+class NameTable:
+    """The side table of a set of names: a row for each name of each owner; as ``LabelTable``."""
+
+    listed: SQLColumnExpression[Any]
+    owner: Column[Any]
+    name: Column[str]
 
 
 class by_code_point(FunctionElement[str]):  # noqa: N801 - named as the function that it is in a statement
@@ -110,22 +126,27 @@ def _occurrence_postgresql(element: occurrence, compiler: SQLCompiler, **kw: Any
 
 
 def compile_filter(
-    bound: BoundFilter, columns: Columns, labels: LabelTable | None = None
+    bound: BoundFilter,
+    columns: Columns,
+    labels: LabelTable | None = None,
+    names: Mapping[str, NameTable] | None = None,
 ) -> ColumnElement[bool]:
     """Return the condition of a filter, for a WHERE clause.
 
-    ``columns`` has a column for every field of the schema except its labels.
+    ``columns`` has a column for every field of the schema except its labels and its
+    sets of names, which ``names`` has a table for.
     For a row that does not match, the condition is false or NULL, which WHERE
     treats alike; to turn a filter round, bind a ``BoundNot``. Raises KeyError
-    for a field without a column, and ValueError for labels without a table.
+    for a field without a column or table, and ValueError for labels without a table.
     """
-    return _Compiler(columns, labels).condition(bound)
+    return _Compiler(columns, labels, names or {}).condition(bound)
 
 
 @dataclass(frozen=True)
 class _Compiler:
     columns: Columns
     labels: LabelTable | None
+    names: Mapping[str, NameTable]
 
     def condition(self, bound: BoundFilter, *, negated: bool = False) -> ColumnElement[bool]:
         """Return the condition, or its opposite, with every negation at a leaf.
@@ -151,6 +172,8 @@ class _Compiler:
             return self._label(target.key, bound)
         if isinstance(target.type, LabelsField):
             return self._label(None, bound)
+        if isinstance(target.type, NamesField):
+            return self._name(target.name, bound)
         return _test(self.columns[target.name], bound)
 
     def _label(
@@ -165,6 +188,14 @@ class _Compiler:
             conditions.append(side.c[self.labels.key.key] == literal(key, String()))
         if not isinstance(bound, BoundPresence):
             conditions.append(_test(side.c[self.labels.value.key], bound))
+        return exists().where(and_(*conditions)).correlate_except(side)
+
+    def _name(self, field: str, bound: BoundComparison | BoundMatch | BoundPresence) -> ColumnElement[bool]:
+        table = self.names[field]
+        side = table.owner.table.alias()
+        conditions = [side.c[table.owner.key] == table.listed]
+        if not isinstance(bound, BoundPresence):
+            conditions.append(_test(side.c[table.name.key], bound))
         return exists().where(and_(*conditions)).correlate_except(side)
 
 

@@ -69,16 +69,27 @@ class Delivery:
     async def lose_journals(self, work: UnitOfWork, times: Mapping[str, int]) -> int:
         """Give up what agents had in hand when they lost their journals; returns how many attempts.
 
+        That may be one whose lease has lapsed: it was journalled and run if the word of
+        that was lost. Only a list of the same journal without it would have told otherwise.
         ``times`` are instants by agent id. Takes part in the commit that stores the new journals.
         """
-        live = await store.live_attempts(work.connection, times)
+        lost = await store.unreported_attempts(work.connection, times)
+        # What befalls a task befalls it once, by the last of its attempts.
+        last = {attempt.task_id: attempt.attempt_id for attempt in lost}
         reason = "the agent came back without its journal; whether the work had an effect is not known"
         await self.settling.settle(
             work,
             [
-                (attempt, rules.event_of_interruption(attempt.task), reason, times[attempt.agent_id])
-                for attempt in live
+                (
+                    attempt,
+                    rules.event_of_interruption(attempt.task)
+                    if attempt.attempt_id == last[attempt.task_id]
+                    else None,
+                    reason,
+                    times[attempt.agent_id],
+                )
+                for attempt in lost
             ],
             AttemptState.ABANDONED,
         )
-        return len(live)
+        return len(lost)

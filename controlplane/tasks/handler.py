@@ -18,7 +18,17 @@ from controlplane import redaction
 from controlplane.clock import duration_micros
 from controlplane.storage.watching import Change
 from controlplane.tasks import rules
-from controlplane.tasks.records import AttemptRecord, BatchRecord, NewTask, Options, TaskRecord
+from controlplane.tasks.batches import Counts
+from controlplane.tasks.records import (
+    AttemptRecord,
+    BatchRecord,
+    Chosen,
+    NewTask,
+    Options,
+    TaskRecord,
+    Window,
+)
+from controlplane.tasks.rules import OfflinePolicy
 from controlplane.tasks.service import TasksService
 from controlplane.transport.context import current_caller
 from controlplane.transport.messages import duration, timestamp
@@ -39,8 +49,18 @@ def new_task(spec: work_pb2.TaskSpec, options: pb2.TaskOptions) -> NewTask:
             run_limit=_micros(options, "run_limit", rules.DEFAULT_RUN_LIMIT),
             idempotent=options.idempotent,
             max_attempts=options.max_attempts or rules.DEFAULT_MAX_ATTEMPTS,
+            offline=OfflinePolicy(options.offline_policy or OfflinePolicy.QUEUE),
+            supersede_key=options.supersede_key,
+            window=_window(options),
         ),
     )
+
+
+def _window(options: pb2.TaskOptions) -> Window | None:
+    if not options.HasField("window"):
+        return None
+    window = options.window
+    return Window(window.cron, window.time_zone, window.duration.ToMicroseconds())
 
 
 def _micros(options: pb2.TaskOptions, field: str, default: timedelta) -> int:
@@ -57,7 +77,16 @@ def _options(options: Options) -> pb2.TaskOptions:
         run_limit=duration(options.run_limit),
         idempotent=options.idempotent,
         max_attempts=options.max_attempts,
+        offline_policy=pb2.OfflinePolicy.ValueType(int(options.offline)),
+        supersede_key=options.supersede_key,
+        window=_window_message(options.window),
     )
+
+
+def _window_message(window: Window | None) -> pb2.MaintenanceWindow | None:
+    if window is None:
+        return None
+    return pb2.MaintenanceWindow(cron=window.cron, time_zone=window.zone, duration=duration(window.duration))
 
 
 def _spec(wire: bytes) -> work_pb2.TaskSpec:
@@ -102,6 +131,9 @@ def task_message(task: TaskRecord) -> pb2.Task:
         expire_time=timestamp(task.expire_time),
         update_time=timestamp(task.update_time),
         etag=f"{task.revision:x}",
+        replay_of=f"tasks/{task.replay_of}" if task.replay_of else "",
+        due_time=timestamp(task.due.not_before),
+        window_end_time=timestamp(task.due.window_end),
     )
 
 
@@ -119,16 +151,25 @@ def _attempt_message(attempt: AttemptRecord) -> pb2.Attempt:
     )
 
 
-def _batch_message(batch: BatchRecord) -> pb2.TaskBatch:
+def _batch_message(batch: BatchRecord, counts: Counts = ()) -> pb2.TaskBatch:
     return pb2.TaskBatch(
         name=f"taskBatches/{batch.batch_id}",
-        selector=batch.selector,
+        selector=batch.chosen.selector,
+        percentage=batch.chosen.percentage,
+        seed=batch.chosen.seed,
+        state=pb2.TaskBatchState.ValueType(int(batch.state)),
+        target_count=batch.target_count,
+        expanded_count=batch.expanded_count,
         kind=batch.new_task.kind,
         spec=_spec(batch.new_task.spec),
         options=_options(batch.new_task.options),
         task_count=batch.task_count,
         creator=batch.creator,
         create_time=timestamp(batch.create_time),
+        state_counts=[
+            pb2.TaskStateCount(state=pb2.TaskState.ValueType(int(state)), count=number)
+            for state, number in counts
+        ],
     )
 
 
@@ -160,9 +201,9 @@ class TaskHandler(pb2_grpc.TaskServiceServicer):
         self, request: pb2.CreateTaskBatchRequest, context: Context
     ) -> pb2.CreateTaskBatchResponse:
         """Queue work for every agent that a selector matches."""
-        batch = await self._service.create_batch(
+        batch = await self._service.batches.create(
             current_caller(),
-            request.selector,
+            Chosen(request.selector, request.percentage or 100, request.seed),
             new_task(request.spec, request.options),
             request.request_id,
             allow_empty=request.allow_empty,
@@ -182,11 +223,9 @@ class TaskHandler(pb2_grpc.TaskServiceServicer):
         self, request: pb2.GetTaskBatchRequest, context: Context
     ) -> pb2.GetTaskBatchResponse:
         """Read one batch with its counts."""
-        batch, counts = await self._service.get_batch(_id(request.name))
-        message = _batch_message(batch)
-        for state, number in counts:
-            message.state_counts.add(state=pb2.TaskState.ValueType(int(state)), count=number)
-        return pb2.GetTaskBatchResponse(batch=message)
+        return pb2.GetTaskBatchResponse(
+            batch=_batch_message(*await self._service.batches.get(_id(request.name)))
+        )
 
     async def ListTasks(self, request: pb2.ListTasksRequest, context: Context) -> pb2.ListTasksResponse:
         """Read a page of tasks."""
@@ -201,6 +240,27 @@ class TaskHandler(pb2_grpc.TaskServiceServicer):
         """End a task."""
         task = await self._service.cancel(current_caller(), _id(request.name))
         return pb2.CancelTaskResponse(task=task_message(task))
+
+    async def CancelTaskBatch(
+        self, request: pb2.CancelTaskBatchRequest, context: Context
+    ) -> pb2.CancelTaskBatchResponse:
+        """End a batch with its tasks."""
+        batch, counts, done = await self._service.batches.cancel(current_caller(), _id(request.name))
+        return pb2.CancelTaskBatchResponse(
+            batch=_batch_message(batch, counts), cancelled_count=done.cancelled, asked_count=done.asked
+        )
+
+    async def ReplayTask(self, request: pb2.ReplayTaskRequest, context: Context) -> pb2.ReplayTaskResponse:
+        """Create a task anew."""
+        made = await self._service.replays.replay(current_caller(), _id(request.name), request.request_id)
+        return pb2.ReplayTaskResponse(task=task_message(await self._service.get(made)))
+
+    async def ReplayTasks(self, request: pb2.ReplayTasksRequest, context: Context) -> pb2.ReplayTasksResponse:
+        """Create anew what matches."""
+        done = await self._service.replays.replay_matching(
+            current_caller(), request.filter, request.request_id
+        )
+        return pb2.ReplayTasksResponse(replayed_count=done.count, more=done.more)
 
     async def WatchTasks(
         self, request: pb2.WatchTasksRequest, context: Context

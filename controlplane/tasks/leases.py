@@ -108,6 +108,7 @@ class Leases:
                 and attempt.attempt_state is AttemptState.LEASED
                 and attempt.attempt_id not in journal
                 and attempt.task_id not in taken
+                and rules.may_send(attempt.window_end, operation.now)
                 and not attempt.task.cancel_requested
                 and not rules.is_final(attempt.task.state)
             ]

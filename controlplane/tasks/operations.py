@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from controlplane.storage.writer import Operation
-from controlplane.tasks.records import Assigned, Chunk, NewTask, TaskRecord
+from controlplane.tasks.records import Assigned, Chunk, Due, NewTask, TaskRecord
 from controlplane.tasks.rules import Acceptance, Outcome
 
 
@@ -37,6 +37,7 @@ class Create(Operation[Created]):
     task_id: str
     agent_id: str
     new_task: NewTask
+    due: Due
     now: int
 
     @property

@@ -4,18 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.tasks.rules import AttemptState, TaskState
+from controlplane.tasks.rules import AttemptState, BatchState, OfflinePolicy, TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A maintenance window; ``duration`` in microseconds. See ``windows``."""
+
+    cron: str
+    zone: str
+    duration: int
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a task is delivered; durations in microseconds."""
+    """How a task is delivered; durations in microseconds.
+
+    ``supersede_key`` is empty for none; it and ``window`` belong to their policies.
+    """
 
     priority: int
     queue_time: int
     run_limit: int
     idempotent: bool
     max_attempts: int
+    offline: OfflinePolicy = OfflinePolicy.QUEUE
+    supersede_key: str = ""
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """From when on a task is handed out, and until when, None for no end; as instants of a task."""
+
+    not_before: int
+    window_end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +77,8 @@ class TaskRecord:
     expire_time: int
     update_time: int
     revision: int
+    due: Due
+    replay_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +97,39 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which agents a batch is for: a selector, and the percentage of what it matches, cut by a seed."""
+
+    selector: str
+    percentage: int = 100
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """One batch of tasks."""
+    """One batch of tasks.
+
+    ``expanded_count`` of the ``target_count`` agents that it chose have got their
+    task; ``task_count`` are the tasks themselves: a deleted agent gets none.
+    """
 
     batch_id: str
-    selector: str
+    chosen: Chosen
     new_task: NewTask
+    state: BatchState
+    target_count: int
+    expanded_count: int
     task_count: int
     creator: str
     create_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCancelled:
+    """How many tasks the cancellation of a batch ended at once, and how many agents are asked to stop."""
+
+    cancelled: int
+    asked: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ Invariants, property-tested in ``tests/unit/tasks``:
 * Only an idempotent task is run again after an attempt whose effect is unknown.
 * At most ``max_attempts`` attempts of a task fail, and none is begun because of an
   interruption once there were ``MAX_INTERRUPTIONS + max_attempts``.
-* A queued task is never one that is to be cancelled.
+* A queued task is never one that is to be cancelled or that a later one of its key has superseded.
+* A task of which a later one of its key exists is begun no further time.
 
 The numbers of the enumerations are those of the contract, so that both the
 database and the wire hold the same ones.
@@ -54,6 +55,23 @@ FINAL = frozenset(state for state in TaskState if state >= TaskState.SUCCEEDED)
 OPEN = tuple(state for state in TaskState if state not in FINAL)
 
 
+class BatchState(IntEnum):
+    """How far a batch is with making its tasks."""
+
+    EXPANDING = 1
+    EXPANDED = 2
+    CANCELLED = 3
+
+
+class OfflinePolicy(IntEnum):
+    """What becomes of a task while its agent cannot take it."""
+
+    QUEUE = 1
+    SKIP = 2
+    LATEST = 3
+    WINDOW = 4
+
+
 class AttemptState(IntEnum):
     """Where an attempt stands."""
 
@@ -62,6 +80,10 @@ class AttemptState(IntEnum):
     FINISHED = 3
     LAPSED = 4
     ABANDONED = 5
+
+
+UNREPORTED = (AttemptState.LEASED, AttemptState.RUNNING, AttemptState.LAPSED)
+"""Attempts that their agent may have in its journal, and may have run: also one whose lease has lapsed."""
 
 
 class Outcome(IntEnum):
@@ -89,6 +111,8 @@ class Event(Enum):
     INTERRUPT = "the agent ended while it ran, and it is not idempotent"
     CANCEL = "cancelled while nothing runs, or the agent confirmed"
     EXPIRE = "not begun in time"
+    SKIP = "its agent is offline, and its policy is not to wait for it"
+    SUPERSEDE = "a later task of its key exists, so it waits no more"
 
 
 _RESULTS: Mapping[Event, TaskState] = {
@@ -99,6 +123,7 @@ _RESULTS: Mapping[Event, TaskState] = {
     Event.EXHAUST: TaskState.DEAD,
     Event.INTERRUPT: TaskState.INTERRUPTED,
     Event.CANCEL: TaskState.CANCELLED,
+    Event.SUPERSEDE: TaskState.SUPERSEDED,
 }
 
 TRANSITIONS: Mapping[TaskState, Mapping[Event, TaskState]] = {
@@ -108,6 +133,7 @@ TRANSITIONS: Mapping[TaskState, Mapping[Event, TaskState]] = {
         Event.LEASE: TaskState.LEASED,
         Event.ACCEPT: TaskState.RUNNING,
         Event.EXPIRE: TaskState.EXPIRED,
+        Event.SKIP: TaskState.SKIPPED,
         **_RESULTS,
     },
     TaskState.LEASED: {
@@ -131,6 +157,7 @@ class TaskView:
     max_attempts: int
     attempt_count: int
     failed_count: int
+    superseded: bool = False
 
 
 def transition(state: TaskState, event: Event) -> TaskState:
@@ -181,7 +208,7 @@ def event_of_failure(task: TaskView) -> Event:
     """Return what a failed attempt does to an open task."""
     if task.cancel_requested or task.max_attempts <= 1:
         return Event.FAIL
-    return Event.RETRY if task.failed_count + 1 < task.max_attempts else Event.EXHAUST
+    return _again(task, Event.RETRY) if task.failed_count + 1 < task.max_attempts else Event.EXHAUST
 
 
 def event_of_interruption(task: TaskView) -> Event:
@@ -190,7 +217,12 @@ def event_of_interruption(task: TaskView) -> Event:
         return Event.INTERRUPT
     if task.cancel_requested:
         return Event.CANCEL
-    return Event.REQUEUE if task.attempt_count < MAX_INTERRUPTIONS + task.max_attempts else Event.EXHAUST
+    goes_on = task.attempt_count < MAX_INTERRUPTIONS + task.max_attempts
+    return _again(task, Event.REQUEUE) if goes_on else Event.EXHAUST
+
+
+def _again(task: TaskView, event: Event) -> Event:
+    return Event.SUPERSEDE if task.superseded else event
 
 
 def event_of_overrun(task: TaskView) -> Event:
@@ -205,7 +237,22 @@ def event_of_overrun(task: TaskView) -> Event:
 
 def event_of_lapse(task: TaskView) -> Event:
     """Return what it does to a leased task that its agent is gone without having taken it."""
-    return Event.CANCEL if task.cancel_requested else Event.LAPSE
+    return Event.CANCEL if task.cancel_requested else _again(task, Event.LAPSE)
+
+
+def event_of_expiry(task: TaskView) -> Event:
+    """Return what it does to a queued or leased task that its time to wait is over."""
+    return Event.CANCEL if task.cancel_requested else Event.EXPIRE
+
+
+def state_at_creation(policy: OfflinePolicy, *, online: bool) -> TaskState:
+    """Return the state in which a task begins, for an agent that is ``online`` then or is not."""
+    return TaskState.SKIPPED if policy is OfflinePolicy.SKIP and not online else TaskState.QUEUED
+
+
+def may_send(window_end: int | None, now: int) -> bool:
+    """Return whether a task may go to its agent now, as to its window; None: it has none."""
+    return window_end is None or now < window_end
 
 
 class Acceptance(Enum):
@@ -261,6 +308,10 @@ class Cancellation(Enum):
     ASK = "the agent has it: it is asked to stop"
     REPEATED = "it was asked already, or is cancelled already"
     TOO_LATE = "it has ended in another way"
+
+
+REPLAYABLE = FINAL - {TaskState.SUCCEEDED}
+"""From which states a task may be replayed: what is open goes on by itself, and what is done is done."""
 
 
 def cancel(task: TaskView) -> Cancellation:

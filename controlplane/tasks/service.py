@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controlplane import failpoints
-from controlplane.agents.service import AgentsService, Selector
+from controlplane.agents.service import AgentsService
 from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
-from controlplane.errors import FailedPrecondition, NotFound, invalid
+from controlplane.errors import FailedPrecondition
 from controlplane.filtering import PageToken, digest_of_request, read
 from controlplane.filtering.page_bytes import fitting
 from controlplane.storage.database import Database, Look
@@ -21,12 +20,15 @@ from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
 from controlplane.storage.writer import Writer
 from controlplane.tasks import retention, rules
-from controlplane.tasks.creating import Creations, reused
+from controlplane.tasks.batches import Batches
+from controlplane.tasks.creating import Creations, check_request_id, digest_of, unknown
 from controlplane.tasks.ledger import noting
 from controlplane.tasks.operations import Create
-from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, TaskRecord
+from controlplane.tasks.planning import plan
+from controlplane.tasks.records import AttemptRecord, Chunk, NewTask, TaskRecord
+from controlplane.tasks.replays import Replays
 from controlplane.tasks.rules import Cancellation, TaskState
-from controlplane.tasks.store import creation, delivery, ending, reading
+from controlplane.tasks.store import delivery, ending, reading
 from controlplane.wakeups import WakeUps
 
 DEFAULT_PAGE = 100
@@ -59,7 +61,7 @@ class Depth:
 
 
 class TasksService:
-    """Creation, questions and cancellation of tasks.
+    """Creation, questions and cancellation of tasks; ``batches`` and ``replays`` have their own.
 
     ``woken`` is called with the ids of agents after each commit that gives them
     something to fetch, ``stopping`` after one that wants an attempt of theirs
@@ -87,6 +89,8 @@ class TasksService:
         self._stopping = stopping
         self._with_work: GatheredReads[str, bool] = GatheredReads(database, self._read_work)
         writer.register(Create, Creations(agents, self._announce).create)
+        self.batches = Batches(database, agents, clock, self._announce, self.changed, stopping)
+        self.replays = Replays(database, agents, clock, self._announce)
 
     def changed(self) -> None:
         """Tell watchers that some task has changed; called after a commit."""
@@ -97,66 +101,18 @@ class TasksService:
     async def create(self, caller: Caller, agent_id: str, new_task: NewTask, request_id: str) -> TaskRecord:
         """Queue a task for one agent.
 
-        Raises ``NotFound`` AGENT_UNKNOWN, and ``InvalidArgument`` REQUEST_ID_REUSED
-        where the request_id stands for another content.
+        Raises ``NotFound`` AGENT_UNKNOWN, and ``InvalidArgument`` for options that do not
+        fit together, and REQUEST_ID_REUSED where the request_id stands for another content.
         """
-        _check_request_id(request_id)
-        digest = _digest(new_task, "agent", agent_id)
+        check_request_id(request_id)
+        digest = digest_of("agent", agent_id, new_task.kind, new_task.spec, new_task.options)
+        now, task_id = self._now(), secrets.token_hex(16)
+        due = plan(new_task.options, now)
         created = await self._writer.submit(
-            Create(
-                caller.spiffe_id, request_id, digest, secrets.token_hex(16), agent_id, new_task, self._now()
-            )
+            Create(caller.spiffe_id, request_id, digest, task_id, agent_id, new_task, due, now)
         )
         failpoints.hit("tasks.after_create")
         return created.task or await self.get(created.task_id)
-
-    async def create_batch(
-        self,
-        caller: Caller,
-        selector_text: str,
-        new_task: NewTask,
-        request_id: str,
-        *,
-        allow_empty: bool,
-    ) -> BatchRecord:
-        """Queue the same task for every agent that a selector matches now.
-
-        Raises ``InvalidArgument`` for a selector that does not parse, or that
-        matches no agent unless ``allow_empty``.
-        """
-        _check_request_id(request_id)
-        selector: Selector = self._agents.selector(selector_text)
-        digest = _digest(new_task, "selector", selector_text)
-        async with self._database.unit_of_work() as work:
-            batch_id = await self._made_before(work, caller, request_id, digest)
-            if batch_id is None:
-                batch_id, now = secrets.token_hex(16), self._now()
-                agent_ids = await creation.insert_batch(
-                    work, batch_id, selector_text, selector.statement, new_task, caller.spiffe_id, now
-                )
-                if not agent_ids and not allow_empty:
-                    raise invalid(
-                        "selector",
-                        f"{selector_text!r} matches no agent; list agents with it to see, or set allow_empty",
-                        reason="SELECTOR_EMPTY",
-                    )
-                if request_id:
-                    await creation.insert_request(work, caller.spiffe_id, request_id, digest, batch_id, now)
-                self._announce(work, agent_ids)
-        failpoints.hit("tasks.after_create")
-        return (await self.get_batch(batch_id))[0]
-
-    async def _made_before(
-        self, work: UnitOfWork, caller: Caller, request_id: str, digest: bytes
-    ) -> str | None:
-        call = caller.spiffe_id, request_id
-        found = (await creation.find_requests(work, [call])).get(call)
-        if found is None:
-            return None
-        known_digest, created_id = found
-        if known_digest != digest:
-            raise reused(request_id)
-        return created_id
 
     def _announce(self, work: UnitOfWork, agent_ids: Sequence[str]) -> None:
         work.after_commit(self.changed)
@@ -168,21 +124,12 @@ class TasksService:
         """Return one task. Raises ``NotFound`` TASK_UNKNOWN."""
         found = await self._database.read(lambda connection: reading.task(connection, task_id))
         if found is None:
-            raise _unknown("tasks", task_id)
+            raise unknown("tasks", task_id)
         return found
 
     async def attempts(self, task_id: str) -> list[AttemptRecord]:
         """Return a task's attempts, oldest first."""
         return await self._database.read(lambda connection: reading.attempts_of(connection, task_id))
-
-    async def get_batch(self, batch_id: str) -> tuple[BatchRecord, list[tuple[TaskState, int]]]:
-        """Return a batch and the number of its tasks by state. Raises ``NotFound`` TASK_UNKNOWN."""
-        async with self._database.reading() as connection:
-            found = await reading.batch(connection, batch_id)
-            counts = await reading.batch_counts(connection, batch_id)
-        if found is None:
-            raise _unknown("taskBatches", batch_id)
-        return found, counts
 
     async def list_tasks(self, filter_text: str, page_size: int, page_token: str) -> TaskPage:
         """Return a page of tasks, newest first.
@@ -293,7 +240,7 @@ class TasksService:
         async with self._database.unit_of_work() as work:
             found = await ending.task_to_cancel(work, task_id)
             if found is None:
-                raise _unknown("tasks", task_id)
+                raise unknown("tasks", task_id)
             decision = rules.cancel(found.task)
             reason = f"cancelled by {caller.spiffe_id}"
             if decision is Cancellation.TOO_LATE:
@@ -322,24 +269,7 @@ class TasksService:
         return to_micros(self._clock.now())
 
 
-def _unknown(collection: str, ident: str) -> NotFound:
-    return NotFound(
-        "TASK_UNKNOWN", f"name: there is no {collection}/{ident}; list them to see which there are"
-    )
-
-
 def _size(task: TaskRecord) -> int:
     # Texts may have up to four bytes a character.
     texts = len(task.state_reason.encode()) + len(task.progress_message.encode())
     return _TASK_OVERHEAD + len(task.spec) + len(task.result or b"") + texts
-
-
-def _check_request_id(request_id: str) -> None:
-    # SQLite ends a text of JSON there, so that the first call would not be found; PostgreSQL keeps none.
-    if "\0" in request_id:
-        raise invalid("request_id", "has a NUL character; use a UUID")
-
-
-def _digest(new_task: NewTask, target: str, value: str) -> bytes:
-    content = repr((target, value, new_task.kind, new_task.spec, new_task.options))
-    return hashlib.sha256(content.encode()).digest()

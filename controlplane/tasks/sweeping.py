@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from datetime import timedelta
 
 import structlog
 
 from controlplane.agents.service import AgentsService
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.storage.database import Database
-from controlplane.tasks import rules
-from controlplane.tasks.rules import AttemptState, TaskState
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.tasks import rules, windows
+from controlplane.tasks.records import Due, Window
+from controlplane.tasks.rules import AttemptState, Event, TaskState
 from controlplane.tasks.service import REQUEST_MEMORY, TasksService
 from controlplane.tasks.settling import Settling
-from controlplane.tasks.store import creation, delivery, ending
+from controlplane.tasks.store import creation, delivery, ending, waiting
 
 STEP = 1_000
 """Tasks that one transaction ends: a sweep after a long stop must not hold up the agents."""
 
+
+LOOK_AGAIN = timedelta(hours=1)
+"""After which a window is read again that could not be."""
 
 TASKS_NAMED = 10
 """Tasks that a line of the log names; of more it gives the number alone."""
@@ -28,15 +34,20 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did."""
+    """What a sweep did, in numbers of tasks; ``moved`` are those that wait for their next window."""
 
-    expired: int
-    lapsed: int
-    overrun: int
+    expired: int = 0
+    lapsed: int = 0
+    overrun: int = 0
+    skipped: int = 0
+    moved: int = 0
+
+    def __add__(self, other: Swept) -> Swept:
+        return Swept(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Sweep:
-    """Expires what waited too long, takes back leases, and gives up what ran too long."""
+    """Ends what waited or ran too long or does not wait, takes back leases, moves what missed its window."""
 
     def __init__(
         self,
@@ -54,17 +65,17 @@ class Sweep:
 
     async def run(self) -> Swept:
         """Sweep until nothing is left that is due."""
-        expired = lapsed = overrun = 0
+        swept = Swept()
         while True:
             step = await self._step()
-            expired, lapsed, overrun = expired + step.expired, lapsed + step.lapsed, overrun + step.overrun
-            if max(step.expired, step.lapsed, step.overrun) < STEP:
+            swept += step
+            if max(astuple(step)) < STEP:
                 break
         async with self._database.unit_of_work() as work:
             await creation.forget_requests(
                 work, to_micros(self._clock.now()) - duration_micros(REQUEST_MEMORY)
             )
-        return Swept(expired, lapsed, overrun)
+        return swept
 
     async def _step(self) -> Swept:
         now = to_micros(self._clock.now())
@@ -92,17 +103,55 @@ class Sweep:
                 ],
                 AttemptState.LAPSED,
             )
-            waited = [row.task_id for row in await delivery.expired(work.connection, now, STEP)]
-            await ending.end_attempts_of(work, waited, AttemptState.LAPSED, now)
+            waited = await self._expire(work, now)
+            # After the leases: what has just come back to the queue waits too.
+            skipped = await waiting.left_waiting(work.connection, self._agents.living(), STEP)
             await ending.end_tasks(
-                work, waited, TaskState.EXPIRED, "expired: its agent did not take it in time", now
+                work, skipped, TaskState.SKIPPED, "skipped: its agent went offline before it took it", now
             )
-            if waited:
+            moved = await self._move(work, now)
+            if waited or skipped or moved:
                 work.after_commit(self._service.changed)
         _tell("tasks timed out", [attempt.task_id for attempt in late])
         _tell("leases lapsed", [attempt.task_id for attempt in gone])
         _tell("tasks expired", waited)
-        return Swept(len(waited), len(gone), len(late))
+        _tell("tasks skipped", skipped)
+        _tell("tasks moved to their next window", moved)
+        return Swept(len(waited), len(gone), len(late), len(skipped), len(moved))
+
+    async def _expire(self, work: UnitOfWork, now: int) -> Sequence[str]:
+        ended: dict[Event, list[str]] = {}
+        for row in await delivery.expired(work.connection, now, STEP):
+            ended.setdefault(rules.event_of_expiry(delivery.view(row)), []).append(row.task_id)
+        waited = [task_id for task_ids in ended.values() for task_id in task_ids]
+        await ending.end_attempts_of(work, waited, AttemptState.LAPSED, now)
+        for event, task_ids in ended.items():
+            # From QUEUED as from LEASED, each leads to one state.
+            state = rules.transition(TaskState.QUEUED, event)
+            await ending.end_tasks(work, task_ids, state, _EXPIRED[event], now)
+        return waited
+
+    async def _move(self, work: UnitOfWork, now: int) -> Sequence[str]:
+        missed = await waiting.missed_windows(work.connection, now, STEP)
+        for window, task_ids in missed.items():
+            await waiting.move_to(work, task_ids, _next(window, now), now)
+        return [task_id for task_ids in missed.values() for task_id in task_ids]
+
+
+_EXPIRED = {
+    Event.EXPIRE: "expired: its agent did not take it in time",
+    Event.CANCEL: "cancelled, and its agent did not take it in time",
+}
+
+
+def _next(window: Window, now: int) -> Due:
+    try:
+        return windows.opening(window, now)
+    except windows.WindowInvalid as error:
+        # It could be read when the task was created: what knows the zones has changed since.
+        _log.warning("a maintenance window can no longer be read", cron=window.cron, error=str(error))
+        later = now + duration_micros(LOOK_AGAIN)
+        return Due(later, later)
 
 
 def _tell(event: str, task_ids: Sequence[str]) -> None:

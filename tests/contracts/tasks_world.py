@@ -24,8 +24,18 @@ from controlplane.tasks.operations import (
     Lease,
     Progress,
 )
-from controlplane.tasks.records import Assigned, AttemptRecord, Chunk, NewTask, Options, TaskRecord
-from controlplane.tasks.rules import Acceptance, Outcome, TaskState
+from controlplane.tasks.records import (
+    Assigned,
+    AttemptRecord,
+    BatchRecord,
+    Chosen,
+    Chunk,
+    NewTask,
+    Options,
+    TaskRecord,
+    Window,
+)
+from controlplane.tasks.rules import Acceptance, OfflinePolicy, Outcome, TaskState
 from controlplane.tasks.service import TasksService
 from controlplane.tasks.sweeping import Sweep
 from tests.contracts.agents_world import OPERATOR, SECRET, World, open_world
@@ -42,9 +52,22 @@ def new_task(
     idempotent: bool = False,
     attempts: int = 1,
     spec: bytes = b"",
+    offline: OfflinePolicy = OfflinePolicy.QUEUE,
+    key: str = "",
+    window: Window | None = None,
 ) -> NewTask:
     """Return work to be created; ``queue`` and ``limit`` in seconds."""
-    return NewTask("echo", spec, Options(priority, queue * SECOND, limit * SECOND, idempotent, attempts))
+    options = Options(
+        priority,
+        queue * SECOND,
+        limit * SECOND,
+        idempotent,
+        attempts,
+        offline,
+        supersede_key=key,
+        window=window,
+    )
+    return NewTask("echo", spec, options)
 
 
 @dataclass
@@ -68,6 +91,24 @@ class TasksWorld:
     async def create(self, agent_id: str = "a1", request_id: str = "", **options: Any) -> str:
         task = await self.tasks.create(OPERATOR, agent_id, new_task(**options), request_id)
         return task.task_id
+
+    async def batch(
+        self,
+        selector: str = "*",
+        request_id: str = "",
+        *,
+        percentage: int = 100,
+        seed: int = 0,
+        **options: Any,
+    ) -> BatchRecord:
+        """Create a batch."""
+        return await self.tasks.batches.create(
+            OPERATOR,
+            Chosen(selector, percentage, seed),
+            new_task(**options),
+            request_id,
+            allow_empty=False,
+        )
 
     async def lease(self, agent_id: str = "a1", limit: int = 10, epoch: int = 1) -> tuple[Assigned, ...]:
         return await self.world.writer.submit(Lease(agent_id, epoch, limit, self.now))

@@ -68,7 +68,7 @@ BREAKING = {
     ),
 }
 ADDING = {
-    "field": (TASKS, r"(bool idempotent = 4;)", r"\1\n  // note.\n  string note = 6;"),
+    "field": (TASKS, r"(bool idempotent = 4;)", r"\1\n  // note.\n  string note = 16;"),
     "message": (TASKS, r"^(// AttemptState is where)", r"// Note is new.\nmessage Note {}\n\n\1"),
     "value": (TASKS, r"(TASK_STATE_DEAD = 11;)", r"\1\n  // New.\n  TASK_STATE_HELD = 12;"),
     "method": (

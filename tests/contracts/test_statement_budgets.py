@@ -151,6 +151,31 @@ async def explain_agent(world: World, rows: int) -> Doing:
     return lambda: delivery(world).ExplainAgent(request)
 
 
+async def cancel_task_batch(world: World, rows: int) -> Doing:
+    batch = await world.batch(rows)
+    request = task_service_pb2.CancelTaskBatchRequest(name=batch.name)
+    return lambda: world.admin.tasks.CancelTaskBatch(request)
+
+
+async def cancelled(world: World, rows: int) -> task_service_pb2.TaskBatch:
+    batch = await world.batch(rows)
+    await world.admin.tasks.CancelTaskBatch(task_service_pb2.CancelTaskBatchRequest(name=batch.name))
+    return batch
+
+
+async def replay_task(world: World, rows: int) -> Doing:
+    del rows
+    id_ = (await cancelled(world, 1)).name.partition("/")[2]
+    request = task_service_pb2.ReplayTaskRequest(name=f"tasks/{id_}.a0", request_id=world.name())
+    return lambda: world.admin.tasks.ReplayTask(request)
+
+
+async def replay_tasks(world: World, rows: int) -> Doing:
+    id_ = (await cancelled(world, rows)).name.partition("/")[2]
+    request = task_service_pb2.ReplayTasksRequest(filter=f'batch_id = "{id_}"', request_id=world.name())
+    return lambda: world.admin.tasks.ReplayTasks(request)
+
+
 async def query_telemetry(world: World, rows: int) -> Doing:
     await world.submit([world.batch_of_points("a0", world.name(), MANY)])
     request = telemetry_service_pb2.QueryTelemetryRequest(agent="agents/a0", page_size=rows)
@@ -284,8 +309,11 @@ CALLS: dict[str, tuple[Cost, Prepare]] = {
     "TaskService/WatchTasks": (Cost(1, 1), watch_tasks),
     "TaskService/ReadTaskOutput": (Cost(3, 3), read_output),
     "TaskService/CreateTask": (Cost(6, 1), create_task),
-    "TaskService/CreateTaskBatch": (Cost(9, 2), create_task_batch),
+    "TaskService/CreateTaskBatch": (Cost(11, 2), create_task_batch),
     "TaskService/CancelTask": (Cost(5, 2), cancel_task),
+    "TaskService/CancelTaskBatch": (Cost(9, 3), cancel_task_batch),
+    "TaskService/ReplayTask": (Cost(9, 2), replay_task),
+    "TaskService/ReplayTasks": (Cost(6, 1), replay_tasks),
     "DeliveryService/ListDeliveryEvents": (Cost(2, 1), list_events),
     "DeliveryService/ExplainTask": (Cost(7, 2), explain_task),
     "DeliveryService/ExplainAgent": (Cost(3, 2), explain_agent),

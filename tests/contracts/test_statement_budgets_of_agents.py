@@ -28,7 +28,7 @@ from controlplane.tasks.operations import (
     Lease,
     Progress,
 )
-from controlplane.tasks.records import Chunk, NewTask, Options
+from controlplane.tasks.records import Chunk, Due, NewTask, Options
 from controlplane.tasks.rules import Outcome
 from controlplane.telemetry.operations import StoreBatch
 from tests.contracts.budget_world import ECHO, MANY, Cost, Doing, World, check, describe, opened
@@ -161,7 +161,7 @@ async def create(world: World, rows: int) -> list[Operation[Any]]:
     options = Options(0, 3_600_000_000, 600_000_000, idempotent=False, max_attempts=1)
     new_task = NewTask("echo", ECHO.SerializeToString(), options)
     return [
-        Create("ada", world.name(), b"d", world.name(), agent_id, new_task, world.now)
+        Create("ada", world.name(), b"d", world.name(), agent_id, new_task, Due(world.now), world.now)
         for agent_id in await world.registered(rows)
     ]
 

@@ -244,3 +244,69 @@ async def test_an_unknown_agent_is_required_in_vain(world: World) -> None:
     async with world.database.unit_of_work() as work:
         await world.agents.require(work.connection, "a1", field="agent")
         assert await world.agents.existing_ids(work.connection, ["a1", "a2"]) == {"a1"}
+
+
+# --- groups
+
+
+async def group(world: World, agent_id: str, *names_: str) -> None:
+    sent = Editable({}, "", groups=tuple(names_))
+    await world.agents.update(agent_id, paths=["groups"], sent=sent, etag="", caller=OPERATOR)
+
+
+async def test_groups_are_replaced_and_leave_the_rest_as_it_is(world: World) -> None:
+    await world.enrol("a1", {"site": "berlin"})
+    before = await world.agents.get("a1")
+    await group(world, "a1", "web", "canary", "web")
+    agent = await world.agents.get("a1")
+    assert (agent.groups, agent.labels) == (("canary", "web"), {"site": "berlin"})
+    assert agent.etag != before.etag
+    await world.agents.update("a1", paths=["notes"], sent=Editable({}, "n"), etag="", caller=OPERATOR)
+    assert (await world.agents.get("a1")).groups == ("canary", "web")
+    await world.enrol("a1", replace=True)
+    assert (await world.agents.get("a1")).groups == ("canary", "web")
+    await group(world, "a1")
+    assert (await world.agents.get("a1")).groups == ()
+
+
+async def test_agents_are_found_by_their_groups(world: World) -> None:
+    for agent_id, groups in {"a1": ("web", "canary"), "a2": ("web",), "a3": ()}.items():
+        await world.enrol(agent_id)
+        await group(world, agent_id, *groups)
+    expected = {
+        "groups:web": ["a1", "a2"],
+        "groups:canary": ["a1"],
+        "NOT groups:canary": ["a2", "a3"],
+        "groups:*": ["a1", "a2"],
+        "-groups:*": ["a3"],
+        "groups:(web AND canary)": ["a1"],
+        "groups:(db OR canary)": ["a1"],
+        'groups:"can*"': ["a1"],
+        "groups:we": [],
+    }
+    for filter_text, ids in expected.items():
+        assert await names(world, filter_text) == ids, filter_text
+        assert await selected(world, filter_text) == ids, filter_text
+
+
+@pytest.mark.parametrize("filter_text", ["groups = web", "groups != web", "groups < web", "groups.web:*"])
+async def test_a_set_of_names_is_asked_with_a_colon_alone(world: World, filter_text: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        await names(world, filter_text)
+    assert refused.value.reason == "FILTER_INVALID"
+
+
+@pytest.mark.parametrize("name", ["", "Web", "a,b", "-a", "a" * 64])
+async def test_a_name_of_a_group_out_of_form_is_refused(world: World, name: str) -> None:
+    await world.enrol("a1")
+    with pytest.raises(InvalidArgument) as refused:
+        await group(world, "a1", name)
+    assert [violation.field for violation in refused.value.violations] == ["agent.groups"]
+
+
+async def test_a_deleted_agent_leaves_its_groups(world: World) -> None:
+    await world.enrol("a1")
+    await group(world, "a1", "web")
+    await world.agents.delete("a1", etag="", caller=OPERATOR)
+    await world.enrol("a1")
+    assert (await world.agents.get("a1")).groups == ()

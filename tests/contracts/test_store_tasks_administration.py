@@ -16,7 +16,7 @@ from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound
 from controlplane.filtering import page_bytes
 from controlplane.storage.location import Location
 from controlplane.storage.watching import Change
-from controlplane.tasks.records import TaskRecord
+from controlplane.tasks.records import Chosen, TaskRecord
 from controlplane.tasks.rules import AttemptState, Outcome, TaskState
 from controlplane.tasks.service import Depth
 from tests.contracts.agents_world import OPERATOR
@@ -76,7 +76,7 @@ async def test_a_request_id_with_another_content_is_refused(work: TasksWorld, ch
         "agent": lambda: work.create("a2", request_id="r"),
         "spec": lambda: work.create(request_id="r", spec=b"other"),
         "options": lambda: work.create(request_id="r", priority=1),
-        "batch": lambda: work.tasks.create_batch(OPERATOR, "*", new_task(), "r", allow_empty=False),
+        "batch": lambda: work.tasks.batches.create(OPERATOR, Chosen("*"), new_task(), "r", allow_empty=False),
     }
     with pytest.raises(InvalidArgument) as refused:
         await others[change]()
@@ -90,20 +90,20 @@ async def test_a_batch_makes_a_task_for_each_agent_that_matches(work: TasksWorld
     await work.world.enrol("b2", {"site": "oslo"})
     await work.world.enrol("b3", {"site": "oslo"})
     await work.world.agents.delete("b3", etag="", caller=OPERATOR)
-    batch = await work.tasks.create_batch(
-        OPERATOR, "labels.site = oslo", new_task(priority=2, spec=b"s"), "r", allow_empty=False
+    batch = await work.tasks.batches.create(
+        OPERATOR, Chosen("labels.site = oslo"), new_task(priority=2, spec=b"s"), "r", allow_empty=False
     )
-    assert (batch.task_count, batch.selector) == (2, "labels.site = oslo")
+    assert (batch.task_count, batch.chosen.selector) == (2, "labels.site = oslo")
     assert sorted(work.woken) == ["b1", "b2"]
     page = await work.tasks.list_tasks(f'batch_id = "{batch.batch_id}"', 0, "")
     assert {task.agent_id for task in page.tasks} == {"b1", "b2"}
     assert {(task.options.priority, task.spec) for task in page.tasks} == {(2, b"s")}
     assert await work.lease("b1")
-    again, counts = await work.tasks.get_batch(batch.batch_id)
+    again, counts = await work.tasks.batches.get(batch.batch_id)
     assert again == batch
     assert counts == [(TaskState.QUEUED, 1), (TaskState.LEASED, 1)]
-    same = await work.tasks.create_batch(
-        OPERATOR, "labels.site = oslo", new_task(priority=2, spec=b"s"), "r", allow_empty=False
+    same = await work.tasks.batches.create(
+        OPERATOR, Chosen("labels.site = oslo"), new_task(priority=2, spec=b"s"), "r", allow_empty=False
     )
     assert same == batch
 
@@ -120,8 +120,8 @@ async def test_a_batch_keeps_its_spec_once_and_each_task_shows_it(work: TasksWor
     for number in range(40):
         await work.world.enrol(f"b{number}", {"site": "oslo"})
     spec = bytes(range(256)) * 1024
-    batch = await work.tasks.create_batch(
-        OPERATOR, "labels.site = oslo", new_task(spec=spec), "", allow_empty=False
+    batch = await work.tasks.batches.create(
+        OPERATOR, Chosen("labels.site = oslo"), new_task(spec=spec), "", allow_empty=False
     )
     assert batch.task_count == 40
     ((kept,),) = await work.rows("SELECT COUNT(spec) FROM tasks")
@@ -144,7 +144,7 @@ async def test_a_batch_keeps_its_spec_once_and_each_task_shows_it(work: TasksWor
 
 async def test_a_task_of_a_batch_that_has_a_spec_of_its_own_shows_that(work: TasksWorld) -> None:
     """So were they kept before schema 0004."""
-    await work.tasks.create_batch(OPERATOR, "*", new_task(spec=b"batch"), "", allow_empty=False)
+    await work.tasks.batches.create(OPERATOR, Chosen("*"), new_task(spec=b"batch"), "", allow_empty=False)
     async with work.world.database.unit_of_work() as unit:
         own = sqlalchemy.text("UPDATE tasks SET spec = :spec WHERE agent_id = 'a1'")
         await unit.connection.execute(own, {"spec": b""})
@@ -156,23 +156,25 @@ async def test_a_task_of_a_batch_that_has_a_spec_of_its_own_shows_that(work: Tas
 
 async def test_a_selector_that_matches_no_agent_is_refused_unless_allowed(work: TasksWorld) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        await work.tasks.create_batch(OPERATOR, "labels.x = y", new_task(), "r", allow_empty=False)
+        await work.tasks.batches.create(OPERATOR, Chosen("labels.x = y"), new_task(), "r", allow_empty=False)
     assert refused.value.reason == "SELECTOR_EMPTY"
     assert refused.value.violations[0].field == "selector"
     assert await work.rows("SELECT * FROM task_batches") == []
-    batch = await work.tasks.create_batch(OPERATOR, "labels.x = y", new_task(), "r", allow_empty=True)
+    batch = await work.tasks.batches.create(
+        OPERATOR, Chosen("labels.x = y"), new_task(), "r", allow_empty=True
+    )
     assert batch.task_count == 0
-    assert await work.tasks.get_batch(batch.batch_id) == (batch, [])
+    assert await work.tasks.batches.get(batch.batch_id) == (batch, [])
 
 
 async def test_a_selector_out_of_form_is_refused_with_its_field(work: TasksWorld) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        await work.tasks.create_batch(OPERATOR, "labels.x = ", new_task(), "", allow_empty=True)
+        await work.tasks.batches.create(OPERATOR, Chosen("labels.x = "), new_task(), "", allow_empty=True)
     assert refused.value.violations[0].field == "selector"
 
 
 async def test_what_does_not_exist_is_not_found(work: TasksWorld) -> None:
-    for call in (work.tasks.get("x"), work.tasks.get_batch("x"), work.tasks.cancel(OPERATOR, "x")):
+    for call in (work.tasks.get("x"), work.tasks.batches.get("x"), work.tasks.cancel(OPERATOR, "x")):
         with pytest.raises(NotFound) as refused:
             await call
         assert refused.value.reason == "TASK_UNKNOWN"
@@ -446,7 +448,9 @@ async def test_a_final_task_is_in_no_depth(work: TasksWorld) -> None:
 async def test_a_request_id_that_no_database_can_look_up_is_refused(work: TasksWorld, kind: str) -> None:
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "task": lambda: work.create(request_id="r\0s"),
-        "batch": lambda: work.tasks.create_batch(OPERATOR, "*", new_task(), "r\0s", allow_empty=False),
+        "batch": lambda: work.tasks.batches.create(
+            OPERATOR, Chosen("*"), new_task(), "r\0s", allow_empty=False
+        ),
     }
     with pytest.raises(InvalidArgument, match="request_id: has a NUL character") as refused:
         await calls[kind]()

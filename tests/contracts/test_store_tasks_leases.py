@@ -359,3 +359,13 @@ async def test_a_journal_that_is_only_reported_leases_nothing(work: TasksWorld) 
     await work.create()
     adopted = await work.world.writer.submit(Adopt("a1", 2, (), work.now, limit=0))
     assert adopted == Adopted((), ())
+
+
+async def test_a_task_that_is_tried_again_keeps_its_place(work: TasksWorld) -> None:
+    first = await work.create(attempts=3)
+    (assigned,) = await work.lease(limit=1)
+    work.advance(1)
+    second, urgent = await work.create(), await work.create(priority=1)
+    await work.finish(assigned.attempt_id, Outcome.FAILED)
+    work.advance(600)
+    assert [one.task_id for one in await work.lease()] == [urgent, first, second]

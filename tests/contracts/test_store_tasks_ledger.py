@@ -18,7 +18,8 @@ from controlplane.tasks.ledger.events import Choice, DeliveryEvent, EventRecord,
 from controlplane.tasks.ledger.observing import Observations, Observe
 from controlplane.tasks.ledger.service import EventPage, LedgerService
 from controlplane.tasks.operations import Finish
-from controlplane.tasks.rules import Outcome, TaskState
+from controlplane.tasks.records import Chosen
+from controlplane.tasks.rules import OfflinePolicy, Outcome, TaskState
 from controlplane.tasks.store import ledger as store
 from tests.contracts.agents_world import OPERATOR, SECRET
 from tests.contracts.tasks_world import TasksWorld, new_task, open_tasks_world
@@ -241,7 +242,8 @@ async def test_the_tasks_of_a_deleted_agent_are_told_to_have_ended(ledger: Ledge
 async def test_a_batch_has_an_event_for_each_of_its_tasks(ledger: Ledger) -> None:
     work = ledger.work
     batches = [
-        await work.tasks.create_batch(OPERATOR, "*", new_task(), "", allow_empty=False) for _ in range(2)
+        await work.tasks.batches.create(OPERATOR, Chosen("*"), new_task(), "", allow_empty=False)
+        for _ in range(2)
     ]
     for batch in batches:
         for agent_id in ("a1", "a2"):
@@ -413,3 +415,26 @@ async def test_who_writes_comes_in_between_two_slices(
     await work.world.report("a2", 1, Presence.STALE, PresenceReason.STREAM_LOST)
     assert not pruning.done()
     assert await pruning == 40
+
+
+async def test_tasks_of_each_policy_are_told_of_when_they_are_made_and_ended(ledger: Ledger) -> None:
+    work = ledger.work
+    await work.leave("a2")
+    skipped = await work.create("a2", offline=OfflinePolicy.SKIP)
+    assert [name for name, _ in await ledger.told(skipped)] == ["CREATED", "SKIPPED"]
+    first = await work.create("a1", offline=OfflinePolicy.LATEST, key="k")
+    second = await work.create("a1", offline=OfflinePolicy.LATEST, key="k")
+    assert (await ledger.names(first), await ledger.names(second)) == (["CREATED", "SUPERSEDED"], ["CREATED"])
+
+
+async def test_a_cancelled_batch_and_its_replay_are_told_of(ledger: Ledger) -> None:
+    work = ledger.work
+    batch = await work.tasks.batches.create(OPERATOR, Chosen("*"), new_task(), "", allow_empty=False)
+    (assigned,) = await work.lease("a1")
+    await work.tasks.batches.cancel(OPERATOR, batch.batch_id)
+    assert await ledger.names(assigned.task_id) == ["CREATED", "LEASED", "CANCEL_REQUESTED"]
+    ended = f"{batch.batch_id}.a2"
+    assert (await ledger.told(ended))[-1][0] == "ENDED"
+    replay = await work.tasks.replays.replay(OPERATOR, ended, "")
+    assert (await ledger.names(ended))[-1] == "REPLAYED"
+    assert await ledger.names(replay) == ["CREATED"]

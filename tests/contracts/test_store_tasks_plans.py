@@ -12,7 +12,8 @@ from controlplane.agents.store import selecting
 from controlplane.storage import migrate
 from controlplane.storage.sqlite import driver
 from controlplane.storage.sqlite.database import SqliteDatabase
-from controlplane.tasks.store import delivery, reading
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.tasks.store import delivery, expansion, reading, waiting
 
 SCANS = ("SCAN tasks", "SCAN task_attempts", "SCAN task_batches")
 Question = Callable[[Any], Awaitable[object]]
@@ -20,6 +21,7 @@ Question = Callable[[Any], Awaitable[object]]
 QUESTIONS: dict[str, Question] = {
     "attempts": lambda c: delivery.attempts(c, ["a", "b"]),
     "live attempts": lambda c: delivery.live_attempts(c, ["a"]),
+    "unreported attempts": lambda c: delivery.unreported_attempts(c, ["a"]),
     "queued": lambda c: delivery.queued(c, {"a": 3}, 5),
     "having work": lambda c: delivery.having_work(c, ["a"], 5),
     "agents with work": lambda c: delivery.agents_with_work(c, 5),
@@ -29,9 +31,20 @@ QUESTIONS: dict[str, Question] = {
     "cancellations": lambda c: delivery.cancellations(c, "a"),
     "assignments": lambda c: delivery.assignments(c, ["a"]),
     "depths": reading.depths,
+    "left waiting": lambda c: waiting.left_waiting(c, selecting.living(), 10),
+    "missed windows": lambda c: waiting.missed_windows(c, 5, 10),
+    "next batch": lambda c: expansion.next_batch(UnitOfWork(c)),
 }
 
-OF_SOME = ("attempts", "live attempts", "queued", "having work", "cancellations", "assignments")
+OF_SOME = (
+    "attempts",
+    "live attempts",
+    "unreported attempts",
+    "queued",
+    "having work",
+    "cancellations",
+    "assignments",
+)
 """Those that are about some agents or attempts."""
 
 

@@ -324,3 +324,19 @@ async def test_a_repeated_result_is_a_duplicate_whatever_lengths_it_names(work: 
     await work.finish(attempt_id)
     again = await work.finished(work.finishing(attempt_id, lengths=(0, 7, 0)))
     assert again.disposition is Disposition.DUPLICATE
+
+
+@pytest.mark.parametrize(("idempotent", "state"), [(False, TaskState.INTERRUPTED), (True, TaskState.QUEUED)])
+async def test_a_lapsed_attempt_may_have_run_in_a_journal_that_is_lost(
+    work: TasksWorld, idempotent: bool, state: TaskState
+) -> None:
+    """The word that it was journalled may have been lost with the connection."""
+    task_id = await work.create(idempotent=idempotent)
+    await work.lease()
+    await work.leave()
+    work.advance(61)
+    await work.sweep.run()
+    assert await work.state(task_id) is TaskState.QUEUED
+    await work.world.open("a1", journal="j2")
+    assert await work.state(task_id) is state
+    assert [attempt.state for attempt in await work.attempts(task_id)] == [AttemptState.ABANDONED]

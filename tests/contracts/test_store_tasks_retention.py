@@ -17,6 +17,7 @@ from controlplane.storage.location import Location
 from controlplane.storage.sqlite import driver
 from controlplane.storage.watching import Change
 from controlplane.tasks import retention
+from controlplane.tasks.records import Chosen
 from controlplane.tasks.rules import TaskState
 from controlplane.tasks.store import retention as store
 from tests.contracts.agents_world import OPERATOR
@@ -106,8 +107,10 @@ async def test_who_writes_comes_in_between_two_slices(
 
 
 async def test_a_batch_goes_with_the_last_of_its_tasks(work: TasksWorld) -> None:
-    batch = await work.tasks.create_batch(OPERATOR, "", new_task(queue=DAY), "", allow_empty=False)
-    empty = await work.tasks.create_batch(OPERATOR, "agent_id = nobody", new_task(), "", allow_empty=True)
+    batch = await work.tasks.batches.create(OPERATOR, Chosen(""), new_task(queue=DAY), "", allow_empty=False)
+    empty = await work.tasks.batches.create(
+        OPERATOR, Chosen("agent_id = nobody"), new_task(), "", allow_empty=True
+    )
     (assigned,) = await work.lease("a1")
     await work.accept(assigned.attempt_id)
     await work.finish(assigned.attempt_id)
@@ -115,15 +118,15 @@ async def test_a_batch_goes_with_the_last_of_its_tasks(work: TasksWorld) -> None
     await work.sweep.run()
     work.advance(90 * DAY - 1)
     assert await prune(work) == 1
-    found, states = await work.tasks.get_batch(batch.batch_id)
+    found, states = await work.tasks.batches.get(batch.batch_id)
     assert found.task_count == 2
     assert states == [(TaskState.EXPIRED, 1)]
     with pytest.raises(NotFound):
-        await work.tasks.get_batch(empty.batch_id)
+        await work.tasks.batches.get(empty.batch_id)
     work.advance(DAY)
     assert await prune(work) == 1
     with pytest.raises(NotFound):
-        await work.tasks.get_batch(batch.batch_id)
+        await work.tasks.batches.get(batch.batch_id)
 
 
 async def test_a_late_result_of_a_deleted_task_is_one_of_an_attempt_that_is_not_known(

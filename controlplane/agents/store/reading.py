@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controlplane.agents.records import AgentRecord, HostRecord
 from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.agents.store.selecting import alive, matching
-from controlplane.agents.store.tables import agent_labels, agents
+from controlplane.agents.store.tables import agent_groups, agent_labels, agents
 from controlplane.storage.prepared import Prepared, each, listed
 from controlplane.storage.watching import Cursor, Seen
 
@@ -20,9 +20,23 @@ Connection: TypeAlias = AsyncConnection
 """What other modules call a connection: it comes out of ``Database.reading`` or a unit of work."""
 
 # What a record is made of; nonces and the like stay in the database.
-_SHOWN = [
-    column for column in agents.c if column.name not in ("nonce", "previous_nonce", "boot_id", "gateway_id")
-]
+_HIDDEN = ("nonce", "previous_nonce", "boot_id", "gateway_id", "bucket")
+# Most agents are in no group or in one: a list in their row costs no statement. Names have no comma.
+GROUPS = (
+    select(func.aggregate_strings(agent_groups.c.name, ","))
+    .where(agent_groups.c.agent_id == agents.c.agent_id)
+    .correlate(agents)
+    .scalar_subquery()
+    .label("groups")
+)
+"""An agent's groups in one text; see ``groups_in``."""
+
+_SHOWN = [*(column for column in agents.c if column.name not in _HIDDEN), GROUPS]
+
+
+def groups_in(text: str | None) -> tuple[str, ...]:
+    """Return the names that a ``GROUPS`` has, in order."""
+    return tuple(sorted(text.split(","))) if text else ()
 
 
 async def find(connection: AsyncConnection, agent_id: str) -> AgentRecord | None:
@@ -32,13 +46,23 @@ async def find(connection: AsyncConnection, agent_id: str) -> AgentRecord | None
     return (await _records(connection, rows))[0] if rows else None
 
 
-_EXISTING = Prepared(select(agents.c.agent_id).where(agents.c.agent_id.in_(each("agent_ids")), alive()))
+_EXISTING = select(agents.c.agent_id, agents.c.presence).where(
+    agents.c.agent_id.in_(each("agent_ids")), alive()
+)
+_PRESENCES = Prepared(_EXISTING)
+_LOCKED = Prepared(_EXISTING.order_by(agents.c.agent_id).with_for_update(of=agents))
 
 
-async def existing(connection: AsyncConnection, agent_ids: Iterable[str]) -> frozenset[str]:
-    """Return those of ``agent_ids`` that are enrolled and not deleted."""
-    rows = await _EXISTING.rows(connection, {"agent_ids": listed(agent_ids)})
-    return frozenset(row.agent_id for row in rows)
+async def presences(
+    connection: AsyncConnection, agent_ids: Iterable[str], *, lock: bool = False
+) -> dict[str, Presence]:
+    """Return the presence of those of ``agent_ids`` that are enrolled and not deleted.
+
+    With ``lock``, no other transaction that locks them goes on before this one ends.
+    """
+    asked = _LOCKED if lock else _PRESENCES
+    rows = await asked.rows(connection, {"agent_ids": listed(agent_ids)})
+    return {row.agent_id: Presence(row.presence) for row in rows}
 
 
 async def page(connection: AsyncConnection, text: str, after: str, limit: int) -> list[AgentRecord]:
@@ -129,6 +153,7 @@ def _record(row: RowMapping, labels: Mapping[str, str]) -> AgentRecord:
         enroll_time=row["enroll_time"],
         update_time=row["update_time"],
         etag=etag(row["edit_version"]),
+        groups=groups_in(row["groups"]),
     )
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.agents.records import HostRecord
-from controlplane.agents.rules import Editable, Presence, PresenceReason
-from controlplane.agents.store.reading import etag, labels_of
-from controlplane.agents.store.tables import agent_labels, agents
+from controlplane.agents.rules import Editable, Presence, PresenceReason, bucket
+from controlplane.agents.store.reading import GROUPS, etag, groups_in, labels_of
+from controlplane.agents.store.tables import agent_groups, agent_labels, agents
 from controlplane.storage.unit_of_work import UnitOfWork
 
 
@@ -26,13 +26,16 @@ class Entry:
 
 async def entry(connection: AsyncConnection, agent_id: str) -> Entry | None:
     """Return the entry of an agent, which is to be changed; None where it was never enrolled."""
-    statement = select(agents.c.notes, agents.c.edit_version, agents.c.delete_time, agents.c.suspected_clone)
-    found = await connection.execute(statement.where(agents.c.agent_id == agent_id).with_for_update())
-    row = found.one_or_none()
+    statement = (
+        select(agents.c.notes, agents.c.edit_version, agents.c.delete_time, agents.c.suspected_clone, GROUPS)
+        .where(agents.c.agent_id == agent_id)
+        .with_for_update(of=agents)
+    )
+    row = (await connection.execute(statement)).one_or_none()
     if row is None:
         return None
     labels = (await labels_of(connection, [agent_id]))[agent_id]
-    editable = Editable(labels, row.notes, bool(row.suspected_clone))
+    editable = Editable(labels, row.notes, bool(row.suspected_clone), groups_in(row.groups))
     return Entry(row.delete_time is not None, etag(row.edit_version), editable)
 
 
@@ -44,7 +47,8 @@ async def enrol(
     work: UnitOfWork, agent_id: str, labels: Mapping[str, str], host: HostRecord, now: int
 ) -> None:
     """Add an agent that was never enrolled."""
-    fresh = {**_never_connected(now), "agent_id": agent_id, "edit_version": 1, **asdict(host)}
+    identity = {"agent_id": agent_id, "bucket": bucket(agent_id), "edit_version": 1}
+    fresh = {**_never_connected(now), **identity, **asdict(host)}
     await work.connection.execute(insert(agents), {**fresh, "revision": await work.revision()})
     await _write_labels(work, agent_id, labels)
 
@@ -67,11 +71,22 @@ async def replace(
 
 
 async def write_editable(
-    work: UnitOfWork, agent_id: str, editable: Editable, now: int, *, cleared: bool
+    work: UnitOfWork,
+    agent_id: str,
+    editable: Editable,
+    groups: Sequence[str],
+    now: int,
+    *,
+    cleared: bool,
 ) -> None:
-    """Replace an agent's labels and notes; ``cleared`` takes away the suspicion that it is a clone."""
+    """Replace an agent's labels, notes and, where ``groups`` are others, its groups.
+
+    ``cleared`` takes away the suspicion that it is a clone.
+    """
     await _edit(work, agent_id, now, notes=editable.notes, **(_UNSUSPECTED if cleared else {}))
     await _write_labels(work, agent_id, editable.labels)
+    if groups != editable.groups:
+        await _write_groups(work, agent_id, editable.groups)
 
 
 async def bury(work: UnitOfWork, agent_id: str, detail: str, now: int) -> None:
@@ -86,6 +101,7 @@ async def bury(work: UnitOfWork, agent_id: str, detail: str, now: int) -> None:
     }
     await _edit(work, agent_id, now, **values)
     await _write_labels(work, agent_id, {})
+    await _write_groups(work, agent_id, ())
 
 
 def _never_connected(now: int) -> dict[str, object]:
@@ -124,3 +140,11 @@ async def _write_labels(work: UnitOfWork, agent_id: str, labels: Mapping[str, st
     rows = [{"agent_id": agent_id, "key": key, "value": value} for key, value in labels.items()]
     if rows:
         await work.connection.execute(insert(agent_labels), rows)
+
+
+async def _write_groups(work: UnitOfWork, agent_id: str, groups: Sequence[str]) -> None:
+    await work.connection.execute(delete(agent_groups).where(agent_groups.c.agent_id == agent_id))
+    if groups:
+        await work.connection.execute(
+            insert(agent_groups), [{"agent_id": agent_id, "name": name} for name in groups]
+        )

@@ -8,25 +8,26 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, SQLColumnExpression, Subquery, and_, select, true
 
-from controlplane.agents.rules import Presence
-from controlplane.agents.store.tables import agent_labels, agents
+from controlplane.agents.rules import BUCKETS, Presence, first_bucket
+from controlplane.agents.store.tables import agent_groups, agent_labels, agents
 from controlplane.filtering import (
     BooleanField,
     EnumField,
     FilterSchema,
     LabelsField,
+    NamesField,
     TextField,
     TimestampField,
     read,
 )
 from controlplane.filtering.schema import FieldType
-from controlplane.storage.filters import LabelTable, compile_filter
+from controlplane.storage.filters import LabelTable, NameTable, compile_filter
 
 Holders = Select[str]
 """Ids of processes, which another room selects; opaque to all but stores."""
 
 SessionStates = Subquery
-"""What ``session_states`` gives; opaque to all but stores."""
+"""What ``session_states`` and ``living`` give; opaque to all but stores."""
 
 EVERYONE = "*"
 """The selector of all agents, and the same as an empty filter."""
@@ -48,7 +49,9 @@ _FIELDS: Mapping[str, FieldType] = {
     "notes": TextField(),
 }
 
-SCHEMA = FilterSchema(fields={**_FIELDS, "labels": LabelsField()}, searched=("agent_id", "hostname"))
+SCHEMA = FilterSchema(
+    fields={**_FIELDS, "labels": LabelsField(), "groups": NamesField()}, searched=("agent_id", "hostname")
+)
 
 _COLUMNS: Mapping[str, SQLColumnExpression[Any]] = {name: agents.c[name] for name in _FIELDS}
 
@@ -58,6 +61,7 @@ _LABELS = LabelTable(
     key=agent_labels.c.key,
     value=agent_labels.c.value,
 )
+_GROUPS = NameTable(listed=agents.c.agent_id, owner=agent_groups.c.agent_id, name=agent_groups.c.name)
 
 
 def alive() -> ColumnElement[bool]:
@@ -72,12 +76,13 @@ def matching(text: str, *, field: str = "filter") -> ColumnElement[bool]:
     """
     if text.strip() in ("", EVERYONE):
         return true()
-    return compile_filter(read(text, SCHEMA, field=field), _COLUMNS, _LABELS)
+    return compile_filter(read(text, SCHEMA, field=field), _COLUMNS, _LABELS, {"groups": _GROUPS})
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """All agents that match a filter, as a statement that another room makes part of its own.
+    """All agents that match a filter, or a percentage of them, as a statement that another room makes part
+    of its own.
 
     ``statement`` has the one column ``agent_id``, of agents that are not deleted at the
     moment at which it runs. Only stores look into it.
@@ -87,12 +92,28 @@ class Selector:
     statement: Select[str]
 
 
-def selector(text: str, *, field: str = "selector") -> Selector:
-    """Return the selector of a filter, ``*`` for all agents.
+def selector(text: str, *, percentage: int = 100, seed: int = 0, field: str = "selector") -> Selector:
+    """Return the selector of a filter, ``*`` for all agents; of ``percentage`` of them, chosen by ``seed``.
 
-    Raises ``FilterError``, which names the request's ``field``.
+    An agent's place depends on its id alone, so the choice is the same each time, and a
+    larger percentage of one seed holds all of a smaller one. Raises ``FilterError``,
+    which names the request's ``field``.
     """
-    return Selector(text, select(agents.c.agent_id).where(and_(alive(), matching(text, field=field))))
+    conditions = [alive(), matching(text, field=field)]
+    if percentage < 100:
+        turned = (agents.c.bucket + (BUCKETS - first_bucket(seed))) % BUCKETS
+        conditions.append(turned < percentage * (BUCKETS // 100))
+    return Selector(text, select(agents.c.agent_id).where(and_(*conditions)))
+
+
+def living() -> Subquery:
+    """Return (agent_id, online, offline) of every agent that is not deleted, as ``session_states`` does.
+
+    One that is STALE is neither ONLINE nor OFFLINE.
+    """
+    online = (agents.c.presence == int(Presence.ONLINE)).label("online")
+    offline = (agents.c.presence == int(Presence.OFFLINE)).label("offline")
+    return select(agents.c.agent_id, online, offline).where(alive()).subquery()
 
 
 def session_states() -> Subquery:

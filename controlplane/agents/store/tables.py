@@ -51,10 +51,20 @@ agents = Table(
     Column("delete_time", BigInteger, nullable=True),
     Column("edit_version", Integer, nullable=False, server_default=text("1")),
     Column("revision", BigInteger, nullable=False),
+    # Its place among 10,000, by its id: what a percentage of a selector is cut from.
+    Column("bucket", Integer, nullable=False, server_default=text("0")),
     Index(None, "revision", "agent_id"),
     Index(None, "presence"),
     Index(None, "gateway_id"),
     comment="Every agent that was ever enrolled; one with a delete_time is a tombstone.",
+)
+
+agent_groups = Table(
+    "agent_groups",
+    metadata,
+    Column("agent_id", String(63), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Index(None, "name"),
 )
 
 agent_labels = Table(

@@ -19,6 +19,7 @@ from fleetwright.v1.task_service_pb2 import (
     GetTaskBatchRequest,
     GetTaskRequest,
     Task,
+    TaskBatch,
 )
 
 from controlplane.cli import completion
@@ -30,9 +31,10 @@ from controlplane.cli.output import Output
 from controlplane.cli.tasks import spec as task_spec
 from controlplane.cli.tasks import views
 from controlplane.cli.tasks.app import app
+from controlplane.cli.tasks.expanding import expanded
 from controlplane.cli.tasks.naming import BATCHES, TASKS, quoted
 from controlplane.cli.tasks.said import print_output
-from controlplane.cli.tasks.waiting import must_have_succeeded, wait_for
+from controlplane.cli.tasks.waiting import Counts, must_have_succeeded, wait_for
 
 CREATE_TRIES: Final = 3
 """How often a creation is sent again where no answer came: its request id makes it one creation."""
@@ -61,7 +63,20 @@ def create(
     ] = None,
     selector: Annotated[
         str | None,
-        typer.Option(metavar="FILTER", help="Every agent that matches now; '*' is all of them."),
+        typer.Option(
+            metavar="FILTER",
+            help="Every agent that matches now, such as 'groups:canary'; '*' is all of them.",
+        ),
+    ] = None,
+    percent: Annotated[
+        int | None,
+        typer.Option("--percent", metavar="N", help="Of those only so many, 1 to 100.", min=1, max=100),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", metavar="N", help="Which ones: the same, unless it is another.", min=0, max=2**32 - 1
+        ),
     ] = None,
     script: Annotated[str | None, _work("--script", "TEXT", "Run this script.")] = None,
     script_file: Annotated[
@@ -107,6 +122,28 @@ def create(
     max_attempts: Annotated[
         int | None, _delivery("--max-attempts", "N", "How often it may fail, 1 to 20.", min=1, max=20)
     ] = None,
+    if_offline: Annotated[
+        task_spec.IfOffline | None,
+        _delivery(
+            "--if-offline",
+            None,
+            "What becomes of it while its agent is away: it waits, is skipped, waits as the latest of a key, "
+            "or it waits for a maintenance window. [default: queue]",
+        ),
+    ] = None,
+    supersede_key: Annotated[
+        str | None,
+        _delivery("--supersede-key", "KEY", "For latest: of what it is a version, such as sshd-config."),
+    ] = None,
+    window: Annotated[
+        str | None, _delivery("--window", "CRON", "For window: when it opens, such as '0 2 * * SAT'.")
+    ] = None,
+    window_zone: Annotated[
+        str | None, _delivery("--window-zone", "ZONE", "Where that is, such as Europe/Berlin. [default: UTC]")
+    ] = None,
+    window_duration: Annotated[
+        str | None, _delivery("--window-duration", "DURATION", "For how long it is open. [default: 1h]")
+    ] = None,
     request_id: Annotated[
         str | None, _delivery("--request-id", "ID", "The same one twice creates once. [default: a new one]")
     ] = None,
@@ -119,8 +156,10 @@ def create(
 ) -> None:
     """Give work to agents, online or not.
 
-    One agent gets a task; several, or a selector, a batch: a task for each, all at once or none. With
-    --wait what a single task's script writes is printed as it was written, when it has ended.
+    One agent gets a task; several, or a selector, a batch: a task for each that is chosen at this moment. The
+    tasks of a large batch are made after it is created; a terminal shows how far that is, and leaving it does
+    not end that. With --wait what a single task's script writes is printed as it was written, when it has
+    ended. docs/task-states.md tells the policies for agents that are away.
 
     \b
     Examples:
@@ -128,37 +167,54 @@ def create(
       fleetwright tasks create web-1 web-2 --script-file mend.sh --arg --force --env-file secrets.env
       fleetwright tasks create --selector 'presence = ONLINE AND labels.env = prod' --inventory --wait
       fleetwright tasks create web-1 --logs /var/log/syslog --contains error --wait
+      fleetwright tasks create --selector 'groups:web' --percent 10 --script-file mend.sh --if-offline skip
+      fleetwright tasks create --selector '*' --script-file sshd.sh --supersede-key sshd-config
+      fleetwright tasks create web-1 --script reboot --window '0 2 * * SAT' --window-zone Europe/Berlin \\
+        --window-duration 2h
     """
     spec = task_spec.spec(
         task_spec.Work(script, script_file, inventory, logs, echo),
         task_spec.ScriptDetails(interpreter, arg or (), env or (), env_file, user, time_limit),
         task_spec.OtherDetails(packages, contains, max_bytes),
     )
-    options = task_spec.options(task_spec.Delivery(priority, queue_time, run_limit, idempotent, max_attempts))
+    options = task_spec.options(
+        task_spec.Delivery(priority, queue_time, run_limit, idempotent, max_attempts),
+        task_spec.Absence(if_offline, supersede_key, window, window_zone, window_duration),
+    )
     named = list(dict.fromkeys(agent_resource(agent) for agent in agents or ()))
     if named and selector is not None:
         raise typer.BadParameter("name AGENTs or choose them with --selector, not both")
     if not named and selector is None:
         raise typer.BadParameter("name AGENTs, or choose them with --selector; '*' is all of them")
+    if selector is None and (percent is not None or seed is not None):
+        raise typer.BadParameter("--percent and --seed choose among those of a --selector")
+    if seed is not None and percent is None:
+        raise typer.BadParameter("--seed says which agents --percent chooses: give both")
     request_id = request_id or str(uuid4())
     if len(named) == 1:
         request = CreateTaskRequest(agent=named[0], spec=spec, options=options, request_id=request_id)
-        made = _surely(client, client.tasks.CreateTask, request, output).task
+        made = surely(client, client.tasks.CreateTask, request, output).task
         _created_task(client, output, made, wait=wait)
         return
     chosen = selector if selector is not None else _selector(client, named)
-    batch = _surely(
+    batch = surely(
         client,
         client.tasks.CreateTaskBatch,
         CreateTaskBatchRequest(
-            selector=chosen, spec=spec, options=options, request_id=request_id, allow_empty=allow_empty
+            selector=chosen,
+            spec=spec,
+            options=options,
+            request_id=request_id,
+            allow_empty=allow_empty,
+            percentage=percent or 0,
+            seed=seed or 0,
         ),
         output,
     ).batch
     _created_batch(client, output, batch, wait=wait)
 
 
-def _surely(client: Client, call: Any, request: Any, output: Output) -> Any:
+def surely(client: Client, call: Any, request: Any, output: Output) -> Any:
     """Create, and ask again where no answer came: the request id tells the server that it is the same.
 
     Raises ``CommandFailed`` with the request id where none came at last: it may have been created.
@@ -230,17 +286,21 @@ def _created_task(client: Client, output: Output, task: Task, *, wait: bool) -> 
     must_have_succeeded(counts)
 
 
-def _created_batch(client: Client, output: Output, batch: Any, *, wait: bool) -> None:
-    if wait and batch.task_count:
-        filter_ = f"batch_id = {quoted(batch.name.removeprefix(BATCHES))}"
-        with _left_behind(output, batch.name):
+def _created_batch(client: Client, output: Output, batch: TaskBatch, *, wait: bool) -> None:
+    counts: Counts = {}
+    with _left_behind(output, batch.name):
+        if wait or output.live:
+            batch = expanded(client, output, batch)
+        if wait and batch.task_count:
+            filter_ = f"batch_id = {quoted(batch.name.removeprefix(BATCHES))}"
             counts = wait_for(client, output, filter_, batch.task_count)
+    if counts:
         batch = client.tasks.GetTaskBatch(GetTaskBatchRequest(name=batch.name)).batch
     if output.for_people:
         output.text(batch.name)
-        states = {one.state: one.count for one in batch.state_counts}
-        output.note(f"{batch.task_count:,} tasks: {views.counts_words(states)}")
+        states: Counts = {one.state: one.count for one in batch.state_counts}
+        output.note(f"{views.tasks_words(batch)}: {views.counts_words(states)}")
     else:
         output.one(batch, [])
-    if wait and batch.task_count:
+    if counts:
         must_have_succeeded(counts)

@@ -41,6 +41,11 @@ def resource(name: str) -> str:
     return name if name.startswith((TASKS, BATCHES)) else f"{TASKS}{name}"
 
 
+def batch_resource(name: str) -> str:
+    """Return the name of a batch's resource; a bare id is a batch's."""
+    return name if name.startswith(BATCHES) else f"{BATCHES}{name}"
+
+
 def filter_of(filter_text: str, agent: str | None, states: list[str] | None, batch: str | None) -> str:
     """Return one filter of the text and the options. The text stands first: errors count its characters."""
     parts = []

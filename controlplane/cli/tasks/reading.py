@@ -21,6 +21,7 @@ from controlplane.cli.output import Column, Output
 from controlplane.cli.paging import read_all, summarize
 from controlplane.cli.tasks import views
 from controlplane.cli.tasks.app import app
+from controlplane.cli.tasks.expanding import expanded
 from controlplane.cli.tasks.naming import (
     BATCHES,
     AgentOption,
@@ -52,7 +53,8 @@ def list_(
     """List tasks, newest first.
 
     A filter compares task_id, agent_id, batch_id, kind, state, state_time, priority, attempt_count,
-    cancel_requested, creator, create_time, expire_time and update_time; see docs/filters.md.
+    cancel_requested, creator, create_time, expire_time, update_time, replay_of and supersede_key; see
+    docs/filters.md.
 
     \b
     Examples:
@@ -120,6 +122,8 @@ def wait_(client: Client, output: Output, tasks: TaskNames) -> None:
     """
     counts: Counts = {}
     for name in dict.fromkeys(map(resource, tasks)):
+        if name.startswith(BATCHES):
+            expanded(client, output, client.tasks.GetTaskBatch(GetTaskBatchRequest(name=name)).batch)
         for state, count in wait_for(client, output, *matching(client, name)).items():
             counts[state] = counts.get(state, 0) + count
     output.one(_Ended(tasks, counts), [Column("Ended", lambda ended: views.counts_words(ended.counts))])

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Final
 
@@ -206,7 +207,43 @@ class Delivery:
     max_attempts: int | None = None
 
 
-def options(delivery: Delivery) -> task_service_pb2.TaskOptions:
+class IfOffline(StrEnum):
+    """What becomes of a task while its agent is away."""
+
+    QUEUE = "queue"
+    SKIP = "skip"
+    LATEST = "latest"
+    WINDOW = "window"
+
+
+_POLICIES: Final = {
+    IfOffline.QUEUE: task_service_pb2.OFFLINE_POLICY_QUEUE,
+    IfOffline.SKIP: task_service_pb2.OFFLINE_POLICY_SKIP,
+    IfOffline.LATEST: task_service_pb2.OFFLINE_POLICY_LATEST,
+    IfOffline.WINDOW: task_service_pb2.OFFLINE_POLICY_WINDOW,
+}
+
+DEFAULT_ZONE: Final = "UTC"
+DEFAULT_WINDOW: Final = "1h"
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """The policy for an agent that is away, as options; a key or a window says which one is meant."""
+
+    policy: IfOffline | None = None
+    supersede_key: str | None = None
+    window: str | None = None
+    """A cron expression."""
+    window_zone: str | None = None
+    window_duration: str | None = None
+
+
+WAITS: Final = Absence()
+"""No word about it: it waits, as the server's default is."""
+
+
+def options(delivery: Delivery, absence: Absence = WAITS) -> task_service_pb2.TaskOptions:
     """Return the options of a task. Raises ``typer.BadParameter``."""
     made = task_service_pb2.TaskOptions(
         priority=delivery.priority or 0,
@@ -217,4 +254,33 @@ def options(delivery: Delivery) -> task_service_pb2.TaskOptions:
         made.queue_time.CopyFrom(duration_message(duration(delivery.queue_time)))
     if delivery.run_limit is not None:
         made.run_limit.CopyFrom(duration_message(duration(delivery.run_limit)))
+    _add_absence(made, absence)
     return made
+
+
+def _add_absence(made: task_service_pb2.TaskOptions, absence: Absence) -> None:
+    belongs = {
+        "--supersede-key": (IfOffline.LATEST, absence.supersede_key),
+        "--window": (IfOffline.WINDOW, absence.window),
+        "--window-zone": (IfOffline.WINDOW, absence.window_zone),
+        "--window-duration": (IfOffline.WINDOW, absence.window_duration),
+    }
+    policy = absence.policy
+    for option, (owner, given) in belongs.items():
+        if given is None:
+            continue
+        policy = policy or owner
+        if policy is not owner:
+            raise typer.BadParameter(f"{option} belongs to --if-offline {owner}, and this is {policy}")
+    if policy is IfOffline.LATEST and not absence.supersede_key:
+        raise typer.BadParameter("--if-offline latest needs --supersede-key: of what the task is a version")
+    if policy is IfOffline.WINDOW and not absence.window:
+        raise typer.BadParameter("--if-offline window needs --window: when it opens, such as '0 2 * * SAT'")
+    if policy is None:
+        return
+    made.offline_policy = _POLICIES[policy]
+    made.supersede_key = absence.supersede_key or ""
+    if absence.window:
+        made.window.cron = absence.window
+        made.window.time_zone = absence.window_zone or DEFAULT_ZONE
+        made.window.duration.CopyFrom(duration_message(duration(absence.window_duration or DEFAULT_WINDOW)))

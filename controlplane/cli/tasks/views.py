@@ -27,6 +27,8 @@ _STYLES = {
     "INTERRUPTED": "red",
     "EXPIRED": "yellow",
     "CANCELLED": "yellow",
+    "SKIPPED": "yellow",
+    "SUPERSEDED": "yellow",
 }
 
 
@@ -74,9 +76,12 @@ def details(now: datetime) -> list[Column[Any]]:
         Column("Output", _output_words),
         Column("Attempts", lambda task: _attempts(task.attempts)),
         Column("Priority", lambda task: str(task.options.priority or "")),
+        Column("If offline", lambda task: offline_words(task.options)),
+        Column("Replay of", lambda task: task.replay_of),
         Column("May be run again", lambda task: "yes" if task.options.idempotent else ""),
         Column("Creator", lambda task: task.creator),
         Column("Created", lambda task: shown_time(task, "create_time")),
+        Column("Due", lambda task: _due(task, now)),
         Column("Waits until", lambda task: "" if task.state in FINAL else shown_time(task, "expire_time")),
     ]
 
@@ -88,11 +93,39 @@ def batch_details() -> list[Column[Any]]:
         Column("Selector", lambda batch: batch.selector),
         Column("Kind", lambda batch: batch.kind),
         Column("Work", lambda batch: work_words(batch.spec)),
-        Column("Tasks", lambda batch: str(batch.task_count)),
+        Column("Percentage", _percentage),
+        Column("State", lambda batch: enum_name(task_service_pb2.TaskBatchState.DESCRIPTOR, batch.state)),
+        Column("Tasks", tasks_words),
+        Column("If offline", lambda batch: offline_words(batch.options)),
         Column("States", lambda batch: counts_words({one.state: one.count for one in batch.state_counts})),
         Column("Creator", lambda batch: batch.creator),
         Column("Created", lambda batch: shown_time(batch, "create_time")),
     ]
+
+
+def tasks_words(batch: Any) -> str:
+    """Return how many tasks a batch has, and how many are still to be made."""
+    words = f"{batch.task_count:,} tasks"
+    if batch.state == task_service_pb2.TASK_BATCH_STATE_EXPANDING:
+        words += f" made, {batch.target_count - batch.expanded_count:,} to be made"
+    return words
+
+
+def _percentage(batch: Any) -> str:
+    return f"{batch.percentage} % by seed {batch.seed}" if 0 < batch.percentage < 100 else ""
+
+
+def offline_words(options: Any) -> str:
+    """Return what becomes of a task while its agent is away; empty where it waits."""
+    if options.offline_policy == task_service_pb2.OFFLINE_POLICY_SKIP:
+        return "skipped"
+    if options.offline_policy == task_service_pb2.OFFLINE_POLICY_LATEST:
+        return f"the latest of {options.supersede_key} waits"
+    if options.offline_policy == task_service_pb2.OFFLINE_POLICY_WINDOW:
+        window = options.window
+        length = shown_duration(window.duration.ToTimedelta())
+        return f"window {window.cron} {window.time_zone} for {length}"
+    return ""
 
 
 def counts_words(counts: dict[int, int]) -> str:
@@ -134,6 +167,11 @@ def result_words(task: Any) -> str:
 
 def _since(task: Any, now: datetime) -> str:
     return f"{shown_time(task, 'state_time')} ({age(task, 'state_time', now)} ago)"
+
+
+def _due(task: Any, now: datetime) -> str:
+    waits = task.state == task_service_pb2.TASK_STATE_QUEUED
+    return shown_time(task, "due_time") if waits and instant(task.due_time) > now else ""
 
 
 def _progress(task: Any) -> str:

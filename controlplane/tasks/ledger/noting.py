@@ -15,7 +15,7 @@ from controlplane.tasks.ledger.events import DeliveryEvent, EventRow, event_row
 from controlplane.tasks.operations import Create
 from controlplane.tasks.rules import AttemptState, Event, TaskState
 from controlplane.tasks.store.delivery import AttemptWithTask
-from controlplane.tasks.store.ledger import insert_events
+from controlplane.tasks.store.ledger import insert_events, insert_unattempted
 
 _GIVEN_UP = {AttemptState.LAPSED: DeliveryEvent.LAPSED, AttemptState.ABANDONED: DeliveryEvent.ABANDONED}
 
@@ -80,6 +80,11 @@ def overtaken(work: UnitOfWork, others: Iterable[AttemptWithTask], times: Mappin
             for other in others
         ],
     )
+
+
+def ended(work: UnitOfWork, state: TaskState, now: int) -> None:
+    """Note tasks that this transaction has ended in a state, without an attempt, by statements over many."""
+    work.before_commit(insert_unattempted, [(state, now)])
 
 
 def cancel_requested(work: UnitOfWork, task_id: str, agent_id: str, reason: str, now: int) -> None:

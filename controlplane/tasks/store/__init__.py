@@ -1,5 +1,6 @@
 """The tables of the tasks room and all SQL that touches them.
 
-``tables`` declares them, ``creation`` makes tasks, ``delivery`` moves them
-through leases, attempts and results in sets, ``reading`` answers questions.
+``tables`` declares them, ``creation``, ``expansion`` and ``replaying`` make tasks,
+``delivery`` moves them through leases, attempts and results in sets, ``waiting`` and
+``ending`` end them for other reasons, ``reading`` answers questions.
 """

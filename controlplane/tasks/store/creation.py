@@ -1,46 +1,77 @@
-"""Making tasks, one or for every agent that a selector matches."""
+"""Making tasks one by one, and what makes of all tasks share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, literal, select
-from sqlalchemy.sql.selectable import Select
+from sqlalchemy import bindparam, case, insert, select, update
 
 from controlplane.storage.prepared import Prepared, each, listed
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.operations import Create
-from controlplane.tasks.records import NewTask
-from controlplane.tasks.rules import TaskState
-from controlplane.tasks.store.ledger import insert_created
-from controlplane.tasks.store.tables import task_batches, task_requests, tasks
+from controlplane.tasks.records import Due, NewTask, Options, TaskRecord, Window
+from controlplane.tasks.rules import Event, OfflinePolicy, TaskState, transition
+from controlplane.tasks.store.ledger import insert_unattempted
+from controlplane.tasks.store.tables import IS_OPEN, task_requests, tasks
+
+QUEUED = int(TaskState.QUEUED)
+SUPERSEDED = int(transition(TaskState.QUEUED, Event.SUPERSEDE))
+OFFLINE_AT_CREATION = "skipped: its agent was not online when it was created"
+SUPERSEDED_BY_LATER = "superseded: a later task of its key was created"
+
+DELIVERY_COLUMNS = (
+    *("priority", "queue_time", "run_limit", "idempotent", "max_attempts"),
+    *("offline_policy", "supersede_key", "window_cron", "window_zone", "window_duration"),
+)
+"""How tasks are delivered: columns that tasks and batches have alike."""
 
 
-def _common(new_task: NewTask, creator: str, now: int, revision: int) -> dict[str, Any]:
-    options = new_task.options
-    return {
-        "kind": new_task.kind,
-        **_delivery(new_task),
-        "state": int(TaskState.QUEUED),
-        "state_time": now,
-        "not_before": now,
-        "creator": creator,
-        "create_time": now,
-        "expire_time": now + options.queue_time,
-        "update_time": now,
-        "revision": revision,
-    }
-
-
-def _delivery(new_task: NewTask) -> dict[str, Any]:
-    options = new_task.options
+def delivery(options: Options) -> dict[str, Any]:
+    """Return the columns of options."""
+    window = options.window
     return {
         "priority": options.priority,
         "queue_time": options.queue_time,
         "run_limit": options.run_limit,
         "idempotent": options.idempotent,
         "max_attempts": options.max_attempts,
+        "offline_policy": int(options.offline),
+        "supersede_key": options.supersede_key or None,
+        "window_cron": window.cron if window else None,
+        "window_zone": window.zone if window else None,
+        "window_duration": window.duration if window else None,
+    }
+
+
+def options_of(row: Any) -> Options:
+    """Return the options of a row that has the columns ``DELIVERY_COLUMNS``."""
+    window = None
+    if row.window_cron is not None:
+        window = Window(row.window_cron, row.window_zone, row.window_duration)
+    return Options(
+        row.priority,
+        row.queue_time,
+        row.run_limit,
+        bool(row.idempotent),
+        row.max_attempts,
+        OfflinePolicy(row.offline_policy),
+        row.supersede_key or "",
+        window,
+    )
+
+
+def new_row(new_task: NewTask, creator: str, created: int, due: Due, revision: int) -> dict[str, Any]:
+    """Return the columns of a task that is created now, except its names, its state and its spec."""
+    return {
+        "kind": new_task.kind,
+        **delivery(new_task.options),
+        "not_before": due.not_before,
+        "window_end": due.window_end,
+        "creator": creator,
+        "create_time": created,
+        "expire_time": created + new_task.options.queue_time,
+        "revision": revision,
     }
 
 
@@ -50,10 +81,32 @@ _INSERT_TASK = Prepared(
         "task_id",
         "agent_id",
         "spec",
-        *("kind", "priority", "queue_time", "run_limit", "idempotent", "max_attempts"),
-        *("state", "state_time", "not_before", "creator", "create_time", "expire_time", "update_time"),
-        "revision",
+        "kind",
+        *DELIVERY_COLUMNS,
+        *("state", "state_time", "state_reason", "not_before", "window_end", "creator", "create_time"),
+        *("expire_time", "update_time", "revision"),
     ),
+)
+superseded_values: Mapping[str, Any] = {
+    "state": case((tasks.c.state == QUEUED, SUPERSEDED), else_=tasks.c.state),
+    "state_time": case((tasks.c.state == QUEUED, bindparam("at")), else_=tasks.c.state_time),
+    "state_reason": case((tasks.c.state == QUEUED, SUPERSEDED_BY_LATER), else_=tasks.c.state_reason),
+    "superseded": True,
+    "update_time": bindparam("at"),
+    "revision": bindparam("in_revision"),
+}
+"""What a later task of its key makes of an open one; what its agent has ends when it would wait again."""
+
+_SUPERSEDE = Prepared(
+    update(tasks)
+    .where(
+        tasks.c.agent_id == bindparam("of_agent"),
+        tasks.c.supersede_key == bindparam("of_key"),
+        tasks.c.task_id != bindparam("by"),
+        IS_OPEN,
+        tasks.c.superseded.is_(False),
+    )
+    .values(**superseded_values)
 )
 _INSERT_REQUEST = Prepared(
     insert(task_requests), ("creator", "request_id", "digest", "created_id", "create_time")
@@ -65,63 +118,42 @@ _FIND_REQUESTS = Prepared(
 )
 
 
-async def insert_tasks(work: UnitOfWork, made: Sequence[Create]) -> None:
-    """Insert queued tasks."""
+async def insert_tasks(work: UnitOfWork, made: Sequence[tuple[Create, TaskRecord]]) -> None:
+    """Insert tasks in the state that was decided, and end what they take the place of."""
     revision = await work.revision()
-    rows = [
-        {
-            "task_id": one.task_id,
-            "agent_id": one.agent_id,
-            "spec": one.new_task.spec,
-            **_common(one.new_task, one.creator, one.now, revision),
-        }
-        for one in made
-    ]
+    rows = []
+    latest: dict[tuple[str, str], Create] = {}
+    for one, task in made:
+        rows.append(
+            {
+                "task_id": one.task_id,
+                "agent_id": one.agent_id,
+                "spec": one.new_task.spec,
+                "state": int(task.state),
+                "state_time": one.now,
+                "state_reason": task.state_reason,
+                "update_time": one.now,
+                **new_row(one.new_task, one.creator, one.now, one.due, revision),
+            }
+        )
+        if one.new_task.options.supersede_key:
+            latest[one.agent_id, one.new_task.options.supersede_key] = one
     await _INSERT_TASK.run_each(work.connection, rows)
-
-
-async def insert_batch(
-    work: UnitOfWork,
-    batch_id: str,
-    selector: str,
-    agents: Select[str],
-    new_task: NewTask,
-    creator: str,
-    now: int,
-) -> list[str]:
-    """Insert a batch and a queued task for each agent id that ``agents`` selects; returns those ids.
-
-    One statement makes all tasks, so the selector is evaluated at one instant. A
-    task's id is made of the batch's and the agent's, hence unique without a
-    generator that each backend would have to bring. The spec stays with the batch:
-    its tasks have none of their own.
-    """
-    batch = {
-        "batch_id": batch_id,
-        "selector": selector,
-        "kind": new_task.kind,
-        "spec": new_task.spec,
-        **_delivery(new_task),
-        "task_count": 0,
-        "creator": creator,
-        "create_time": now,
-    }
-    await work.connection.execute(insert(task_batches).values(batch))
-    chosen = agents.subquery()
-    agent_id = chosen.c[0]
-    row = {"batch_id": batch_id, **_common(new_task, creator, now, await work.revision())}
-    source = select(
-        (literal(f"{batch_id}.") + agent_id).label("task_id"),
-        agent_id.label("agent_id"),
-        *(literal(value, tasks.c[name].type).label(name) for name, value in row.items()),
-    )
-    statement = insert(tasks).from_select(["task_id", "agent_id", *row], source).returning(tasks.c.agent_id)
-    agent_ids = list((await work.connection.execute(statement)).scalars())
-    await insert_created(work, batch_id, now)
-    await work.connection.execute(
-        task_batches.update().where(task_batches.c.batch_id == batch_id).values(task_count=len(agent_ids))
-    )
-    return agent_ids
+    if latest:
+        await _SUPERSEDE.run_each(
+            work.connection,
+            [
+                {
+                    "of_agent": agent_id,
+                    "of_key": key,
+                    "by": one.task_id,
+                    "at": one.now,
+                    "in_revision": revision,
+                }
+                for (agent_id, key), one in latest.items()
+            ],
+        )
+        work.before_commit(insert_unattempted, [(TaskState.SUPERSEDED, made[-1][0].now)])
 
 
 async def find_requests(

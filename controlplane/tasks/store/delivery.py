@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Table, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import FromClause
 
 from controlplane.storage.prepared import Prepared, each, listed, updating
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.records import Assigned
-from controlplane.tasks.rules import AttemptState, TaskState, TaskView
+from controlplane.tasks.rules import UNREPORTED, AttemptState, TaskState, TaskView
 from controlplane.tasks.store.ledger import insert_overtaken
 from controlplane.tasks.store.tables import (
     IS_LIVE,
@@ -53,6 +53,7 @@ class AttemptWithTask:
     run_limit: int
     received: Mapping[int, int]
     current: bool
+    window_end: int | None
     task: TaskView
 
 
@@ -63,6 +64,7 @@ VIEW = (
     tasks.c.max_attempts,
     tasks.c.attempt_count,
     tasks.c.failed_count,
+    tasks.c.superseded,
 )
 
 
@@ -75,6 +77,7 @@ def view(row: AnyRow) -> TaskView:
         row.max_attempts,
         row.attempt_count,
         row.failed_count,
+        bool(row.superseded),
     )
 
 
@@ -89,6 +92,7 @@ _ATTEMPTS = select(
     task_attempts.c.log_bytes,
     tasks.c.run_limit,
     tasks.c.current_attempt_id,
+    tasks.c.window_end,
     *VIEW,
 ).join(tasks, tasks.c.task_id == task_attempts.c.task_id)
 
@@ -103,6 +107,7 @@ def _attempt(row: AnyRow) -> AttemptWithTask:
         row.run_limit,
         {1: row.stdout_bytes, 2: row.stderr_bytes, 3: row.log_bytes},
         row.current_attempt_id == row.attempt_id,
+        row.window_end,
         view(row),
     )
 
@@ -116,6 +121,13 @@ _LIVE = Prepared(
     _CHANGED.where(task_attempts.c.agent_id.in_(each("agent_ids")), IS_LIVE).order_by(
         task_attempts.c.lease_time, task_attempts.c.attempt_id
     )
+)
+_UNREPORTED = Prepared(
+    _CHANGED.where(
+        tasks.c.agent_id.in_(each("agent_ids")),
+        IS_OPEN,
+        or_(*(task_attempts.c.state == int(state) for state in UNREPORTED)),
+    ).order_by(task_attempts.c.task_id, task_attempts.c.number)
 )
 _LIVE_OF_TASKS = Prepared(_CHANGED.where(task_attempts.c.task_id.in_(each("task_ids")), IS_LIVE))
 
@@ -132,10 +144,21 @@ async def live_attempts(connection: AsyncConnection, agent_ids: Iterable[str]) -
     return [_attempt(row) for row in rows]
 
 
+async def unreported_attempts(connection: AsyncConnection, agent_ids: Iterable[str]) -> list[AttemptWithTask]:
+    """Return what agents may have in their journals of their open tasks, by task, in order of number."""
+    rows = await _UNREPORTED.rows(connection, {"agent_ids": listed(set(agent_ids))})
+    return [_attempt(row) for row in rows]
+
+
 async def live_attempts_of(connection: AsyncConnection, task_ids: Iterable[str]) -> list[AttemptWithTask]:
     """Return the leased and running attempts of some tasks."""
     rows = await _LIVE_OF_TASKS.rows(connection, {"task_ids": listed(task_ids)})
     return [_attempt(row) for row in rows]
+
+
+def _window_is_open(now: Any) -> ColumnElement[bool]:
+    # Before it opens, the task is not due.
+    return or_(tasks.c.window_end.is_(None), tasks.c.window_end > now)
 
 
 def _queued() -> Prepared:
@@ -156,6 +179,7 @@ def _queued() -> Prepared:
             tasks.c.not_before <= bindparam("now"),
             # A sum, which no index has: SQLite would go through all that wait by their expiry, not by agent.
             tasks.c.expire_time + 0 > bindparam("now"),
+            _window_is_open(bindparam("now")),
         )
         .subquery()
     )
@@ -287,6 +311,7 @@ _HAVING_WORK = Prepared(
                 tasks.c.state == QUEUED,
                 tasks.c.not_before <= bindparam("now"),
                 tasks.c.expire_time > bindparam("now"),
+                _window_is_open(bindparam("now")),
             ),
             tasks.c.state == LEASED,
             and_(tasks.c.state == RUNNING, tasks.c.cancel_requested),
@@ -322,7 +347,13 @@ async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:
     """Return all agents that have a queued task due, a lease that ran out untaken, or work to stop."""
     queued_ids = (
         select(tasks.c.agent_id)
-        .where(IS_OPEN, tasks.c.state == QUEUED, tasks.c.not_before <= now, tasks.c.expire_time > now)
+        .where(
+            IS_OPEN,
+            tasks.c.state == QUEUED,
+            tasks.c.not_before <= now,
+            tasks.c.expire_time > now,
+            _window_is_open(now),
+        )
         .distinct()
     )
     untaken_ids = (

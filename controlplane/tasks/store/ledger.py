@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     and_,
     delete,
+    func,
     insert,
     literal,
     or_,
@@ -35,7 +36,7 @@ from controlplane.tasks.ledger.events import (
     bounded,
 )
 from controlplane.tasks.rules import AttemptState, TaskState
-from controlplane.tasks.store.tables import IS_LIVE, task_attempts, tasks
+from controlplane.tasks.store.tables import IS_LIVE, IS_OPEN, task_attempts, tasks
 
 # No foreign keys: events are kept for a time of their own, and may outlive their task.
 task_events = Table(
@@ -93,16 +94,17 @@ async def insert_of_tasks(
     chosen: ColumnElement[bool],
     event: DeliveryEvent,
     now: int,
-    detail: str = "",
+    detail: str | ColumnElement[str] = "",
 ) -> None:
     """Insert one event for each of the tasks that a condition chooses, by one statement."""
+    words = literal(bounded(detail), String) if isinstance(detail, str) else detail
     source = select(
         tasks.c.task_id,
         tasks.c.current_attempt_id,
         tasks.c.agent_id,
         literal(int(event), Integer),
         literal(now, BigInteger),
-        literal(bounded(detail), String),
+        words,
     ).where(chosen)
     columns = ["task_id", "attempt_id", "agent_id", "event", "time", "detail"]
     await work.connection.execute(insert(task_events).from_select(columns, source))
@@ -140,6 +142,41 @@ async def insert_created(work: UnitOfWork, batch_id: str, now: int) -> None:
     """Insert that the tasks of a batch were created which this transaction has made."""
     made = and_(tasks.c.batch_id == batch_id, tasks.c.revision == await work.revision())
     await insert_of_tasks(work, made, DeliveryEvent.CREATED, now)
+
+
+async def insert_unattempted(work: UnitOfWork, ended: list[tuple[TaskState, int]]) -> None:
+    """Insert which tasks this transaction has ended that were in no attempt, by statements over many.
+
+    ``ended`` are states and instants; ``UnitOfWork.before_commit`` calls it with all of a transaction.
+    """
+    for state, now in dict(ended).items():
+        chosen = and_(
+            tasks.c.revision == await work.revision(),
+            tasks.c.state == int(state),
+            tasks.c.current_attempt_id.is_(None),
+        )
+        event = _OF_END.get(state, DeliveryEvent.ENDED)
+        words = (
+            tasks.c.state_reason if event in _OF_END.values() else f"{state.name}: " + tasks.c.state_reason
+        )
+        await insert_of_tasks(work, chosen, event, now, func.substr(words, 1, MAX_DETAIL))
+
+
+async def insert_cancel_requested(work: UnitOfWork, task_ids: Sequence[str], reason: str, now: int) -> None:
+    """Insert which of these tasks this transaction has asked to stop."""
+    asked = and_(tasks.c.task_id.in_(task_ids), tasks.c.revision == await work.revision(), IS_OPEN)
+    await insert_of_tasks(work, asked, DeliveryEvent.CANCEL_REQUESTED, now, reason)
+
+
+async def insert_replayed(work: UnitOfWork, now: int) -> None:
+    """Insert which tasks this transaction has replayed, and that the new ones were created."""
+    fresh = and_(tasks.c.revision == await work.revision(), tasks.c.replay_of.is_not(None))
+    await insert_of_tasks(work, fresh, DeliveryEvent.CREATED, now)
+    former = tasks.alias()
+    of_fresh = select(former.c.replay_of).where(
+        former.c.revision == await work.revision(), former.c.replay_of.is_not(None)
+    )
+    await insert_of_tasks(work, tasks.c.task_id.in_(of_fresh), DeliveryEvent.REPLAYED, now)
 
 
 async def page(

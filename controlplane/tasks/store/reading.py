@@ -19,8 +19,10 @@ from controlplane.filtering import (
 )
 from controlplane.storage.filters import compile_filter
 from controlplane.storage.watching import Cursor, Seen
-from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, NewTask, Options, TaskRecord
+from controlplane.tasks.records import AttemptRecord, BatchRecord, Chunk, Due, TaskRecord
 from controlplane.tasks.rules import AttemptState, TaskState
+from controlplane.tasks.store.creation import options_of
+from controlplane.tasks.store.expansion import record
 from controlplane.tasks.store.tables import (
     IS_OPEN,
     OF_BATCH,
@@ -46,17 +48,16 @@ FILTER = FilterSchema(
         "create_time": TimestampField(),
         "expire_time": TimestampField(),
         "update_time": TimestampField(),
+        "replay_of": TextField(),
+        "supersede_key": TextField(),
     }
 )
 """What a filter over tasks may name; every field is a column of the same name."""
 
 
-def _condition(chosen: BoundFilter) -> ColumnElement[bool]:
+def condition(chosen: BoundFilter) -> ColumnElement[bool]:
+    """Return the condition of a filter over tasks."""
     return compile_filter(chosen, {name: tasks.c[name] for name in FILTER.fields})
-
-
-def _options(row: Row[*tuple[Any, ...]]) -> Options:
-    return Options(row.priority, row.queue_time, row.run_limit, bool(row.idempotent), row.max_attempts)
 
 
 def _record(row: Row[*tuple[Any, ...]]) -> TaskRecord:
@@ -66,7 +67,7 @@ def _record(row: Row[*tuple[Any, ...]]) -> TaskRecord:
         batch_id=row.batch_id,
         kind=row.kind,
         spec=row.spec,
-        options=_options(row),
+        options=options_of(row),
         state=TaskState(row.state),
         state_time=row.state_time,
         state_reason=row.state_reason,
@@ -80,6 +81,8 @@ def _record(row: Row[*tuple[Any, ...]]) -> TaskRecord:
         expire_time=row.expire_time,
         update_time=row.update_time,
         revision=row.revision,
+        due=Due(row.not_before, row.window_end),
+        replay_of=row.replay_of,
     )
 
 
@@ -127,7 +130,7 @@ async def page(
     """Return tasks, newest first, after the (create_time, task_id) of the former page's last one."""
     newest = (tasks.c.create_time.desc(), tasks.c.task_id)
     # All tasks of a batch have one create_time, so SQLite sorts them: ids alone, not each with its spec.
-    listed = select(tasks.c.task_id).where(_condition(chosen)).order_by(*newest).limit(limit)
+    listed = select(tasks.c.task_id).where(condition(chosen)).order_by(*newest).limit(limit)
     if after is not None:
         create_time, task_id = after
         listed = listed.where(
@@ -142,7 +145,7 @@ async def page(
 
 async def count(connection: AsyncConnection, chosen: BoundFilter) -> int:
     """Return how many tasks match."""
-    statement = select(func.count()).select_from(tasks).where(_condition(chosen))
+    statement = select(func.count()).select_from(tasks).where(condition(chosen))
     return int((await connection.execute(statement)).scalar_one())
 
 
@@ -151,7 +154,7 @@ async def changed(
 ) -> Sequence[Seen[TaskRecord]]:
     """Return tasks in the order of commits after (revision, task_id), each with whether it matches."""
     rows = await connection.execute(
-        _SUMMARY.add_columns(_condition(chosen).label("matches"))
+        _SUMMARY.add_columns(condition(chosen).label("matches"))
         .where(tuple_(tasks.c.revision, tasks.c.task_id) > tuple_(*after))
         .order_by(tasks.c.revision, tasks.c.task_id)
         .limit(limit)
@@ -162,10 +165,7 @@ async def changed(
 async def batch(connection: AsyncConnection, batch_id: str) -> BatchRecord | None:
     """Return one batch, or None."""
     row = (await connection.execute(select(task_batches).where(task_batches.c.batch_id == batch_id))).first()
-    if row is None:
-        return None
-    new_task = NewTask(row.kind, row.spec, _options(row))
-    return BatchRecord(row.batch_id, row.selector, new_task, row.task_count, row.creator, row.create_time)
+    return None if row is None else record(row)
 
 
 async def batch_counts(connection: AsyncConnection, batch_id: str) -> list[tuple[TaskState, int]]:

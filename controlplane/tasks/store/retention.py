@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from sqlalchemy import delete, exists, select
 
 from controlplane.storage.unit_of_work import UnitOfWork
-from controlplane.tasks.store.tables import IS_FINAL, task_attempts, task_batches, task_output, tasks
+from controlplane.tasks.store.tables import (
+    IS_EXPANDING,
+    IS_FINAL,
+    task_attempts,
+    task_batches,
+    task_output,
+    tasks,
+)
 
 
 async def ended_before(work: UnitOfWork, before: int, limit: int) -> Sequence[str]:
@@ -39,7 +46,7 @@ async def delete_batches(work: UnitOfWork, before: int, limit: int) -> int:
     has_tasks = exists().where(tasks.c.batch_id == task_batches.c.batch_id).correlate(task_batches)
     empty = (
         select(task_batches.c.batch_id)
-        .where(task_batches.c.create_time < before, ~has_tasks)
+        .where(task_batches.c.create_time < before, ~IS_EXPANDING, ~has_tasks)
         .order_by(task_batches.c.create_time)
         .limit(limit)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -14,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     false,
     func,
     literal_column,
@@ -21,6 +24,18 @@ from sqlalchemy import (
 )
 
 from controlplane.storage.schema import metadata
+
+
+def _offline() -> list[Column[Any]]:
+    """Return the columns of an offline policy, which tasks and batches have alike."""
+    return [
+        Column("offline_policy", Integer, nullable=False, server_default=text("1")),
+        Column("supersede_key", String(128), nullable=True),
+        Column("window_cron", String(128), nullable=True),
+        Column("window_zone", String(64), nullable=True),
+        Column("window_duration", BigInteger, nullable=True),
+    ]
+
 
 task_batches = Table(
     "task_batches",
@@ -37,6 +52,23 @@ task_batches = Table(
     Column("task_count", Integer, nullable=False),
     Column("creator", String(512), nullable=False),
     Column("create_time", BigInteger, nullable=False),
+    *_offline(),
+    Column("state", Integer, nullable=False, server_default=text("2")),
+    Column("target_count", Integer, nullable=False, server_default=text("0")),
+    Column("expanded_count", Integer, nullable=False, server_default=text("0")),
+    Column("percentage", Integer, nullable=False, server_default=text("100")),
+    Column("seed", BigInteger, nullable=False, server_default=text("0")),
+)
+IS_EXPANDING = task_batches.c.state == literal_column("1")
+"""The condition of a batch whose tasks are still being made."""
+
+task_batch_targets = Table(
+    "task_batch_targets",
+    metadata,
+    Column("batch_id", String(64), ForeignKey(task_batches.c.batch_id), primary_key=True),
+    Column("agent_id", String(63), primary_key=True),
+    comment="The agents that a batch chose when it was created and has not made a task for yet.",
+    sqlite_with_rowid=False,
 )
 
 tasks = Table(
@@ -69,6 +101,12 @@ tasks = Table(
     Column("expire_time", BigInteger, nullable=False),
     Column("update_time", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    *_offline(),
+    # Like cancel_requested: a later task of its key exists, and it does not wait for another attempt.
+    Column("superseded", Boolean, nullable=False, server_default=false()),
+    # It is not handed out from then on until the sweep has moved it to the next window.
+    Column("window_end", BigInteger, nullable=True),
+    Column("replay_of", String(128), nullable=True),
     CheckConstraint("spec IS NOT NULL OR batch_id IS NOT NULL", name="ck_tasks_spec"),
 )
 OF_BATCH = task_batches.c.batch_id == tasks.c.batch_id
@@ -95,6 +133,31 @@ Index(
     tasks.c.expire_time,
     sqlite_where=IS_OPEN,
     postgresql_where=IS_OPEN,
+)
+IS_SKIPPING = and_(IS_OPEN, tasks.c.offline_policy == literal_column("2"))
+"""The condition of an open task that does not wait for an agent that is offline; few have it."""
+Index("ix_tasks_open_skipping", tasks.c.agent_id, sqlite_where=IS_SKIPPING, postgresql_where=IS_SKIPPING)
+HAS_WINDOW = and_(IS_OPEN, tasks.c.window_end.is_not(None))
+"""The condition of an open task with a maintenance window."""
+Index("ix_tasks_open_by_window", tasks.c.window_end, sqlite_where=HAS_WINDOW, postgresql_where=HAS_WINDOW)
+HAS_KEY = tasks.c.supersede_key.is_not(None)
+"""The condition of a task that is a version of something."""
+Index(
+    "ix_tasks_supersede_key",
+    tasks.c.agent_id,
+    tasks.c.supersede_key,
+    tasks.c.create_time,
+    sqlite_where=HAS_KEY,
+    postgresql_where=HAS_KEY,
+)
+IS_REPLAY = tasks.c.replay_of.is_not(None)
+"""The condition of a task that replays another one."""
+Index("ix_tasks_replay_of", tasks.c.replay_of, sqlite_where=IS_REPLAY, postgresql_where=IS_REPLAY)
+Index(
+    "ix_task_batches_expanding",
+    task_batches.c.create_time,
+    sqlite_where=IS_EXPANDING,
+    postgresql_where=IS_EXPANDING,
 )
 IS_FINAL = tasks.c.state >= literal_column("4")
 """The condition of a task that is final."""

@@ -154,11 +154,83 @@ async def test_what_is_open_of_a_batch_is_cancelled(fleetwright: Command, agents
     first = (await fleetwright("tasks", "list", "--agent", "db-1", "-o", "name")).out.strip()
     await fleetwright("tasks", "cancel", first)
     cancelled = await fleetwright("tasks", "cancel", batch, "-o", "json")
-    assert (cancelled.status, len(cancelled.document["tasks"])) == (0, 2)
+    (ended,) = cancelled.document["batches"]
+    assert (cancelled.status, ended["cancelledCount"], ended["askedCount"]) == (0, 2, 0)
+    assert ended["batch"]["state"] == "TASK_BATCH_STATE_CANCELLED"
     assert (await fleetwright("tasks", "cancel", batch)).status == 0
     assert json.loads((await fleetwright("tasks", "wait", batch, "-o", "json")).out) == {
         "stateCounts": {"CANCELLED": 3}
     }
+
+
+async def test_what_ended_without_success_is_replayed(fleetwright: Command, agents: list[str]) -> None:
+    batch = (await fleetwright("tasks", "create", "--selector", "*", "--echo", "hi")).out.strip()
+    await fleetwright("tasks", "cancel", "--batch", batch)
+    first = (await fleetwright("tasks", "list", "--agent", "db-1", "-o", "name")).out.strip()
+    replayed = await fleetwright("tasks", "replay", first, "-o", "json")
+    (new,) = replayed.document["tasks"]
+    assert (replayed.status, new["replayOf"], new["state"]) == (0, first, "TASK_STATE_QUEUED")
+    rest = await fleetwright("tasks", "replay", "--state", "CANCELLED", "--batch", batch)
+    assert (rest.status, rest.out) == (0, "Replayed: 2 tasks\n")
+    again = await fleetwright("tasks", "replay", "--state", "CANCELLED", "-o", "json")
+    assert again.document == {"replayedCount": 0, "more": False}
+    refused = await fleetwright("tasks", "replay", new["name"])
+    assert refused.status != 0
+    assert "is QUEUED: it has not ended" in refused.errors
+
+
+@pytest.mark.parametrize("words", [(), ("tasks/x", "--state", "DEAD"), ("taskBatches/x",)])
+async def test_what_is_to_be_replayed_is_named_or_chosen(fleetwright: Command, words: tuple[str]) -> None:
+    assert (await fleetwright("tasks", "replay", *words)).status == 2
+
+
+async def test_work_for_agents_that_are_away_has_a_policy(fleetwright: Command, agents: list[str]) -> None:
+    skipped = await fleetwright("tasks", "create", "db-1", "--echo", "a", "--if-offline", "skip", "--wait")
+    assert (skipped.status, "SKIPPED" in skipped.errors) == (1, True)
+    names = []
+    for _ in range(2):
+        made = await fleetwright("tasks", "create", "db-1", "--echo", "a", "--supersede-key", "motd")
+        names.append(made.out.strip())
+    states = [(await fleetwright("tasks", "show", name, "-o", "json")).document["state"] for name in names]
+    assert states == ["TASK_STATE_SUPERSEDED", "TASK_STATE_QUEUED"]
+    window = ("--window", "0 2 * * SAT", "--window-zone", "Europe/Berlin", "--window-duration", "2h")
+    waiting = await fleetwright("tasks", "create", "db-1", "--echo", "a", "--queue-time", "30d", *window)
+    shown = await fleetwright("tasks", "show", waiting.out.strip())
+    assert "window 0 2 * * SAT Europe/Berlin for 2h" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--window", "0 2 * *"), "options.window.cron: '0 2 * *' is not five fields"),
+        (("--window", "0 0 30 2 *"), "never comes"),
+        (("--window", "* * * * *", "--window-zone", "Berlin"), "there is no time zone 'Berlin'"),
+        (("--window", "* * * * *", "--window-duration", "5s"), "options.window.duration"),
+        (("--window", "0 0 29 2 *"), "options.queue_time: the window opens at"),
+        (("--if-offline", "latest"), "needs --supersede-key"),
+        (("--percent", "10"), "--percent and --seed choose among those of a --selector"),
+    ],
+)
+async def test_a_policy_without_a_meaning_is_refused_and_nothing_is_created(
+    fleetwright: Command, agents: list[str], words: tuple[str, ...], said: str
+) -> None:
+    refused = await fleetwright("tasks", "create", "db-1", "--echo", "hi", *words)
+    assert refused.status == 2
+    assert said in refused.errors
+    assert (await fleetwright("tasks", "list")).out == ""
+
+
+async def test_a_percentage_of_a_group_gets_work(fleetwright: Command, agents: list[str]) -> None:
+    assert (await fleetwright("agents", "group", "db-1", "canary", "db")).status == 0
+    assert (await fleetwright("agents", "group", "web-1", "canary")).status == 0
+    assert (await fleetwright("agents", "group", "web-1", "canary-", "web")).status == 0
+    listed = await fleetwright("agents", "list", "--filter", "groups:canary", "-o", "name")
+    assert listed.lines == ["agents/db-1"]
+    words = ("tasks", "create", "--selector", "groups:(db OR web)", "--echo", "hi", "-o", "json")
+    whole = (await fleetwright(*words)).document
+    assert (whole["taskCount"], whole["targetCount"], whole["state"]) == (2, 2, "TASK_BATCH_STATE_EXPANDED")
+    part = (await fleetwright(*words, "--percent", "99", "--seed", "4")).document
+    assert (part["percentage"], part["seed"]) == (99, 4)
 
 
 async def test_nothing_is_created_where_one_of_the_agents_is_unknown(

@@ -24,13 +24,12 @@ from fleetwright.v1.identity_service_pb2 import (
     RevokeIdentityRequest,
 )
 from fleetwright.v1.task_service_pb2 import (
+    CancelTaskBatchRequest,
+    CancelTaskBatchResponse,
     CancelTaskRequest,
     CancelTaskResponse,
-    GetTaskBatchRequest,
-    GetTaskBatchResponse,
-    ListTasksRequest,
-    ListTasksResponse,
     Task,
+    TaskBatch,
 )
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -156,33 +155,38 @@ def test_a_certificate_that_cannot_be_revoked_is_named(tmp_path: Path) -> None:
 
 
 @dataclass
-class Batch:
-    """A batch of three open tasks; cancelling some of them is refused."""
+class Tasks:
+    """Tasks and batches; cancelling some of them is refused."""
 
     refused: dict[str, Refused]
     asked: list[str] = field(default_factory=list)
 
-    def GetTaskBatch(self, request: GetTaskBatchRequest) -> GetTaskBatchResponse:
-        return GetTaskBatchResponse()
-
-    def ListTasks(self, request: ListTasksRequest) -> ListTasksResponse:
-        return ListTasksResponse(tasks=[Task(name=f"tasks/{name}") for name in "abc"])
-
     def CancelTask(self, request: CancelTaskRequest) -> CancelTaskResponse:
-        self.asked.append(request.name)
-        if request.name in self.refused:
-            raise self.refused[request.name]
+        self.ask(request.name)
         return CancelTaskResponse(task=Task(name=request.name))
 
+    def CancelTaskBatch(self, request: CancelTaskBatchRequest) -> CancelTaskBatchResponse:
+        self.ask(request.name)
+        return CancelTaskBatchResponse(batch=TaskBatch(name=request.name))
 
-def test_a_task_of_a_batch_that_ends_meanwhile_is_passed_over() -> None:
-    batch = Batch({"tasks/b": Refused(grpc.StatusCode.FAILED_PRECONDITION, "TASK_FINAL")})
-    cancelled, failed = cancel_all(client(tasks=batch), Output(), ["taskBatches/x"])
-    assert ([task.name for task in cancelled], failed) == (["tasks/a", "tasks/c"], [])
+    def ask(self, name: str) -> None:
+        self.asked.append(name)
+        if name in self.refused:
+            raise self.refused[name]
 
 
-def test_a_server_that_does_not_answer_is_not_asked_for_each_task_of_a_batch() -> None:
-    batch = Batch({"tasks/b": Refused(grpc.StatusCode.UNAVAILABLE)})
-    cancelled, failed = cancel_all(client(tasks=batch), Output(), ["taskBatches/x"])
-    assert ([task.name for task in cancelled], len(failed)) == (["tasks/a"], 1)
-    assert batch.asked == ["tasks/a", "tasks/b"]
+NAMES = ["taskBatches/a", "tasks/b", "taskBatches/c", "tasks/d"]
+
+
+def test_what_cannot_be_cancelled_does_not_keep_the_rest() -> None:
+    tasks = Tasks({"tasks/b": Refused(grpc.StatusCode.FAILED_PRECONDITION, "TASK_FINAL")})
+    done = cancel_all(client(tasks=tasks), Output(), NAMES)
+    assert [one.batch.name for one in done.batches] == ["taskBatches/a", "taskBatches/c"]
+    assert ([task.name for task in done.tasks], len(done.failed)) == (["tasks/d"], 1)
+
+
+def test_a_server_that_does_not_answer_is_asked_for_nothing_more() -> None:
+    tasks = Tasks({"tasks/b": Refused(grpc.StatusCode.UNAVAILABLE)})
+    done = cancel_all(client(tasks=tasks), Output(), NAMES)
+    assert (done.tasks, len(done.batches), len(done.failed)) == ([], 1, 1)
+    assert tasks.asked == NAMES[:2]

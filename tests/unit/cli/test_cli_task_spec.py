@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from fleetwright.v1 import work_pb2
+from fleetwright.v1 import task_service_pb2, work_pb2
 
 from controlplane.cli.failures import CommandFailed
 from controlplane.cli.tasks.spec import (
     SCRIPT_BYTES,
+    Absence,
     Delivery,
+    IfOffline,
     OtherDetails,
     ScriptDetails,
     Work,
@@ -140,3 +142,28 @@ def test_what_is_not_said_of_the_delivery_is_left_to_the_server() -> None:
     assert (chosen.priority, chosen.idempotent, chosen.max_attempts) == (50, True, 3)
     assert chosen.queue_time.ToTimedelta() == timedelta(hours=1)
     assert chosen.run_limit.ToTimedelta() == timedelta(minutes=5)
+
+
+def test_a_key_or_a_window_says_which_policy_is_meant() -> None:
+    latest = options(Delivery(), Absence(supersede_key="sshd"))
+    assert latest.offline_policy == task_service_pb2.OFFLINE_POLICY_LATEST
+    windowed = options(Delivery(), Absence(window="0 2 * * SAT"))
+    assert windowed.offline_policy == task_service_pb2.OFFLINE_POLICY_WINDOW
+    assert (windowed.window.time_zone, windowed.window.duration.seconds) == ("UTC", 3_600)
+    skip = options(Delivery(), Absence(IfOffline.SKIP))
+    assert skip.offline_policy == task_service_pb2.OFFLINE_POLICY_SKIP
+
+
+@pytest.mark.parametrize(
+    ("absence", "said"),
+    [
+        (Absence(IfOffline.SKIP, supersede_key="k"), "--supersede-key belongs to --if-offline latest"),
+        (Absence(IfOffline.LATEST), "needs --supersede-key"),
+        (Absence(IfOffline.WINDOW), "needs --window"),
+        (Absence(window_zone="UTC"), "needs --window"),
+        (Absence(supersede_key="k", window="* * * * *"), "--window belongs to --if-offline window"),
+    ],
+)
+def test_options_of_a_policy_that_do_not_fit_together_are_refused(absence: Absence, said: str) -> None:
+    with pytest.raises(typer.BadParameter, match=said):
+        options(Delivery(), absence)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from fleetwright.v1 import task_service_pb2
 from fleetwright.v1.agent_registry_service_pb2 import ChangeType
 from fleetwright.v1.task_service_pb2 import Task, TaskState, WatchTasksResponse
 
 from controlplane.cli.failures import CommandFailed
+from controlplane.cli.output import Output
+from controlplane.cli.tasks.expanding import expanded
+from controlplane.cli.tasks.views import tasks_words
 from controlplane.cli.tasks.waiting import must_have_succeeded, until_final
 
 
@@ -73,3 +79,30 @@ def test_anything_but_success_is_a_failure_that_says_how_many_ended_how() -> Non
                 TaskState.TASK_STATE_FAILED: 2,
             }
         )
+
+
+def test_a_batch_is_followed_until_all_its_tasks_are_made() -> None:
+    states = iter(
+        [
+            (task_service_pb2.TASK_BATCH_STATE_EXPANDING, 500),
+            (task_service_pb2.TASK_BATCH_STATE_EXPANDING, 1_000),
+            (task_service_pb2.TASK_BATCH_STATE_EXPANDED, 1_200),
+        ]
+    )
+
+    def get(request: task_service_pb2.GetTaskBatchRequest) -> task_service_pb2.GetTaskBatchResponse:
+        state, count = next(states)
+        batch = task_service_pb2.TaskBatch(
+            name=request.name, state=state, expanded_count=count, target_count=1_200, task_count=count
+        )
+        return task_service_pb2.GetTaskBatchResponse(batch=batch)
+
+    client: Any = SimpleNamespace(tasks=SimpleNamespace(GetTaskBatch=get))
+    slept: list[float] = []
+    created = task_service_pb2.TaskBatch(
+        name="taskBatches/x", state=task_service_pb2.TASK_BATCH_STATE_EXPANDING, target_count=1_200
+    )
+    assert tasks_words(created) == "0 tasks made, 1,200 to be made"
+    whole = expanded(client, Output(), created, slept.append)
+    assert tasks_words(whole) == "1,200 tasks"
+    assert len(slept) == 3

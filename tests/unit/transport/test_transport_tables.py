@@ -104,7 +104,7 @@ def test_integrator_may_read_and_make_work_and_nothing_else() -> None:
     reading = re.compile(r"(Get|List|Watch|Query|Read|Explain)\w+")
     allowed = administrative(IdentityKind.INTEGRATOR)
     everything = administrative(IdentityKind.OPERATOR)
-    work = {"CreateTask", "CreateTaskBatch", "CancelTask"}
+    work = {"CreateTask", "CreateTaskBatch", "CancelTask", "CancelTaskBatch", "ReplayTask", "ReplayTasks"}
     secret = re.compile(r"\w*(Token|Identit)\w*")
     assert allowed == {n for n in everything if reading.fullmatch(n) and not secret.fullmatch(n)} | work
 
@@ -123,7 +123,7 @@ def test_agents_listener_serves_agents_only_and_enrolment_one_method() -> None:
 
 
 def test_every_change_is_audited() -> None:
-    changing = re.compile(r"(Create|Update|Delete|Cancel|Issue|Revoke|Enroll|Renew)\w*")
+    changing = re.compile(r"(Create|Update|Delete|Cancel|Replay|Issue|Revoke|Enroll|Renew)\w*")
     for method in METHODS.values():
         assert method.audited is bool(changing.fullmatch(method.name)), method.full_name
 

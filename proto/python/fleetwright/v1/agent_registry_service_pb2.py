@@ -28,7 +28,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+fleetwright/v1/agent_registry_service.proto\x12\x0e\x66leetwright.v1\x1a\x19\x66leetwright/v1/work.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x08\n\x05\x41gent\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n\x08\x61gent_id\x18\x02 \x01(\tR\x07\x61gentId\x12t\n\x06labels\x18\x03 \x03(\x0b\x32!.fleetwright.v1.Agent.LabelsEntryB9\xbaH6\x9a\x01\x33\x10@\"(r&\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xfd\x01R\x06labels\x12\x1e\n\x05notes\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80 R\x05notes\x12\x34\n\x08presence\x18\x05 \x01(\x0e\x32\x18.fleetwright.v1.PresenceR\x08presence\x12?\n\rpresence_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cpresenceTime\x12G\n\x0fpresence_reason\x18\x07 \x01(\x0e\x32\x1e.fleetwright.v1.PresenceReasonR\x0epresenceReason\x12\'\n\x0fpresence_detail\x18\x08 \x01(\tR\x0epresenceDetail\x12@\n\x0elast_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastSeenTime\x12-\n\x04host\x18\n \x01(\x0b\x32\x19.fleetwright.v1.HostFactsR\x04host\x12#\n\ragent_version\x18\x0b \x01(\tR\x0c\x61gentVersion\x12\x1d\n\ntask_kinds\x18\x0c \x03(\tR\ttaskKinds\x12)\n\x10inventory_digest\x18\r \x01(\tR\x0finventoryDigest\x12<\n\x0c\x63lock_offset\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationR\x0b\x63lockOffset\x12#\n\rsession_epoch\x18\x0f \x01(\x04R\x0csessionEpoch\x12\'\n\x0fsuspected_clone\x18\x10 \x01(\x08R\x0esuspectedClone\x12R\n\x17\x63\x65rtificate_expire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x15\x63\x65rtificateExpireTime\x12;\n\x0b\x65nroll_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nenrollTime\x12;\n\x0bupdate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x12\n\x04\x65tag\x18\x14 \x01(\tR\x04\x65tag\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"F\n\x0fGetAgentRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$R\x04name\"?\n\x10GetAgentResponse\x12+\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.fleetwright.v1.AgentR\x05\x61gent\"\x87\x01\n\x11ListAgentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x06\x66ilter\"\x8a\x01\n\x12ListAgentsResponse\x12-\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x15.fleetwright.v1.AgentR\x06\x61gents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n\ntotal_size\x18\x03 \x01(\x05R\ttotalSize\"\x8e\x01\n\x12UpdateAgentRequest\x12\x33\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.fleetwright.v1.AgentB\x06\xbaH\x03\xc8\x01\x01R\x05\x61gent\x12\x43\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\nupdateMask\"B\n\x13UpdateAgentResponse\x12+\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.fleetwright.v1.AgentR\x05\x61gent\"f\n\x12\x44\x65leteAgentRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$R\x04name\x12\x1b\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x04\x65tag\">\n\x13\x44\x65leteAgentResponse\x12\'\n\x0f\x63\x61ncelled_tasks\x18\x01 \x01(\x05R\x0e\x63\x61ncelledTasks\"c\n\x12WatchAgentsRequest\x12 \n\x06\x66ilter\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x06\x66ilter\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x0bresumeToken\"\xa2\x01\n\x13WatchAgentsResponse\x12;\n\x0b\x63hange_type\x18\x01 \x01(\x0e\x32\x1a.fleetwright.v1.ChangeTypeR\nchangeType\x12+\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x15.fleetwright.v1.AgentR\x05\x61gent\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeToken*c\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRESENCE_ONLINE\x10\x01\x12\x12\n\x0ePRESENCE_STALE\x10\x02\x12\x14\n\x10PRESENCE_OFFLINE\x10\x03*\x85\x03\n\x0ePresenceReason\x12\x1f\n\x1bPRESENCE_REASON_UNSPECIFIED\x10\x00\x12#\n\x1fPRESENCE_REASON_NEVER_CONNECTED\x10\x01\x12\"\n\x1ePRESENCE_REASON_SESSION_OPENED\x10\x02\x12%\n!PRESENCE_REASON_HEARTBEAT_RESUMED\x10\x03\x12\"\n\x1ePRESENCE_REASON_HEARTBEAT_LATE\x10\x04\x12\x1f\n\x1bPRESENCE_REASON_STREAM_LOST\x10\x05\x12\x1a\n\x16PRESENCE_REASON_SILENT\x10\x06\x12\x1b\n\x17PRESENCE_REASON_GOODBYE\x10\x07\x12 \n\x1cPRESENCE_REASON_SERVER_ENDED\x10\x08\x12%\n!PRESENCE_REASON_CERTIFICATE_ENDED\x10\t\x12\x1b\n\x17PRESENCE_REASON_DELETED\x10\n*\x8d\x01\n\nChangeType\x12\x1b\n\x17\x43HANGE_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANGE_TYPE_EXISTING\x10\x01\x12\x17\n\x13\x43HANGE_TYPE_CHANGED\x10\x02\x12\x17\n\x13\x43HANGE_TYPE_REMOVED\x10\x03\x12\x16\n\x12\x43HANGE_TYPE_SYNCED\x10\x04\x32\xce\x03\n\x14\x41gentRegistryService\x12O\n\x08GetAgent\x12\x1f.fleetwright.v1.GetAgentRequest\x1a .fleetwright.v1.GetAgentResponse\"\x00\x12U\n\nListAgents\x12!.fleetwright.v1.ListAgentsRequest\x1a\".fleetwright.v1.ListAgentsResponse\"\x00\x12X\n\x0bUpdateAgent\x12\".fleetwright.v1.UpdateAgentRequest\x1a#.fleetwright.v1.UpdateAgentResponse\"\x00\x12X\n\x0b\x44\x65leteAgent\x12\".fleetwright.v1.DeleteAgentRequest\x1a#.fleetwright.v1.DeleteAgentResponse\"\x00\x12Z\n\x0bWatchAgents\x12\".fleetwright.v1.WatchAgentsRequest\x1a#.fleetwright.v1.WatchAgentsResponse\"\x00\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+fleetwright/v1/agent_registry_service.proto\x12\x0e\x66leetwright.v1\x1a\x19\x66leetwright/v1/work.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\t\n\x05\x41gent\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n\x08\x61gent_id\x18\x02 \x01(\tR\x07\x61gentId\x12t\n\x06labels\x18\x03 \x03(\x0b\x32!.fleetwright.v1.Agent.LabelsEntryB9\xbaH6\x9a\x01\x33\x10@\"(r&\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\x05r\x03\x18\xfd\x01R\x06labels\x12\x1e\n\x05notes\x18\x04 \x01(\tB\x08\xbaH\x05r\x03(\x80 R\x05notes\x12\x34\n\x08presence\x18\x05 \x01(\x0e\x32\x18.fleetwright.v1.PresenceR\x08presence\x12?\n\rpresence_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cpresenceTime\x12G\n\x0fpresence_reason\x18\x07 \x01(\x0e\x32\x1e.fleetwright.v1.PresenceReasonR\x0epresenceReason\x12\'\n\x0fpresence_detail\x18\x08 \x01(\tR\x0epresenceDetail\x12@\n\x0elast_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0clastSeenTime\x12-\n\x04host\x18\n \x01(\x0b\x32\x19.fleetwright.v1.HostFactsR\x04host\x12#\n\ragent_version\x18\x0b \x01(\tR\x0c\x61gentVersion\x12\x1d\n\ntask_kinds\x18\x0c \x03(\tR\ttaskKinds\x12)\n\x10inventory_digest\x18\r \x01(\tR\x0finventoryDigest\x12<\n\x0c\x63lock_offset\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationR\x0b\x63lockOffset\x12#\n\rsession_epoch\x18\x0f \x01(\x04R\x0csessionEpoch\x12\'\n\x0fsuspected_clone\x18\x10 \x01(\x08R\x0esuspectedClone\x12R\n\x17\x63\x65rtificate_expire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x15\x63\x65rtificateExpireTime\x12;\n\x0b\x65nroll_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nenrollTime\x12;\n\x0bupdate_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x12\n\x04\x65tag\x18\x14 \x01(\tR\x04\x65tag\x12J\n\x06groups\x18\x15 \x03(\tB2\xbaH/\x92\x01,\x10@\"(r&\x18?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$R\x06groups\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"F\n\x0fGetAgentRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$R\x04name\"?\n\x10GetAgentResponse\x12+\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.fleetwright.v1.AgentR\x05\x61gent\"\x87\x01\n\x11ListAgentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x06\x66ilter\"\x8a\x01\n\x12ListAgentsResponse\x12-\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x15.fleetwright.v1.AgentR\x06\x61gents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1d\n\ntotal_size\x18\x03 \x01(\x05R\ttotalSize\"\x8e\x01\n\x12UpdateAgentRequest\x12\x33\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.fleetwright.v1.AgentB\x06\xbaH\x03\xc8\x01\x01R\x05\x61gent\x12\x43\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\nupdateMask\"B\n\x13UpdateAgentResponse\x12+\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.fleetwright.v1.AgentR\x05\x61gent\"f\n\x12\x44\x65leteAgentRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^agents/[a-z0-9-]{1,63}$R\x04name\x12\x1b\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x04\x65tag\">\n\x13\x44\x65leteAgentResponse\x12\'\n\x0f\x63\x61ncelled_tasks\x18\x01 \x01(\x05R\x0e\x63\x61ncelledTasks\"c\n\x12WatchAgentsRequest\x12 \n\x06\x66ilter\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 R\x06\x66ilter\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x0bresumeToken\"\xa2\x01\n\x13WatchAgentsResponse\x12;\n\x0b\x63hange_type\x18\x01 \x01(\x0e\x32\x1a.fleetwright.v1.ChangeTypeR\nchangeType\x12+\n\x05\x61gent\x18\x02 \x01(\x0b\x32\x15.fleetwright.v1.AgentR\x05\x61gent\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeToken*c\n\x08Presence\x12\x18\n\x14PRESENCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPRESENCE_ONLINE\x10\x01\x12\x12\n\x0ePRESENCE_STALE\x10\x02\x12\x14\n\x10PRESENCE_OFFLINE\x10\x03*\x85\x03\n\x0ePresenceReason\x12\x1f\n\x1bPRESENCE_REASON_UNSPECIFIED\x10\x00\x12#\n\x1fPRESENCE_REASON_NEVER_CONNECTED\x10\x01\x12\"\n\x1ePRESENCE_REASON_SESSION_OPENED\x10\x02\x12%\n!PRESENCE_REASON_HEARTBEAT_RESUMED\x10\x03\x12\"\n\x1ePRESENCE_REASON_HEARTBEAT_LATE\x10\x04\x12\x1f\n\x1bPRESENCE_REASON_STREAM_LOST\x10\x05\x12\x1a\n\x16PRESENCE_REASON_SILENT\x10\x06\x12\x1b\n\x17PRESENCE_REASON_GOODBYE\x10\x07\x12 \n\x1cPRESENCE_REASON_SERVER_ENDED\x10\x08\x12%\n!PRESENCE_REASON_CERTIFICATE_ENDED\x10\t\x12\x1b\n\x17PRESENCE_REASON_DELETED\x10\n*\x8d\x01\n\nChangeType\x12\x1b\n\x17\x43HANGE_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANGE_TYPE_EXISTING\x10\x01\x12\x17\n\x13\x43HANGE_TYPE_CHANGED\x10\x02\x12\x17\n\x13\x43HANGE_TYPE_REMOVED\x10\x03\x12\x16\n\x12\x43HANGE_TYPE_SYNCED\x10\x04\x32\xce\x03\n\x14\x41gentRegistryService\x12O\n\x08GetAgent\x12\x1f.fleetwright.v1.GetAgentRequest\x1a .fleetwright.v1.GetAgentResponse\"\x00\x12U\n\nListAgents\x12!.fleetwright.v1.ListAgentsRequest\x1a\".fleetwright.v1.ListAgentsResponse\"\x00\x12X\n\x0bUpdateAgent\x12\".fleetwright.v1.UpdateAgentRequest\x1a#.fleetwright.v1.UpdateAgentResponse\"\x00\x12X\n\x0b\x44\x65leteAgent\x12\".fleetwright.v1.DeleteAgentRequest\x1a#.fleetwright.v1.DeleteAgentResponse\"\x00\x12Z\n\x0bWatchAgents\x12\".fleetwright.v1.WatchAgentsRequest\x1a#.fleetwright.v1.WatchAgentsResponse\"\x00\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENT'].fields_by_name['labels']._serialized_options = b'\272H6\232\0013\020@\"(r&\030?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$*\005r\003\030\375\001'
   _globals['_AGENT'].fields_by_name['notes']._loaded_options = None
   _globals['_AGENT'].fields_by_name['notes']._serialized_options = b'\272H\005r\003(\200 '
+  _globals['_AGENT'].fields_by_name['groups']._loaded_options = None
+  _globals['_AGENT'].fields_by_name['groups']._serialized_options = b'\272H/\222\001,\020@\"(r&\030?2\"^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$'
   _globals['_GETAGENTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETAGENTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\034r\0322\030^agents/[a-z0-9-]{1,63}$'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -61,36 +63,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHAGENTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\200 '
   _globals['_WATCHAGENTSREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHAGENTSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\010'
-  _globals['_PRESENCE']._serialized_start=2341
-  _globals['_PRESENCE']._serialized_end=2440
-  _globals['_PRESENCEREASON']._serialized_start=2443
-  _globals['_PRESENCEREASON']._serialized_end=2832
-  _globals['_CHANGETYPE']._serialized_start=2835
-  _globals['_CHANGETYPE']._serialized_end=2976
+  _globals['_PRESENCE']._serialized_start=2417
+  _globals['_PRESENCE']._serialized_end=2516
+  _globals['_PRESENCEREASON']._serialized_start=2519
+  _globals['_PRESENCEREASON']._serialized_end=2908
+  _globals['_CHANGETYPE']._serialized_start=2911
+  _globals['_CHANGETYPE']._serialized_end=3052
   _globals['_AGENT']._serialized_start=190
-  _globals['_AGENT']._serialized_end=1276
-  _globals['_AGENT_LABELSENTRY']._serialized_start=1219
-  _globals['_AGENT_LABELSENTRY']._serialized_end=1276
-  _globals['_GETAGENTREQUEST']._serialized_start=1278
-  _globals['_GETAGENTREQUEST']._serialized_end=1348
-  _globals['_GETAGENTRESPONSE']._serialized_start=1350
-  _globals['_GETAGENTRESPONSE']._serialized_end=1413
-  _globals['_LISTAGENTSREQUEST']._serialized_start=1416
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1551
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=1554
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1692
-  _globals['_UPDATEAGENTREQUEST']._serialized_start=1695
-  _globals['_UPDATEAGENTREQUEST']._serialized_end=1837
-  _globals['_UPDATEAGENTRESPONSE']._serialized_start=1839
-  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1905
-  _globals['_DELETEAGENTREQUEST']._serialized_start=1907
-  _globals['_DELETEAGENTREQUEST']._serialized_end=2009
-  _globals['_DELETEAGENTRESPONSE']._serialized_start=2011
-  _globals['_DELETEAGENTRESPONSE']._serialized_end=2073
-  _globals['_WATCHAGENTSREQUEST']._serialized_start=2075
-  _globals['_WATCHAGENTSREQUEST']._serialized_end=2174
-  _globals['_WATCHAGENTSRESPONSE']._serialized_start=2177
-  _globals['_WATCHAGENTSRESPONSE']._serialized_end=2339
-  _globals['_AGENTREGISTRYSERVICE']._serialized_start=2979
-  _globals['_AGENTREGISTRYSERVICE']._serialized_end=3441
+  _globals['_AGENT']._serialized_end=1352
+  _globals['_AGENT_LABELSENTRY']._serialized_start=1295
+  _globals['_AGENT_LABELSENTRY']._serialized_end=1352
+  _globals['_GETAGENTREQUEST']._serialized_start=1354
+  _globals['_GETAGENTREQUEST']._serialized_end=1424
+  _globals['_GETAGENTRESPONSE']._serialized_start=1426
+  _globals['_GETAGENTRESPONSE']._serialized_end=1489
+  _globals['_LISTAGENTSREQUEST']._serialized_start=1492
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1627
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=1630
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1768
+  _globals['_UPDATEAGENTREQUEST']._serialized_start=1771
+  _globals['_UPDATEAGENTREQUEST']._serialized_end=1913
+  _globals['_UPDATEAGENTRESPONSE']._serialized_start=1915
+  _globals['_UPDATEAGENTRESPONSE']._serialized_end=1981
+  _globals['_DELETEAGENTREQUEST']._serialized_start=1983
+  _globals['_DELETEAGENTREQUEST']._serialized_end=2085
+  _globals['_DELETEAGENTRESPONSE']._serialized_start=2087
+  _globals['_DELETEAGENTRESPONSE']._serialized_end=2149
+  _globals['_WATCHAGENTSREQUEST']._serialized_start=2151
+  _globals['_WATCHAGENTSREQUEST']._serialized_end=2250
+  _globals['_WATCHAGENTSRESPONSE']._serialized_start=2253
+  _globals['_WATCHAGENTSRESPONSE']._serialized_end=2415
+  _globals['_AGENTREGISTRYSERVICE']._serialized_start=3055
+  _globals['_AGENTREGISTRYSERVICE']._serialized_end=3517
 # @@protoc_insertion_point(module_scope)

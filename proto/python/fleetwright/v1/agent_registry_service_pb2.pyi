@@ -189,6 +189,7 @@ class Agent(_message.Message):
     ENROLL_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name: "agents/<agent id>"."""
     agent_id: _builtins.str
@@ -210,7 +211,7 @@ class Agent(_message.Message):
     suspected_clone: _builtins.bool
     """suspected_clone is true where a session showed a nonce that an earlier one had used up."""
     etag: _builtins.str
-    """etag of this version of labels, notes and enrolment; send it back to change only what you have
+    """etag of this version of labels, groups, notes and enrolment; send it back to change only what you have
     read. Presence and what a session reports do not change it.
     """
     @_builtins.property
@@ -249,6 +250,10 @@ class Agent(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """update_time of the last change of any field but last_seen_time."""
 
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """groups that administrators have put it into, in order, at most 64; a selector names them as groups:NAME."""
+
     def __init__(
         self,
         *,
@@ -272,10 +277,11 @@ class Agent(_message.Message):
         enroll_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expire_time", b"certificate_expire_time", "clock_offset", b"clock_offset", "enroll_time", b"enroll_time", "host", b"host", "last_seen_time", b"last_seen_time", "presence_time", b"presence_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "certificate_expire_time", b"certificate_expire_time", "clock_offset", b"clock_offset", "enroll_time", b"enroll_time", "etag", b"etag", "host", b"host", "inventory_digest", b"inventory_digest", "labels", b"labels", "last_seen_time", b"last_seen_time", "name", b"name", "notes", b"notes", "presence", b"presence", "presence_detail", b"presence_detail", "presence_reason", b"presence_reason", "presence_time", b"presence_time", "session_epoch", b"session_epoch", "suspected_clone", b"suspected_clone", "task_kinds", b"task_kinds", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "certificate_expire_time", b"certificate_expire_time", "clock_offset", b"clock_offset", "enroll_time", b"enroll_time", "etag", b"etag", "groups", b"groups", "host", b"host", "inventory_digest", b"inventory_digest", "labels", b"labels", "last_seen_time", b"last_seen_time", "name", b"name", "notes", b"notes", "presence", b"presence", "presence_detail", b"presence_detail", "presence_reason", b"presence_reason", "presence_time", b"presence_time", "session_epoch", b"session_epoch", "suspected_clone", b"suspected_clone", "task_kinds", b"task_kinds", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,7 +348,7 @@ class ListAgentsRequest(_message.Message):
     """page_token of the former page; empty for the first one."""
     filter: _builtins.str
     """filter by AIP-160 over agent_id, presence, presence_time, last_seen_time, enroll_time, update_time,
-    hostname, os_family, os_name, os_version, architecture, agent_version, suspected_clone, notes and
+    hostname, os_family, os_name, os_version, architecture, agent_version, suspected_clone, notes, groups and
     labels.<key>; at most 4,096 characters.
     """
     def __init__(
@@ -407,8 +413,9 @@ class UpdateAgentRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """update_mask: "labels" replaces all labels, "labels.<key>" sets one, or removes it where the agent
-        sent has none of that key; "notes" replaces the notes; "suspected_clone", sent as false, takes the
-        suspicion away, and the agent's next Hello is believed whatever nonce it shows. Required.
+        sent has none of that key; "groups" replaces all groups; "notes" replaces the notes; "suspected_clone",
+        sent as false, takes the suspicion away, and the agent's next Hello is believed whatever nonce it shows.
+        Required.
         """
 
     def __init__(

@@ -38,7 +38,7 @@ class AgentRegistryServiceStub:
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_registry_service_pb2.ListAgentsRequest, _agent_registry_service_pb2.ListAgentsResponse]
     """ListAgents reads the agents that match a filter, ordered by name."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_registry_service_pb2.UpdateAgentRequest, _agent_registry_service_pb2.UpdateAgentResponse]
-    """UpdateAgent changes labels and notes."""
+    """UpdateAgent changes labels, groups and notes."""
     DeleteAgent: _grpc.UnaryUnaryMultiCallable[_agent_registry_service_pb2.DeleteAgentRequest, _agent_registry_service_pb2.DeleteAgentResponse]
     """DeleteAgent removes an agent for good: its certificates are denied, its streams closed, its
     unfinished tasks cancelled. The same id may be enrolled anew.
@@ -58,7 +58,7 @@ class AgentRegistryServiceAsyncStub(AgentRegistryServiceStub):
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_registry_service_pb2.ListAgentsRequest, _agent_registry_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """ListAgents reads the agents that match a filter, ordered by name."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_registry_service_pb2.UpdateAgentRequest, _agent_registry_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
-    """UpdateAgent changes labels and notes."""
+    """UpdateAgent changes labels, groups and notes."""
     DeleteAgent: _aio.UnaryUnaryMultiCallable[_agent_registry_service_pb2.DeleteAgentRequest, _agent_registry_service_pb2.DeleteAgentResponse]  # type: ignore[assignment]
     """DeleteAgent removes an agent for good: its certificates are denied, its streams closed, its
     unfinished tasks cancelled. The same id may be enrolled anew.
@@ -93,7 +93,7 @@ class AgentRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_registry_service_pb2.UpdateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_registry_service_pb2.UpdateAgentResponse, _abc.Awaitable[_agent_registry_service_pb2.UpdateAgentResponse]]:
-        """UpdateAgent changes labels and notes."""
+        """UpdateAgent changes labels, groups and notes."""
 
     @_abc_1.abstractmethod
     def DeleteAgent(

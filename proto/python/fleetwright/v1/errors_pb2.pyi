@@ -90,6 +90,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: no identity of an operator or integrator has this name."""
     ERROR_REASON_OPERATOR_LAST: _ErrorReason.ValueType  # 66
     """FAILED_PRECONDITION: the caller would revoke its own identity, and no other operator may call."""
+    ERROR_REASON_TASK_NOT_REPLAYABLE: _ErrorReason.ValueType  # 67
+    """FAILED_PRECONDITION: the task is open, has succeeded, or a later one of its supersede_key exists, so it
+    cannot be replayed.
+    """
     ERROR_REASON_SESSION_STALE: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: the session epoch is not the live session of this agent: say Hello again."""
     ERROR_REASON_PROTOCOL_VIOLATION: _ErrorReason.ValueType  # 81
@@ -191,6 +195,10 @@ ERROR_REASON_IDENTITY_UNKNOWN: ErrorReason.ValueType  # 65
 """NOT_FOUND: no identity of an operator or integrator has this name."""
 ERROR_REASON_OPERATOR_LAST: ErrorReason.ValueType  # 66
 """FAILED_PRECONDITION: the caller would revoke its own identity, and no other operator may call."""
+ERROR_REASON_TASK_NOT_REPLAYABLE: ErrorReason.ValueType  # 67
+"""FAILED_PRECONDITION: the task is open, has succeeded, or a later one of its supersede_key exists, so it
+cannot be replayed.
+"""
 ERROR_REASON_SESSION_STALE: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: the session epoch is not the live session of this agent: say Hello again."""
 ERROR_REASON_PROTOCOL_VIOLATION: ErrorReason.ValueType  # 81

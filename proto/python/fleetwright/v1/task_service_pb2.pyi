@@ -48,9 +48,9 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_INTERRUPTED: _TaskState.ValueType  # 8
     """The agent ended while it ran; whether it had an effect is not known."""
     TASK_STATE_SKIPPED: _TaskState.ValueType  # 9
-    """Its agent was offline, and its policy was to skip it then. Reserved: no policy of this version does."""
+    """Its agent was offline, and its policy was to skip it then: see OFFLINE_POLICY_SKIP."""
     TASK_STATE_SUPERSEDED: _TaskState.ValueType  # 10
-    """A later task of the same key took its place. Reserved: no policy of this version does."""
+    """A later task of the same key took its place: see OFFLINE_POLICY_LATEST."""
     TASK_STATE_DEAD: _TaskState.ValueType  # 11
     """It failed as often as it may be tried."""
 
@@ -76,12 +76,58 @@ TASK_STATE_EXPIRED: TaskState.ValueType  # 7
 TASK_STATE_INTERRUPTED: TaskState.ValueType  # 8
 """The agent ended while it ran; whether it had an effect is not known."""
 TASK_STATE_SKIPPED: TaskState.ValueType  # 9
-"""Its agent was offline, and its policy was to skip it then. Reserved: no policy of this version does."""
+"""Its agent was offline, and its policy was to skip it then: see OFFLINE_POLICY_SKIP."""
 TASK_STATE_SUPERSEDED: TaskState.ValueType  # 10
-"""A later task of the same key took its place. Reserved: no policy of this version does."""
+"""A later task of the same key took its place: see OFFLINE_POLICY_LATEST."""
 TASK_STATE_DEAD: TaskState.ValueType  # 11
 """It failed as often as it may be tried."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
+
+class _OfflinePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OfflinePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OfflinePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OFFLINE_POLICY_UNSPECIFIED: _OfflinePolicy.ValueType  # 0
+    """The default, QUEUE."""
+    OFFLINE_POLICY_QUEUE: _OfflinePolicy.ValueType  # 1
+    """It waits for its agent until its expire_time."""
+    OFFLINE_POLICY_SKIP: _OfflinePolicy.ValueType  # 2
+    """It does not wait: it ends SKIPPED where its agent is not ONLINE when it is created, or is OFFLINE while it
+    is QUEUED, also between two attempts. An agent that is STALE may still take what was created before. An
+    attempt that the agent holds is not touched.
+    """
+    OFFLINE_POLICY_LATEST: _OfflinePolicy.ValueType  # 3
+    """Only the latest one of its supersede_key waits: a new task of the same agent and key ends older ones that
+    are QUEUED as SUPERSEDED. One that is leased or running goes on, and becomes SUPERSEDED only where it
+    would wait again.
+    """
+    OFFLINE_POLICY_WINDOW: _OfflinePolicy.ValueType  # 4
+    """It is handed out inside of its maintenance window only, the first time in the one that is open or the next."""
+
+class OfflinePolicy(_OfflinePolicy, metaclass=_OfflinePolicyEnumTypeWrapper):
+    """OfflinePolicy says what becomes of a task while its agent cannot take it. With each of them, a task that
+    still waits at its expire_time ends EXPIRED.
+    """
+
+OFFLINE_POLICY_UNSPECIFIED: OfflinePolicy.ValueType  # 0
+"""The default, QUEUE."""
+OFFLINE_POLICY_QUEUE: OfflinePolicy.ValueType  # 1
+"""It waits for its agent until its expire_time."""
+OFFLINE_POLICY_SKIP: OfflinePolicy.ValueType  # 2
+"""It does not wait: it ends SKIPPED where its agent is not ONLINE when it is created, or is OFFLINE while it
+is QUEUED, also between two attempts. An agent that is STALE may still take what was created before. An
+attempt that the agent holds is not touched.
+"""
+OFFLINE_POLICY_LATEST: OfflinePolicy.ValueType  # 3
+"""Only the latest one of its supersede_key waits: a new task of the same agent and key ends older ones that
+are QUEUED as SUPERSEDED. One that is leased or running goes on, and becomes SUPERSEDED only where it
+would wait again.
+"""
+OFFLINE_POLICY_WINDOW: OfflinePolicy.ValueType  # 4
+"""It is handed out inside of its maintenance window only, the first time in the one that is open or the next."""
+Global___OfflinePolicy: _TypeAlias = OfflinePolicy  # noqa: Y015
 
 class _AttemptState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -119,6 +165,34 @@ ATTEMPT_STATE_ABANDONED: AttemptState.ValueType  # 5
 """It ran past its deadline, and the server gave it up."""
 Global___AttemptState: _TypeAlias = AttemptState  # noqa: Y015
 
+class _TaskBatchState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TaskBatchStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskBatchState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TASK_BATCH_STATE_UNSPECIFIED: _TaskBatchState.ValueType  # 0
+    """Never sent."""
+    TASK_BATCH_STATE_EXPANDING: _TaskBatchState.ValueType  # 1
+    """Its agents are chosen, and their tasks are being made; a restart of the server does not end that."""
+    TASK_BATCH_STATE_EXPANDED: _TaskBatchState.ValueType  # 2
+    """All its tasks are made."""
+    TASK_BATCH_STATE_CANCELLED: _TaskBatchState.ValueType  # 3
+    """It was cancelled: no further task is made."""
+
+class TaskBatchState(_TaskBatchState, metaclass=_TaskBatchStateEnumTypeWrapper):
+    """TaskBatchState is how far a batch is with making its tasks."""
+
+TASK_BATCH_STATE_UNSPECIFIED: TaskBatchState.ValueType  # 0
+"""Never sent."""
+TASK_BATCH_STATE_EXPANDING: TaskBatchState.ValueType  # 1
+"""Its agents are chosen, and their tasks are being made; a restart of the server does not end that."""
+TASK_BATCH_STATE_EXPANDED: TaskBatchState.ValueType  # 2
+"""All its tasks are made."""
+TASK_BATCH_STATE_CANCELLED: TaskBatchState.ValueType  # 3
+"""It was cancelled: no further task is made."""
+Global___TaskBatchState: _TypeAlias = TaskBatchState  # noqa: Y015
+
 @_typing.final
 class Task(_message.Message):
     """Task is one piece of work for one agent."""
@@ -145,6 +219,9 @@ class Task(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    WINDOW_END_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name: "tasks/<id>"."""
     agent: _builtins.str
@@ -169,6 +246,8 @@ class Task(_message.Message):
     """creator: SPIFFE id of who created it."""
     etag: _builtins.str
     """etag of this version."""
+    replay_of: _builtins.str
+    """replay_of: the task that this one replays, "tasks/<id>"; empty for none."""
     @_builtins.property
     def spec(self) -> _work_pb2.TaskSpec:
         """spec of the work. Secrets of a script are shown as "[redacted]"; see ScriptSpec."""
@@ -203,6 +282,16 @@ class Task(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """update_time of the last change."""
 
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """due_time before which it is not handed to its agent: its creation, the begin of its maintenance window,
+        or the end of the wait before another attempt.
+        """
+
+    @_builtins.property
+    def window_end_time(self) -> _timestamp_pb2.Timestamp:
+        """window_end_time: from then on it is not handed out until the next window; absent without a window."""
+
     def __init__(
         self,
         *,
@@ -226,10 +315,13 @@ class Task(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        replay_of: _builtins.str = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+        window_end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "options", b"options", "result", b"result", "spec", b"spec", "state_time", b"state_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "expire_time", b"expire_time", "options", b"options", "result", b"result", "spec", b"spec", "state_time", b"state_time", "update_time", b"update_time", "window_end_time", b"window_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt_count", b"attempt_count", "attempts", b"attempts", "batch", b"batch", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "creator", b"creator", "etag", b"etag", "expire_time", b"expire_time", "kind", b"kind", "name", b"name", "options", b"options", "progress_message", b"progress_message", "progress_percent", b"progress_percent", "result", b"result", "spec", b"spec", "state", b"state", "state_reason", b"state_reason", "state_time", b"state_time", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attempt_count", b"attempt_count", "attempts", b"attempts", "batch", b"batch", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "creator", b"creator", "due_time", b"due_time", "etag", b"etag", "expire_time", b"expire_time", "kind", b"kind", "name", b"name", "options", b"options", "progress_message", b"progress_message", "progress_percent", b"progress_percent", "replay_of", b"replay_of", "result", b"result", "spec", b"spec", "state", b"state", "state_reason", b"state_reason", "state_time", b"state_time", "update_time", b"update_time", "window_end_time", b"window_end_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,12 +338,21 @@ class TaskOptions(_message.Message):
     RUN_LIMIT_FIELD_NUMBER: _builtins.int
     IDEMPOTENT_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    OFFLINE_POLICY_FIELD_NUMBER: _builtins.int
+    SUPERSEDE_KEY_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
     priority: _builtins.int
     """priority: higher goes first to its agent, 0 to 100; default 0. Equal ones go by creation."""
     idempotent: _builtins.bool
     """idempotent is true where the work may be run again after an interruption."""
     max_attempts: _builtins.int
     """max_attempts that may fail before the task is given up, 1 to 20; 0 for the default of 1."""
+    offline_policy: Global___OfflinePolicy.ValueType
+    """offline_policy says what becomes of it while its agent cannot take it; unspecified is QUEUE."""
+    supersede_key: _builtins.str
+    """supersede_key, required by OFFLINE_POLICY_LATEST and allowed with no other policy: what tasks of one
+    agent are versions of, for example "sshd-config"; at most 128 characters.
+    """
     @_builtins.property
     def queue_time(self) -> _duration_pb2.Duration:
         """queue_time that the task may wait for its agent, 1 s to 366 days; default 7 days."""
@@ -259,6 +360,10 @@ class TaskOptions(_message.Message):
     @_builtins.property
     def run_limit(self) -> _duration_pb2.Duration:
         """run_limit of one attempt, 1 s to 24 h; default 10 min. A script's own time limit may be shorter."""
+
+    @_builtins.property
+    def window(self) -> Global___MaintenanceWindow:
+        """window, required by OFFLINE_POLICY_WINDOW and allowed with no other policy."""
 
     def __init__(
         self,
@@ -268,14 +373,54 @@ class TaskOptions(_message.Message):
         run_limit: _duration_pb2.Duration | None = ...,
         idempotent: _builtins.bool = ...,
         max_attempts: _builtins.int = ...,
+        offline_policy: Global___OfflinePolicy.ValueType = ...,
+        supersede_key: _builtins.str = ...,
+        window: Global___MaintenanceWindow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_time", b"queue_time", "run_limit", b"run_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_time", b"queue_time", "run_limit", b"run_limit", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotent", b"idempotent", "max_attempts", b"max_attempts", "priority", b"priority", "queue_time", b"queue_time", "run_limit", b"run_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotent", b"idempotent", "max_attempts", b"max_attempts", "offline_policy", b"offline_policy", "priority", b"priority", "queue_time", b"queue_time", "run_limit", b"run_limit", "supersede_key", b"supersede_key", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskOptions: _TypeAlias = TaskOptions  # noqa: Y015
+
+@_typing.final
+class MaintenanceWindow(_message.Message):
+    """MaintenanceWindow opens again and again. A task may still run when it closes: run_limit bounds that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CRON_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    cron: _builtins.str
+    """cron expression of its openings: minute, hour, day of month, month, day of week, for example
+    "0 2 * * SAT"; where days of month and of week are both restricted, one of them suffices.
+    """
+    time_zone: _builtins.str
+    """time_zone in which the expression is read, an IANA name, for example "Europe/Berlin". A time that the
+    change to summer time leaves out opens the window right after the gap; one that comes twice opens it at the
+    first one only.
+    """
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """duration for which it stays open, 1 min to 7 days of elapsed time."""
+
+    def __init__(
+        self,
+        *,
+        cron: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cron", b"cron", "duration", b"duration", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaintenanceWindow: _TypeAlias = MaintenanceWindow  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
@@ -420,6 +565,11 @@ class TaskBatch(_message.Message):
     STATE_COUNTS_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TARGET_COUNT_FIELD_NUMBER: _builtins.int
+    EXPANDED_COUNT_FIELD_NUMBER: _builtins.int
+    PERCENTAGE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name: "taskBatches/<id>"."""
     selector: _builtins.str
@@ -427,9 +577,21 @@ class TaskBatch(_message.Message):
     kind: _builtins.str
     """kind of its spec."""
     task_count: _builtins.int
-    """task_count of tasks that it created."""
+    """task_count of tasks that it created up to now; less than expanded_count where agents were deleted before
+    their task was made.
+    """
     creator: _builtins.str
     """creator: SPIFFE id of who created it."""
+    state: Global___TaskBatchState.ValueType
+    """state of it."""
+    target_count: _builtins.int
+    """target_count of agents that matched when it was created."""
+    expanded_count: _builtins.int
+    """expanded_count of those that it has dealt with."""
+    percentage: _builtins.int
+    """percentage of the selector's agents that were chosen, 1 to 100."""
+    seed: _builtins.int
+    """seed that chose them."""
     @_builtins.property
     def spec(self) -> _work_pb2.TaskSpec:
         """spec of the work. Secrets of a script are shown as "[redacted]"; see ScriptSpec."""
@@ -458,10 +620,15 @@ class TaskBatch(_message.Message):
         state_counts: _abc.Iterable[Global___TaskStateCount] | None = ...,
         creator: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___TaskBatchState.ValueType = ...,
+        target_count: _builtins.int = ...,
+        expanded_count: _builtins.int = ...,
+        percentage: _builtins.int = ...,
+        seed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "options", b"options", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "kind", b"kind", "name", b"name", "options", b"options", "selector", b"selector", "spec", b"spec", "state_counts", b"state_counts", "task_count", b"task_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "expanded_count", b"expanded_count", "kind", b"kind", "name", b"name", "options", b"options", "percentage", b"percentage", "seed", b"seed", "selector", b"selector", "spec", b"spec", "state", b"state", "state_counts", b"state_counts", "target_count", b"target_count", "task_count", b"task_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -504,12 +671,20 @@ class CreateTaskBatchRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ALLOW_EMPTY_FIELD_NUMBER: _builtins.int
+    PERCENTAGE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     selector: _builtins.str
     """selector: a filter over agents as in ListAgentsRequest; "*" for all agents."""
     request_id: _builtins.str
     """request_id as in CreateTaskRequest."""
     allow_empty: _builtins.bool
     """allow_empty accepts a selector that matches no agent."""
+    percentage: _builtins.int
+    """percentage of the agents that the selector matches, 1 to 100; 0 for the default of 100. An agent's place
+    depends on its id and the seed alone: 20 percent hold all of the 10 percent of the same seed.
+    """
+    seed: _builtins.int
+    """seed of the choice by percentage: another one begins at another place."""
     @_builtins.property
     def spec(self) -> _work_pb2.TaskSpec:
         """spec of the work."""
@@ -526,10 +701,12 @@ class CreateTaskBatchRequest(_message.Message):
         options: Global___TaskOptions | None = ...,
         request_id: _builtins.str = ...,
         allow_empty: _builtins.bool = ...,
+        percentage: _builtins.int = ...,
+        seed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_empty", b"allow_empty", "options", b"options", "request_id", b"request_id", "selector", b"selector", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_empty", b"allow_empty", "options", b"options", "percentage", b"percentage", "request_id", b"request_id", "seed", b"seed", "selector", b"selector", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -544,7 +721,9 @@ class CreateTaskBatchResponse(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def batch(self) -> Global___TaskBatch:
-        """batch that was created, or the one that the same request_id created before."""
+        """batch that was created, or the one that the same request_id created before, as it is now. Up to 1,000 tasks
+        are made before the answer; a larger one is EXPANDING.
+        """
 
     def __init__(
         self,
@@ -666,7 +845,8 @@ class ListTasksRequest(_message.Message):
     """page_token of the former page; empty for the first one."""
     filter: _builtins.str
     """filter by AIP-160 over task_id, agent_id, batch_id, kind, state, state_time, priority, attempt_count,
-    cancel_requested, creator, create_time, expire_time and update_time; at most 4,096 characters.
+    cancel_requested, creator, create_time, expire_time, update_time, replay_of and supersede_key; at most
+    4,096 characters.
     """
     def __init__(
         self,
@@ -760,6 +940,164 @@ class CancelTaskResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelTaskResponse: _TypeAlias = CancelTaskResponse  # noqa: Y015
+
+@_typing.final
+class CancelTaskBatchRequest(_message.Message):
+    """CancelTaskBatchRequest names a batch to cancel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name: "taskBatches/<id>"."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelTaskBatchRequest: _TypeAlias = CancelTaskBatchRequest  # noqa: Y015
+
+@_typing.final
+class CancelTaskBatchResponse(_message.Message):
+    """CancelTaskBatchResponse says what became of the batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    ASKED_COUNT_FIELD_NUMBER: _builtins.int
+    cancelled_count: _builtins.int
+    """cancelled_count of tasks that this call cancelled at once."""
+    asked_count: _builtins.int
+    """asked_count of tasks that agents have in hand, and which they are asked to stop because of this call."""
+    @_builtins.property
+    def batch(self) -> Global___TaskBatch:
+        """batch after the call, with its state_counts."""
+
+    def __init__(
+        self,
+        *,
+        batch: Global___TaskBatch | None = ...,
+        cancelled_count: _builtins.int = ...,
+        asked_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_count", b"asked_count", "batch", b"batch", "cancelled_count", b"cancelled_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelTaskBatchResponse: _TypeAlias = CancelTaskBatchResponse  # noqa: Y015
+
+@_typing.final
+class ReplayTaskRequest(_message.Message):
+    """ReplayTaskRequest names a task to replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name: "tasks/<id>"."""
+    request_id: _builtins.str
+    """request_id as in CreateTaskRequest."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayTaskRequest: _TypeAlias = ReplayTaskRequest  # noqa: Y015
+
+@_typing.final
+class ReplayTaskResponse(_message.Message):
+    """ReplayTaskResponse carries the new task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> Global___Task:
+        """task that was created, or the one that the same request_id created before. It has the spec, the options
+        and the batch of the one that it replays, and begins with no attempt.
+        """
+
+    def __init__(
+        self,
+        *,
+        task: Global___Task | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayTaskResponse: _TypeAlias = ReplayTaskResponse  # noqa: Y015
+
+@_typing.final
+class ReplayTasksRequest(_message.Message):
+    """ReplayTasksRequest chooses tasks to replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """filter as in ListTasksRequest, for example "state = DEAD"; "*" for all that can be replayed."""
+    request_id: _builtins.str
+    """request_id as in CreateTaskRequest."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayTasksRequest: _TypeAlias = ReplayTasksRequest  # noqa: Y015
+
+@_typing.final
+class ReplayTasksResponse(_message.Message):
+    """ReplayTasksResponse says how many were replayed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAYED_COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    replayed_count: _builtins.int
+    """replayed_count of tasks that were created, or that the same request_id created before."""
+    more: _builtins.bool
+    """more is true where one call did not suffice: call again, with another request_id."""
+    def __init__(
+        self,
+        *,
+        replayed_count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "replayed_count", b"replayed_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayTasksResponse: _TypeAlias = ReplayTasksResponse  # noqa: Y015
 
 @_typing.final
 class WatchTasksRequest(_message.Message):

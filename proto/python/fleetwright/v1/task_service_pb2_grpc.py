@@ -65,6 +65,21 @@ class TaskServiceStub:
                 request_serializer=fleetwright_dot_v1_dot_task__service__pb2.CancelTaskRequest.SerializeToString,
                 response_deserializer=fleetwright_dot_v1_dot_task__service__pb2.CancelTaskResponse.FromString,
                 _registered_method=True)
+        self.CancelTaskBatch = channel.unary_unary(
+                '/fleetwright.v1.TaskService/CancelTaskBatch',
+                request_serializer=fleetwright_dot_v1_dot_task__service__pb2.CancelTaskBatchRequest.SerializeToString,
+                response_deserializer=fleetwright_dot_v1_dot_task__service__pb2.CancelTaskBatchResponse.FromString,
+                _registered_method=True)
+        self.ReplayTask = channel.unary_unary(
+                '/fleetwright.v1.TaskService/ReplayTask',
+                request_serializer=fleetwright_dot_v1_dot_task__service__pb2.ReplayTaskRequest.SerializeToString,
+                response_deserializer=fleetwright_dot_v1_dot_task__service__pb2.ReplayTaskResponse.FromString,
+                _registered_method=True)
+        self.ReplayTasks = channel.unary_unary(
+                '/fleetwright.v1.TaskService/ReplayTasks',
+                request_serializer=fleetwright_dot_v1_dot_task__service__pb2.ReplayTasksRequest.SerializeToString,
+                response_deserializer=fleetwright_dot_v1_dot_task__service__pb2.ReplayTasksResponse.FromString,
+                _registered_method=True)
         self.WatchTasks = channel.unary_stream(
                 '/fleetwright.v1.TaskService/WatchTasks',
                 request_serializer=fleetwright_dot_v1_dot_task__service__pb2.WatchTasksRequest.SerializeToString,
@@ -89,7 +104,8 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateTaskBatch(self, request, context):
-        """CreateTaskBatch queues the same work for every agent that a selector matches now.
+        """CreateTaskBatch queues the same work for every agent that a selector matches now. Which agents those are
+        is decided by the call; a large batch makes their tasks after it has answered, see TaskBatchState.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +134,31 @@ class TaskServiceServicer:
 
     def CancelTask(self, request, context):
         """CancelTask ends a task: at once while it is queued, by asking the agent while it runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelTaskBatch(self, request, context):
+        """CancelTaskBatch ends a batch: no further task of it is made, and each one that it has is cancelled as
+        CancelTask does. Those that have ended stay as they are; a batch that is cancelled may be cancelled again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayTask(self, request, context):
+        """ReplayTask queues anew what a task was to do that ended without success, for example DEAD. The old task
+        stays as it is, and the new one names it. It is refused for a task that is open or has succeeded, and
+        where a later task of its supersede_key exists.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayTasks(self, request, context):
+        """ReplayTasks does the same for those that match a filter, at most 1,000 in one call. It passes over what
+        ReplayTask would refuse, what has been replayed before, and tasks of deleted agents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +213,21 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.CancelTask,
                     request_deserializer=fleetwright_dot_v1_dot_task__service__pb2.CancelTaskRequest.FromString,
                     response_serializer=fleetwright_dot_v1_dot_task__service__pb2.CancelTaskResponse.SerializeToString,
+            ),
+            'CancelTaskBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTaskBatch,
+                    request_deserializer=fleetwright_dot_v1_dot_task__service__pb2.CancelTaskBatchRequest.FromString,
+                    response_serializer=fleetwright_dot_v1_dot_task__service__pb2.CancelTaskBatchResponse.SerializeToString,
+            ),
+            'ReplayTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayTask,
+                    request_deserializer=fleetwright_dot_v1_dot_task__service__pb2.ReplayTaskRequest.FromString,
+                    response_serializer=fleetwright_dot_v1_dot_task__service__pb2.ReplayTaskResponse.SerializeToString,
+            ),
+            'ReplayTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayTasks,
+                    request_deserializer=fleetwright_dot_v1_dot_task__service__pb2.ReplayTasksRequest.FromString,
+                    response_serializer=fleetwright_dot_v1_dot_task__service__pb2.ReplayTasksResponse.SerializeToString,
             ),
             'WatchTasks': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTasks,
@@ -347,6 +403,87 @@ class TaskService:
             '/fleetwright.v1.TaskService/CancelTask',
             fleetwright_dot_v1_dot_task__service__pb2.CancelTaskRequest.SerializeToString,
             fleetwright_dot_v1_dot_task__service__pb2.CancelTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelTaskBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleetwright.v1.TaskService/CancelTaskBatch',
+            fleetwright_dot_v1_dot_task__service__pb2.CancelTaskBatchRequest.SerializeToString,
+            fleetwright_dot_v1_dot_task__service__pb2.CancelTaskBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleetwright.v1.TaskService/ReplayTask',
+            fleetwright_dot_v1_dot_task__service__pb2.ReplayTaskRequest.SerializeToString,
+            fleetwright_dot_v1_dot_task__service__pb2.ReplayTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleetwright.v1.TaskService/ReplayTasks',
+            fleetwright_dot_v1_dot_task__service__pb2.ReplayTasksRequest.SerializeToString,
+            fleetwright_dot_v1_dot_task__service__pb2.ReplayTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,9 @@ class TaskServiceStub:
     CreateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskRequest, _task_service_pb2.CreateTaskResponse]
     """CreateTask queues work for one agent, online or not."""
     CreateTaskBatch: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskBatchRequest, _task_service_pb2.CreateTaskBatchResponse]
-    """CreateTaskBatch queues the same work for every agent that a selector matches now."""
+    """CreateTaskBatch queues the same work for every agent that a selector matches now. Which agents those are
+    is decided by the call; a large batch makes their tasks after it has answered, see TaskBatchState.
+    """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]
     """GetTask reads one task with its attempts and result."""
     GetTaskBatch: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskBatchRequest, _task_service_pb2.GetTaskBatchResponse]
@@ -45,6 +47,19 @@ class TaskServiceStub:
     """ListTasks reads the tasks that match a filter, newest first."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]
     """CancelTask ends a task: at once while it is queued, by asking the agent while it runs."""
+    CancelTaskBatch: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskBatchRequest, _task_service_pb2.CancelTaskBatchResponse]
+    """CancelTaskBatch ends a batch: no further task of it is made, and each one that it has is cancelled as
+    CancelTask does. Those that have ended stay as they are; a batch that is cancelled may be cancelled again.
+    """
+    ReplayTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTaskRequest, _task_service_pb2.ReplayTaskResponse]
+    """ReplayTask queues anew what a task was to do that ended without success, for example DEAD. The old task
+    stays as it is, and the new one names it. It is refused for a task that is open or has succeeded, and
+    where a later task of its supersede_key exists.
+    """
+    ReplayTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTasksRequest, _task_service_pb2.ReplayTasksResponse]
+    """ReplayTasks does the same for those that match a filter, at most 1,000 in one call. It passes over what
+    ReplayTask would refuse, what has been replayed before, and tasks of deleted agents.
+    """
     WatchTasks: _grpc.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]
     """WatchTasks sends the tasks that match a filter as they are, then each one that changes, in the
     order of commits. Several changes in quick succession may arrive as one. That a final task is
@@ -62,7 +77,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     CreateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskRequest, _task_service_pb2.CreateTaskResponse]  # type: ignore[assignment]
     """CreateTask queues work for one agent, online or not."""
     CreateTaskBatch: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskBatchRequest, _task_service_pb2.CreateTaskBatchResponse]  # type: ignore[assignment]
-    """CreateTaskBatch queues the same work for every agent that a selector matches now."""
+    """CreateTaskBatch queues the same work for every agent that a selector matches now. Which agents those are
+    is decided by the call; a large batch makes their tasks after it has answered, see TaskBatchState.
+    """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """GetTask reads one task with its attempts and result."""
     GetTaskBatch: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskBatchRequest, _task_service_pb2.GetTaskBatchResponse]  # type: ignore[assignment]
@@ -71,6 +88,19 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """ListTasks reads the tasks that match a filter, newest first."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
     """CancelTask ends a task: at once while it is queued, by asking the agent while it runs."""
+    CancelTaskBatch: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskBatchRequest, _task_service_pb2.CancelTaskBatchResponse]  # type: ignore[assignment]
+    """CancelTaskBatch ends a batch: no further task of it is made, and each one that it has is cancelled as
+    CancelTask does. Those that have ended stay as they are; a batch that is cancelled may be cancelled again.
+    """
+    ReplayTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTaskRequest, _task_service_pb2.ReplayTaskResponse]  # type: ignore[assignment]
+    """ReplayTask queues anew what a task was to do that ended without success, for example DEAD. The old task
+    stays as it is, and the new one names it. It is refused for a task that is open or has succeeded, and
+    where a later task of its supersede_key exists.
+    """
+    ReplayTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ReplayTasksRequest, _task_service_pb2.ReplayTasksResponse]  # type: ignore[assignment]
+    """ReplayTasks does the same for those that match a filter, at most 1,000 in one call. It passes over what
+    ReplayTask would refuse, what has been replayed before, and tasks of deleted agents.
+    """
     WatchTasks: _aio.UnaryStreamMultiCallable[_task_service_pb2.WatchTasksRequest, _task_service_pb2.WatchTasksResponse]  # type: ignore[assignment]
     """WatchTasks sends the tasks that match a filter as they are, then each one that changes, in the
     order of commits. Several changes in quick succession may arrive as one. That a final task is
@@ -97,7 +127,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.CreateTaskBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.CreateTaskBatchResponse, _abc.Awaitable[_task_service_pb2.CreateTaskBatchResponse]]:
-        """CreateTaskBatch queues the same work for every agent that a selector matches now."""
+        """CreateTaskBatch queues the same work for every agent that a selector matches now. Which agents those are
+        is decided by the call; a large batch makes their tasks after it has answered, see TaskBatchState.
+        """
 
     @_abc_1.abstractmethod
     def GetTask(
@@ -130,6 +162,37 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.CancelTaskResponse, _abc.Awaitable[_task_service_pb2.CancelTaskResponse]]:
         """CancelTask ends a task: at once while it is queued, by asking the agent while it runs."""
+
+    @_abc_1.abstractmethod
+    def CancelTaskBatch(
+        self,
+        request: _task_service_pb2.CancelTaskBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.CancelTaskBatchResponse, _abc.Awaitable[_task_service_pb2.CancelTaskBatchResponse]]:
+        """CancelTaskBatch ends a batch: no further task of it is made, and each one that it has is cancelled as
+        CancelTask does. Those that have ended stay as they are; a batch that is cancelled may be cancelled again.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayTask(
+        self,
+        request: _task_service_pb2.ReplayTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ReplayTaskResponse, _abc.Awaitable[_task_service_pb2.ReplayTaskResponse]]:
+        """ReplayTask queues anew what a task was to do that ended without success, for example DEAD. The old task
+        stays as it is, and the new one names it. It is refused for a task that is open or has succeeded, and
+        where a later task of its supersede_key exists.
+        """
+
+    @_abc_1.abstractmethod
+    def ReplayTasks(
+        self,
+        request: _task_service_pb2.ReplayTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ReplayTasksResponse, _abc.Awaitable[_task_service_pb2.ReplayTasksResponse]]:
+        """ReplayTasks does the same for those that match a filter, at most 1,000 in one call. It passes over what
+        ReplayTask would refuse, what has been replayed before, and tasks of deleted agents.
+        """
 
     @_abc_1.abstractmethod
     def WatchTasks(

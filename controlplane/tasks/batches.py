@@ -1,0 +1,196 @@
+"""Batches: the same work for many agents, made in slices, and cancelled as one."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from controlplane import failpoints
+from controlplane.agents.service import AgentsService
+from controlplane.callers import Caller
+from controlplane.clock import Clock, to_micros
+from controlplane.errors import NotFound, invalid
+from controlplane.storage.database import Database
+from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.tasks import windows
+from controlplane.tasks.creating import check_request_id, digest_of, made_before, unknown
+from controlplane.tasks.planning import plan
+from controlplane.tasks.records import BatchCancelled, BatchRecord, Chosen, Due, NewTask
+from controlplane.tasks.rules import TaskState
+from controlplane.tasks.store import creation, expansion, reading
+
+IN_CALL = 1_000
+"""Agents up to which a batch is whole when its call answers; more hold up who writes for too long."""
+
+SLICE = 500
+"""Tasks that one transaction makes, or cancels: some 20 ms, for which agents wait."""
+
+_log = structlog.get_logger(__name__)
+
+Counts = Sequence[tuple[TaskState, int]]
+"""How many tasks of a batch are in which state."""
+
+
+class Batches:
+    """Use cases of batches.
+
+    ``announce`` is told of agents that got work, before the commit; ``changed`` and
+    ``stopping`` are called after one: for watchers, and with the agents that are to
+    stop an attempt.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        agents: AgentsService,
+        clock: Clock,
+        announce: Callable[[UnitOfWork, Sequence[str]], None],
+        changed: Callable[[], None],
+        stopping: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._database = database
+        self._agents = agents
+        self._clock = clock
+        self._announce = announce
+        self._changed = changed
+        self._stopping = stopping
+        self._one_at_a_time = asyncio.Lock()
+        self._expanding: asyncio.Task[None] | None = None
+
+    async def create(
+        self, caller: Caller, chosen: Chosen, new_task: NewTask, request_id: str, *, allow_empty: bool
+    ) -> BatchRecord:
+        """Queue the same task for every agent that is chosen now.
+
+        All tasks of a small batch are made by the call, those of a large one in slices
+        after it. Raises ``InvalidArgument`` for a selector that does not parse, or that
+        matches no agent unless ``allow_empty``.
+        """
+        check_request_id(request_id)
+        selector = self._agents.selector(chosen.selector, percentage=chosen.percentage, seed=chosen.seed)
+        digest = digest_of("selector", chosen, new_task.kind, new_task.spec, new_task.options)
+        async with self._database.unit_of_work() as work:
+            batch_id = await made_before(work, caller, request_id, digest)
+            if batch_id is None:
+                batch_id, now = secrets.token_hex(16), self._now()
+                due = plan(new_task.options, now)
+                batch = await expansion.insert_batch(
+                    work, batch_id, chosen, selector.statement, new_task, caller.spiffe_id, now
+                )
+                if not batch.target_count and not allow_empty:
+                    raise _empty(chosen)
+                if request_id:
+                    await creation.insert_request(work, caller.spiffe_id, request_id, digest, batch_id, now)
+                if batch.target_count <= IN_CALL:
+                    await self._expand(work, batch, due, now, IN_CALL)
+                else:
+                    await expansion.note_targets(work, batch)
+                    work.after_commit(self._begin)
+        failpoints.hit("tasks.after_create")
+        return (await self.get(batch_id))[0]
+
+    async def get(self, batch_id: str) -> tuple[BatchRecord, Counts]:
+        """Return a batch and the number of its tasks by state. Raises ``NotFound`` TASK_UNKNOWN."""
+        async with self._database.reading() as connection:
+            found = await reading.batch(connection, batch_id)
+            counts = await reading.batch_counts(connection, batch_id)
+        if found is None:
+            raise _unknown(batch_id)
+        return found, counts
+
+    # --- expansion
+
+    async def expand(self) -> int:
+        """Make what is left to be made of all batches, slice by slice; returns how many slices that took.
+
+        Runs on a schedule, which finds what a killed server left, and right after a call
+        that created a large batch. Of two processes that do so, each makes slices of its own.
+        """
+        slices = 0
+        async with self._one_at_a_time:
+            while await self._database.transact(self._next_slice):
+                slices += 1
+                failpoints.hit("tasks.after_slice")
+        return slices
+
+    async def _next_slice(self, work: UnitOfWork) -> bool:
+        batch = await expansion.next_batch(work)
+        if batch is None:
+            return False
+        now, window = self._now(), batch.new_task.options.window
+        due = windows.opening(window, now) if window else Due(now)
+        await self._expand(work, batch, due, now, SLICE)
+        return True
+
+    async def _expand(self, work: UnitOfWork, batch: BatchRecord, due: Due, now: int, limit: int) -> None:
+        if batch.new_task.options.supersede_key:
+            ids = await expansion.targets(work.connection, batch, limit)
+            await self._agents.presences(work.connection, ids, field="selector", lock=True)
+        made = await expansion.expand(work, batch, self._agents.living(), due, now, limit)
+        self._announce(work, made.woken)
+
+    def _begin(self) -> None:
+        if self._expanding is None or self._expanding.done():
+            self._expanding = asyncio.create_task(self._expand_now(), name="expand batches")
+
+    async def _expand_now(self) -> None:
+        try:
+            await self.expand()
+        except Exception:  # noqa: BLE001 # nobody awaits it; the schedule tries again
+            _log.exception("a batch could not be expanded now; it is tried again")
+
+    async def stop(self) -> None:
+        """End the expansion that a call began; its slice is rolled back, and the next server goes on."""
+        if self._expanding is not None:
+            self._expanding.cancel()
+            await asyncio.gather(self._expanding, return_exceptions=True)
+
+    # --- cancellation
+
+    async def cancel(self, caller: Caller, batch_id: str) -> tuple[BatchRecord, Counts, BatchCancelled]:
+        """End a batch: no further task is made, each open one is cancelled as ``TasksService.cancel`` does.
+
+        Raises ``NotFound`` TASK_UNKNOWN. A call that ends in the middle may be repeated.
+        """
+        async with self._database.unit_of_work() as work:
+            if await expansion.batch_to_cancel(work, batch_id) is None:
+                raise _unknown(batch_id)
+            await expansion.end_batch(work, batch_id)
+            task_ids = await expansion.open_tasks(work, batch_id)
+        reason = f"cancelled with its batch by {caller.spiffe_id}"
+        ended = asked = 0
+        for start in range(0, len(task_ids), SLICE):
+            step = await self._cancel_some(task_ids[start : start + SLICE], reason)
+            ended, asked = ended + step.cancelled, asked + step.asked
+        return *(await self.get(batch_id)), BatchCancelled(ended, asked)
+
+    async def _cancel_some(self, task_ids: Sequence[str], reason: str) -> BatchCancelled:
+        async with self._database.unit_of_work() as work:
+            rows = await expansion.cancel_tasks(work, task_ids, reason, self._now())
+            asked = [row.agent_id for row in rows if row.state != TaskState.CANCELLED]
+            if rows:
+                work.after_commit(self._changed)
+            if asked:
+                work.after_commit(lambda: self._stopping(asked))
+        return BatchCancelled(len(rows) - len(asked), len(asked))
+
+    def _now(self) -> int:
+        return to_micros(self._clock.now())
+
+
+def _unknown(batch_id: str) -> NotFound:
+    return unknown("taskBatches", batch_id)
+
+
+def _empty(chosen: Chosen) -> Exception:
+    what = f"{chosen.selector!r}"
+    if chosen.percentage < 100:
+        what += f" with percentage {chosen.percentage} and seed {chosen.seed}"
+    return invalid(
+        "selector",
+        f"{what} matches no agent; list agents with it to see, or set allow_empty",
+        reason="SELECTOR_EMPTY",
+    )
