@@ -100,6 +100,7 @@ class TasksService:
         where the request_id stands for another content.
         """
         _check_request_id(request_id)
+        failpoints.hit("tasks.after_receive")
         digest = _digest(new_task, "agent", agent_id)
         created = await self._writer.submit(
             Create(
@@ -124,6 +125,7 @@ class TasksService:
         matches no agent unless ``allow_empty``.
         """
         _check_request_id(request_id)
+        failpoints.hit("tasks.after_receive")
         selector: Selector = self._agents.selector(selector_text)
         digest = _digest(new_task, "selector", selector_text)
         async with self._database.unit_of_work() as work:
