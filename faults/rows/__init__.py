@@ -1,0 +1,8 @@
+"""The faults, one file for each kind; ``ALL`` is the table's order."""
+
+from __future__ import annotations
+
+from faults.faults import Fault
+from faults.rows import server_kills
+
+ALL: dict[str, Fault] = {fault.name: fault for fault in (*server_kills.FAULTS,)}
