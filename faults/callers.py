@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -25,6 +26,8 @@ class Callers:
         """Name of the task of each request that was answered."""
         self.errors: Counter[str] = Counter()
         """Status codes of calls that failed."""
+        self.slowest = 0.0
+        """Seconds that the slowest call took that was answered."""
         self._connect = connect
         self._admin = connect()
         self._numbers = itertools.count()
@@ -51,7 +54,7 @@ class Callers:
 
     async def _create(self, agent: str, request: str) -> None:
         while request not in self.acknowledged:
-            admin = self._admin
+            admin, begun = self._admin, time.monotonic()
             try:
                 answer = await admin.tasks.CreateTask(_echo(agent, request), timeout=_CALL_SECONDS)
             except grpc.aio.AioRpcError as error:
@@ -59,6 +62,7 @@ class Callers:
                 await asyncio.sleep(_AGAIN_AFTER)
                 self._reconnect(admin)
             else:
+                self.slowest = max(self.slowest, time.monotonic() - begun)
                 self.acknowledged[request] = answer.task.name
 
     def _reconnect(self, failed: Admin) -> None:

@@ -24,6 +24,7 @@ from typing import Any, cast
 import uvloop
 from fleetwright.v1 import work_pb2
 
+from agent_sim import failpoints
 from agent_sim.fleet.machine import allow_connections
 from agent_sim.fleet.profiles import Profile
 from agent_sim.fleet.simulated_host import SimulatedHost
@@ -226,6 +227,7 @@ def main() -> None:
     """Run the program."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s", stream=sys.stderr)
     config = HostsConfig.read(Path(sys.argv[1]))
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     allow_connections(len(config.agents))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(config))

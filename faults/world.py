@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fleetwright.v1 import task_service_pb2
+from fleetwright.v1 import agent_registry_service_pb2, task_service_pb2
 
+from agent_sim import failpoints as agent_failpoints
 from agent_sim.protocol.identity_folder import FolderIdentityStore
 from controlplane.transport.listeners import Ports
 from devtools.ports import HOST, free_port
@@ -20,7 +21,7 @@ from faults.books import Books, effects_by_task
 from faults.callers import Callers
 from faults.hosts import HostsConfig
 from faults.programs import HostsProcess
-from faults.report import Row
+from faults.report import NOTICED_WITHIN, Row
 from tests.support.admin import Admin
 from tests.support.folders import make_folder
 from tests.support.process import ServerProcess, start
@@ -123,7 +124,7 @@ class World:
         agents: Sequence[str] | None = None,
         *,
         address: str | None = None,
-        variables: dict[str, str] | None = None,
+        failpoint: str = "",
         **wishes: Any,
     ) -> HostsProcess:
         """Start agents in a process of their own; ``wishes`` are fields of ``HostsConfig``."""
@@ -138,6 +139,7 @@ class World:
             witness=str(self.witness),
         )
         self._lives += 1
+        variables = {agent_failpoints.VARIABLE: failpoint} if failpoint else {}
         hosts = await HostsProcess.start(replace(config, **wishes), self.folder, variables)
         self.hosts.append(hosts)
         return hosts
@@ -178,6 +180,53 @@ class World:
         await self.until(
             "results and points are acknowledged", lambda: bool(self.books.results and self.books.points)
         )
+
+    def lost_since(self, since: float) -> set[str]:
+        """Return the agents whose sessions have ended, as they know it."""
+        return {loss.agent for loss in self.books.losses if loss.time >= since}
+
+    async def all_lost(self, since: float, within: float = PATIENCE) -> None:
+        """Wait until every agent has seen that its session is gone."""
+        agents = set(self.agents)
+        await self.until(
+            "every agent sees that its session is gone", lambda: self.lost_since(since) >= agents, within
+        )
+
+    async def more_results(self) -> None:
+        """Wait until another result was acknowledged."""
+        self.books.look()
+        before = len(self.books.results)
+        await self.until("another result is acknowledged", lambda: len(self.books.results) > before)
+
+    async def work_done(self) -> None:
+        """Wait until every task that was to be created has had its effect."""
+        names: set[str] = set()
+        async with asyncio.timeout(PATIENCE):
+            for loading in self._loading:
+                names |= set(await loading)
+        await self.until("all work is done", lambda: names <= effects_by_task(self.witness).keys())
+
+    async def agents_notice(self, since: float) -> None:
+        """Wait until every agent has seen that its session is gone; note how long after ``since``."""
+        await self.all_lost(since, within=2 * NOTICED_WITHIN)
+        self._noticed(max(loss.time for loss in self.books.losses) - since, "agents")
+
+    async def server_notices(self, since: float) -> None:
+        """Wait until the server has no agent as ONLINE; note how long after ``since``."""
+        admin = self.admin()
+        request = agent_registry_service_pb2.ListAgentsRequest(page_size=1, filter="presence = ONLINE")
+        while (await admin.agents.ListAgents(request)).agents:
+            if time.monotonic() - since > 2 * NOTICED_WITHIN:
+                raise FaultFailed(
+                    f"agents are ONLINE after {2 * NOTICED_WITHIN:.0f} s without a word of them"
+                )
+            await asyncio.sleep(LOOK * 4)
+        self._noticed(time.monotonic() - since, "the server")
+
+    def _noticed(self, seconds: float, who: str) -> None:
+        self.row.noticed = max(seconds, self.row.noticed or 0.0)
+        if seconds > NOTICED_WITHIN:
+            self.row.problems.append(f"noticed by {who} after {seconds:.1f} s, not {NOTICED_WITHIN:.0f} s")
 
     async def recover(self, since: float) -> None:
         """Wait until every agent is back and new work is done; note how long after ``since`` that was."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from faults.faults import Fault
-from faults.rows import server_kills
+from faults.rows import agent_kills, networks, server_kills, standstills
 
-ALL: dict[str, Fault] = {fault.name: fault for fault in (*server_kills.FAULTS,)}
+ALL: dict[str, Fault] = {
+    fault.name: fault
+    for fault in (*server_kills.FAULTS, *agent_kills.FAULTS, *networks.FAULTS, *standstills.FAULTS)
+}
