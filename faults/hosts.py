@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -185,6 +186,7 @@ async def run(config: HostsConfig) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(sys.stdin.fileno(), stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, _say_what_waits)
     try:
         await asyncio.gather(
             *(_run_one(config, place, witness, descriptor, stop) for place in range(len(config.agents)))
@@ -221,6 +223,12 @@ async def _run_one(
         books.write("stopped", error=type(error).__name__, detail=str(error)[:200])
     finally:
         await journal.close()
+
+
+def _say_what_waits() -> None:
+    """Write to the log where each task stands: for whoever looks for why something does not end."""
+    for task in asyncio.all_tasks():
+        print(task, file=sys.stderr, flush=True)
 
 
 def main() -> None:

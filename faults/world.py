@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class World:
         self.hosts: list[HostsProcess] = []
         self.interrupted_allowed = False
         """Whether a task may end INTERRUPTED: its agent's process was ended while it ran."""
+        self.cleanup = ExitStack()
+        """What a row started beside servers and hosts; ended after them."""
         self._servers: list[ServerProcess] = []
         self._callers: Callers | None = None
         self._loading: list[asyncio.Task[list[str]]] = []
@@ -286,6 +288,7 @@ class World:
             if server.process.returncode is None:
                 server.process.kill()
             await server.died()
+        await asyncio.to_thread(self.cleanup.close)
 
 
 @asynccontextmanager

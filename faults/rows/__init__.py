@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from faults.faults import Fault
-from faults.rows import agent_kills, networks, server_kills, standstills
+from faults.rows import agent_kills, databases, networks, server_kills, standstills
 
 ALL: dict[str, Fault] = {
     fault.name: fault
-    for fault in (*server_kills.FAULTS, *agent_kills.FAULTS, *networks.FAULTS, *standstills.FAULTS)
+    for fault in (
+        *server_kills.FAULTS,
+        *agent_kills.FAULTS,
+        *networks.FAULTS,
+        *standstills.FAULTS,
+        *databases.FAULTS,
+    )
 }

@@ -41,20 +41,25 @@ def hits(point: str, sizes: Sizes) -> int:
     }[KILLED_AT[point]]
 
 
+async def killed_and_started_again(world: World, sizes: Sizes, point: str) -> None:
+    """Begin a world, let its server die at ``point`` under load, and start it again."""
+    await world.begin(sizes.agents, failpoints=f"{point}=kill@{hits(point, sizes)}")
+    await world.start_hosts()
+    world.load(sizes.tasks)
+    status = await world.server.died()
+    if status != -signal.SIGKILL:
+        raise FaultFailed(f"the server ended with status {status} before it came to {point}")
+    world.books.look()
+    acknowledged = world.callers.acknowledged, world.books.results, world.books.points
+    if not any(acknowledged):
+        raise FaultFailed("the server was killed before it had acknowledged anything")
+    await world.serve()
+    await world.recover(since=time.monotonic())
+
+
 def _fault(point: str) -> Fault:
     async def strike(world: World, sizes: Sizes) -> None:
-        await world.begin(sizes.agents, failpoints=f"{point}=kill@{hits(point, sizes)}")
-        await world.start_hosts()
-        world.load(sizes.tasks)
-        status = await world.server.died()
-        if status != -signal.SIGKILL:
-            raise FaultFailed(f"the server ended with status {status} before it came to {point}")
-        world.books.look()
-        acknowledged = world.callers.acknowledged, world.books.results, world.books.points
-        if not any(acknowledged):
-            raise FaultFailed("the server was killed before it had acknowledged anything")
-        await world.serve()
-        await world.recover(since=time.monotonic())
+        await killed_and_started_again(world, sizes, point)
 
     return Fault(f"server killed at {point}", f"kill -9 of the server at {point}, and a new start", strike)
 
