@@ -6,7 +6,8 @@ for example ``tasks.after_commit=kill@20``: at the twentieth hit the process end
 as by ``kill -9``, with nothing flushed and nothing handled. ``stop`` in the place
 of ``kill`` stops it as SIGSTOP does, until somebody continues it; ``stall=3s``
 keeps its thread, most often the event loop's, for three seconds. Either happens
-once.
+once. Of a server of several processes ``gateway-1/tasks.after_commit=kill@20`` names
+the one that it is for; without such a name it is for each of them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ NAMES = frozenset(
         "telemetry.after_receive",
         "telemetry.after_commit",
         "telemetry.after_acknowledge",
+        "schedules.after_run",
         "restore.before_commit",
         "restore.after_commit",
         "restore.between_moves",
@@ -41,7 +43,7 @@ NAMES = frozenset(
 )
 
 _FORM = re.compile(
-    r"(?P<name>[^=]+)=(?:(?P<verb>kill|stop)|stall=(?P<seconds>[0-9]+(?:\.[0-9]+)?)s)@(?P<count>[1-9][0-9]*)"
+    r"(?:(?P<part>[a-z0-9-]+)/)?(?P<name>[^=/]+)=(?:(?P<verb>kill|stop)|stall=(?P<seconds>[0-9]+(?:\.[0-9]+)?)s)@(?P<count>[1-9][0-9]*)"
 )
 
 
@@ -54,11 +56,11 @@ class _Armed:
 _armed: dict[str, _Armed] = {}
 
 
-def arm(specification: str) -> None:
-    """Arm failpoints from ``name=verb@N[,name=verb@N…]``; replaces what was armed.
+def arm(specification: str, part: str = "") -> None:
+    """Arm failpoints from ``[part/]name=verb@N[,…]``; replaces what was armed.
 
-    Raises ``ValueError`` for a name that no code has or a form that is not this, and
-    arms nothing then.
+    ``part`` is this process's own name. Raises ``ValueError`` for a name that no code
+    has or a form that is not this, and arms nothing then.
     """
     armed: dict[str, _Armed] = {}
     for part in filter(None, specification.split(",")):
@@ -68,7 +70,8 @@ def arm(specification: str) -> None:
                 f"failpoints: {part!r} is not NAME=VERB@N with N from 1, VERB one of kill, stop and "
                 f"stall=3s, and NAME one of {', '.join(sorted(NAMES))}"
             )
-        armed[found["name"]] = _Armed(int(found["count"]), _action(found))
+        if found["part"] in (None, part):
+            armed[found["name"]] = _Armed(int(found["count"]), _action(found))
     _armed.clear()
     _armed.update(armed)
 

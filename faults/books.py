@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,15 @@ class Happening:
     agent: str
     what: str
     """``connected``, or the reason of an end or of a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """An answered beat: when its answer came, and how many seconds after the beat."""
+
+    time: float
+    agent: str
+    latency: float
 
 
 @dataclass
@@ -34,8 +45,7 @@ class Books:
     failures: list[Happening] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     """Agents that gave up for good, with their reasons."""
-    beats: list[tuple[float, float]] = field(default_factory=list)
-    """Time and latency in seconds of each answered beat."""
+    beats: list[Beat] = field(default_factory=list)
     _live: Counter[str] = field(default_factory=Counter)
     _read: int = 0
 
@@ -55,6 +65,32 @@ class Books:
     def live(self) -> set[str]:
         """Agents that hold a session, as they know it."""
         return {agent for agent, sessions in self._live.items() if sessions > 0}
+
+    def back_after(self, since: float) -> list[float]:
+        """Return how many seconds after ``since`` each agent first had a session again, in order."""
+        first: dict[str, float] = {}
+        for one in self.connections:
+            if one.time >= since:
+                first.setdefault(one.agent, one.time - since)
+        return sorted(first.values())
+
+    def missed_beats(self, agents: Sequence[str], gap: float, since: float, until: float) -> int:
+        """Return how many times one of ``agents`` was without an answered beat for ``gap`` seconds."""
+        times: dict[str, list[float]] = {agent: [] for agent in agents}
+        for beat in self.beats:
+            if beat.agent in times and since <= beat.time:
+                times[beat.agent].append(beat.time)
+        return sum(
+            later - earlier > gap
+            for one in times.values()
+            for earlier, later in pairwise([since, *one])
+            if earlier <= until
+        ) + sum(not one for one in times.values())
+
+    def beat_p99(self, since: float, until: float) -> float:
+        """Return the 99th percentile of the latencies between two times, in seconds; 0 of none."""
+        found = sorted(beat.latency for beat in self.beats if since <= beat.time <= until)
+        return found[min(len(found) - 1, int(len(found) * 0.99))] if found else 0.0
 
     def forget_sessions(self, agents: tuple[str, ...]) -> None:
         """Note that the process of these agents is gone, and their sessions with it."""
@@ -79,7 +115,7 @@ class Books:
         elif event == "dropped":
             self.dropped += line["count"]
         elif event == "beat":
-            self.beats.append((time, line["latency"]))
+            self.beats.append(Beat(time, agent, line["latency"]))
         else:
             self.stopped.append(f"{agent}: {line['error']}: {line['detail']}")
 

@@ -58,7 +58,7 @@ class World:
         self.witness = folder / "witness"
         self.books = Books(folder / "books")
         self.settings: dict[str, str | int] = dict(SETTINGS)
-        self.ports = Ports(free_port(), free_port(), free_port(), free_port())
+        self.ports = Ports(free_port(), free_port(), free_port(), 0)
         self.hosts: list[HostsProcess] = []
         self.interrupted_allowed = False
         """Whether a task may end INTERRUPTED: its agent's process was ended while it ran."""

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from faults.faults import Fault
-from faults.rows import agent_kills, databases, networks, server_kills, standstills
+from faults.rows import agent_kills, databases, fleets, networks, processes, server_kills, standstills
 
-ALL: dict[str, Fault] = {
-    fault.name: fault
-    for fault in (
-        *server_kills.FAULTS,
-        *agent_kills.FAULTS,
-        *networks.FAULTS,
-        *standstills.FAULTS,
-        *databases.FAULTS,
-    )
-}
+_KINDS = (server_kills, agent_kills, networks, standstills, fleets, databases, processes)
+
+ALL: dict[str, Fault] = {fault.name: fault for kind in _KINDS for fault in kind.FAULTS}

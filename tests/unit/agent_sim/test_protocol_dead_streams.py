@@ -11,6 +11,7 @@ import pytest
 from fleetwright.v1 import agent_service_pb2
 
 from agent_sim.protocol.attempts import Attempts
+from agent_sim.protocol.batches import BatchSize
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.journal import MemoryJournal
 from agent_sim.protocol.streams import Outlet, StreamFailedError
@@ -45,7 +46,7 @@ def context() -> EngineContext:
 
 async def test_a_telemetry_stream_ends(context: EngineContext) -> None:
     stub: Any = SimpleNamespace(Telemetry=DeadCall)
-    stream = TelemetryStream(context, stub, agent_service_pb2.Welcome())
+    stream = TelemetryStream(context, stub, agent_service_pb2.Welcome(), BatchSize())
     with pytest.raises(StreamFailedError):
         await asyncio.wait_for(stream.serve(), 30)
 

@@ -94,6 +94,16 @@ def test_a_process_that_stopped_itself_goes_on_when_it_is_continued() -> None:
     assert process.wait() == 0
 
 
+def test_a_place_of_another_process_is_not_armed() -> None:
+    failpoints.arm("gateway-2/writer.after_commit=kill@1,worker/writer.before_commit=kill@1", "gateway-1")
+    failpoints.hit("writer.after_commit")
+    failpoints.hit("writer.before_commit")
+    failpoints.arm("gateway-1/writer.after_commit=stall=0.05s@1", "gateway-1")
+    begun = time.perf_counter()
+    failpoints.hit("writer.after_commit")
+    assert time.perf_counter() - begun >= 0.05
+
+
 def test_every_name_is_a_place_in_the_code_and_every_place_a_name() -> None:
     places: set[str] = set()
     for path in (ROOT / "controlplane").rglob("*.py"):
