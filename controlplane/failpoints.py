@@ -43,7 +43,8 @@ NAMES = frozenset(
 )
 
 _FORM = re.compile(
-    r"(?:(?P<part>[a-z0-9-]+)/)?(?P<name>[^=/]+)=(?:(?P<verb>kill|stop)|stall=(?P<seconds>[0-9]+(?:\.[0-9]+)?)s)@(?P<count>[1-9][0-9]*)"
+    r"(?:(?P<part>[a-z0-9-]+)/)?(?P<name>[^=/]+)="
+    r"(?:(?P<verb>kill|stop)|stall=(?P<seconds>[0-9]+(?:\.[0-9]+)?)s)@(?P<count>[1-9][0-9]*)"
 )
 
 
@@ -63,11 +64,11 @@ def arm(specification: str, part: str = "") -> None:
     has or a form that is not this, and arms nothing then.
     """
     armed: dict[str, _Armed] = {}
-    for part in filter(None, specification.split(",")):
-        found = _FORM.fullmatch(part)
+    for word in filter(None, specification.split(",")):
+        found = _FORM.fullmatch(word)
         if found is None or found["name"] not in NAMES:
             raise ValueError(
-                f"failpoints: {part!r} is not NAME=VERB@N with N from 1, VERB one of kill, stop and "
+                f"failpoints: {word!r} is not NAME=VERB@N with N from 1, VERB one of kill, stop and "
                 f"stall=3s, and NAME one of {', '.join(sorted(NAMES))}"
             )
         if found["part"] in (None, part):
