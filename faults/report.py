@@ -37,6 +37,8 @@ class Row:
     seconds: float = 0.0
     """How long the whole row took."""
     note: str = ""
+    skipped: str = ""
+    """Why the fault was not tried on this machine; the numbers are of nothing then."""
     problems: list[str] = field(default_factory=list)
     """What was lost or doubled by name, and what else did not happen as it must."""
 
@@ -68,8 +70,14 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.doubled:,}",
         _seconds(row.recovered),
         _seconds(row.noticed),
-        row.note if row.good else "FAILED",
+        _last(row),
     )
+
+
+def _last(row: Row) -> str:
+    if row.skipped:
+        return f"not tried: {row.skipped}"
+    return row.note if row.good else "FAILED"
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from faults.faults import Fault, Sizes
 from faults.report import Row
-from faults.world import FaultFailed, world
+from faults.world import FaultFailed, FaultSkipped, world
 
 ROW_SECONDS = 400.0
 """No row takes longer; one that does has failed, and its world is ended."""
@@ -27,6 +27,8 @@ async def run(fault: Fault, sizes: Sizes, say: Callable[[str], None]) -> Row:
                 await fault.strike(broken, sizes)
                 say("counting")
                 await broken.finish()
+        except FaultSkipped as skipped:
+            row.skipped = str(skipped)
         except FaultFailed as error:
             row.problems.append(str(error))
         except Exception:  # noqa: BLE001 - whatever a broken product does to its row, the other rows are run

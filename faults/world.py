@@ -47,6 +47,10 @@ class FaultFailed(Exception):
     """A row cannot go on; the text says what did not happen, and within which time."""
 
 
+class FaultSkipped(Exception):
+    """This machine does not allow what a row needs; the text says what."""
+
+
 class World:
     """Started by ``begin``, broken by a row, and counted by ``finish``."""
 
@@ -64,6 +68,8 @@ class World:
         """Whether a task may end INTERRUPTED: its agent's process was ended while it ran."""
         self.cleanup = ExitStack()
         """What a row started beside servers and hosts; ended after them."""
+        self.stops_allowed = False
+        """Whether agents may give up for good: another process has taken their identity."""
         self._servers: list[ServerProcess] = []
         self._callers: Callers | None = None
         self._loading: list[asyncio.Task[list[str]]] = []
@@ -165,7 +171,7 @@ class World:
             await asyncio.sleep(LOOK)
 
     def _check_programs(self) -> None:
-        if self.books.stopped:
+        if self.books.stopped and not self.stops_allowed:
             raise FaultFailed(f"agents gave up: {self.books.stopped[:3]}")
         for loading in self._loading:
             if loading.done() and loading.exception() is not None:
@@ -200,13 +206,16 @@ class World:
         before = len(self.books.results)
         await self.until("another result is acknowledged", lambda: len(self.books.results) > before)
 
-    async def work_done(self) -> None:
-        """Wait until every task that was to be created has had its effect."""
+    async def work_done(self, *, interrupted: bool = False) -> None:
+        """Wait until every task that was to be created has had its effect; with ``interrupted``, is final."""
         names: set[str] = set()
         async with asyncio.timeout(PATIENCE):
             for loading in self._loading:
                 names |= set(await loading)
-        await self.until("all work is done", lambda: names <= effects_by_task(self.witness).keys())
+        if interrupted:
+            await self._all_final(self.admin())
+        else:
+            await self.until("all work is done", lambda: names <= effects_by_task(self.witness).keys())
 
     async def agents_notice(self, since: float) -> None:
         """Wait until every agent has seen that its session is gone; note how long after ``since``."""

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from faults.faults import Fault
-from faults.rows import agent_kills, databases, fleets, networks, processes, server_kills, standstills
+from faults.rows import (
+    agent_kills,
+    clones,
+    databases,
+    disks,
+    fleets,
+    networks,
+    processes,
+    server_kills,
+    standstills,
+)
 
-_KINDS = (server_kills, agent_kills, networks, standstills, fleets, databases, processes)
+_KINDS = (server_kills, agent_kills, networks, standstills, clones, disks, fleets, databases, processes)
 
 ALL: dict[str, Fault] = {fault.name: fault for kind in _KINDS for fault in kind.FAULTS}
