@@ -350,3 +350,13 @@ async def test_a_journal_that_is_only_reported_leases_nothing(work: TasksWorld) 
     await work.create()
     adopted = await work.world.writer.submit(Adopt("a1", 2, (), work.now, limit=0))
     assert adopted == Adopted((), ())
+
+
+async def test_a_copied_journal_does_not_run_again_what_has_its_result(work: TasksWorld) -> None:
+    _, attempt_id = await work.begin()
+    assert await work.finish(attempt_id) is Disposition.COMMITTED
+    # A copy of before: the result is not in it.
+    assert await work.adopt({attempt_id: False}, epoch=2) == ({attempt_id}, [])
+    # The agent itself, whose acknowledgement was lost.
+    assert await work.adopt({attempt_id: True}, epoch=3) == (set(), [])
+    assert await work.finish(attempt_id, Outcome.CANCELLED) is Disposition.DUPLICATE
