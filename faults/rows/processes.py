@@ -18,9 +18,7 @@ _SHARE = 4 * _GATEWAYS
 def _restarts(world: World, part: str) -> list[dict[str, Any]]:
     """Return what the supervisor said of the ends of a part."""
     said = "a part ended, and is started again"
-    return [
-        line for line in world.server.log if line.get("event") == said and line["part"].endswith(f"/{part}")
-    ]
+    return [line for line in world.server.log if line.get("event") == said and line["part"] == part]
 
 
 async def _part_killed(world: World, sizes: Sizes, part: str, failpoint: str) -> None:
