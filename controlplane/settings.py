@@ -269,7 +269,9 @@ class Settings(BaseSettings):
         default="auto", description="auto is pretty on a terminal and JSON elsewhere."
     )
     failpoints: str = Field(
-        default="", description="For fault tests: NAME=kill@N, separated by commas; empty outside of tests."
+        default="",
+        description="For fault tests: NAME=kill@N, NAME=stop@N or NAME=stall=3s@N, separated by commas; empty"
+        " outside of tests.",
     )
 
     @field_validator("hosts", "advertised_agent_addresses", "roles", mode="before")

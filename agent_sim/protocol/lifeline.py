@@ -71,6 +71,7 @@ class Lifeline:
             self._cancel_timers()
             if not self._call.done():
                 self._call.cancel()
+            self._outlet.abandon()
 
     def leave(self, goodbye: str | None, grace: timedelta) -> None:
         """End the stream in order: Goodbye where a reason is given, half-close, cancel after ``grace``."""

@@ -41,6 +41,16 @@ async def read(call: grpc.aio.StreamStreamCall[Request, Response]) -> Response |
     return None if message is grpc.aio.EOF else cast(Response, message)
 
 
+async def ended(writing: asyncio.Task[None]) -> None:
+    """End the task that writes to a call which is over.
+
+    It must be cancelled: a write to a call whose connection went before its metadata
+    was sent never returns, and never fails.
+    """
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+
 class Outlet(Generic[Request]):
     """The write side of a stream: in order, one write at a time, and no task while there is none.
 
@@ -66,6 +76,13 @@ class Outlet(Generic[Request]):
         if not self._closing:
             self._closing = True
             self._wake()
+
+    def abandon(self) -> None:
+        """Write nothing more: the call is over."""
+        self._over = True
+        self._queue.clear()
+        if self._task is not None:
+            self._task.cancel()
 
     def _wake(self) -> None:
         if self._task is None and not self._over:

@@ -18,7 +18,7 @@ from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.failures import failure_of_status
 from agent_sim.protocol.results import cancelled_unknown
 from agent_sim.protocol.rules import AttemptState
-from agent_sim.protocol.streams import read
+from agent_sim.protocol.streams import ended, read
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class TasksStream:
             if not self._call.done():
                 self._call.cancel()
             if self._pump is not None:
-                await asyncio.gather(self._pump, return_exceptions=True)
+                await ended(self._pump)
 
     @property
     def under_way(self) -> Sequence[str]:

@@ -12,7 +12,7 @@ from agent_sim import failpoints
 from agent_sim.protocol.batches import BatchSize
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
-from agent_sim.protocol.streams import read
+from agent_sim.protocol.streams import ended, read
 
 _DEFAULT_MESSAGE_BYTES = 1024 * 1024
 _DEFAULT_BATCH = 1000
@@ -62,7 +62,7 @@ class TelemetryStream:
             if not self._call.done():
                 self._call.cancel()
             if self._sender is not None:
-                await asyncio.gather(self._sender, return_exceptions=True)
+                await ended(self._sender)
 
     @property
     def refused_batch(self) -> tuple[int, int] | None:

@@ -73,7 +73,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
     # A part that was killed at one is not to be killed there for ever.
     if part is None or not part.restarts:
         try:
-            failpoints.arm(settings.failpoints)
+            failpoints.arm(settings.failpoints, part.short if part else "")
         except ValueError as error:
             raise StartRefused(str(error)) from None
     if part is not None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import structlog
 
+from controlplane import failpoints
 from controlplane.errors import ServiceError
 from controlplane.schedules.leases import Leases, Turn, TurnLost
 
@@ -83,6 +84,7 @@ class Schedules:
         with structlog.contextvars.bound_contextvars(schedule=schedule.name):
             try:
                 await schedule.run(turn or Turn(schedule.name))
+                failpoints.hit("schedules.after_run")
             except TurnLost:
                 _log.info("another process has taken the schedule over")
             except ServiceError as error:

@@ -9,6 +9,7 @@ import structlog
 from fleetwright.v1 import agent_service_pb2 as pb2
 from fleetwright.v1 import work_pb2
 
+from controlplane import failpoints
 from controlplane.sessions.outbox import Outbox
 from controlplane.storage.writer import Writer
 from controlplane.tasks.operations import Adopt, Adopted, Lease
@@ -89,6 +90,8 @@ class Dispatcher:
         adopted: Adopted = await self._writer.submit(
             Adopt(self._agent_id, self._epoch, journal, self._now(), limit)
         )
+        if adopted.leased:
+            failpoints.hit("leases.after_commit")
         opened(adopted.stop)
         for attempt_id in adopted.stop:
             self.stop(attempt_id)
@@ -132,6 +135,8 @@ class Dispatcher:
                 continue
             limit = min(self._credits, LEASED_AT_ONCE)
             leased = await self._writer.submit(Lease(self._agent_id, self._epoch, limit, self._now()))
+            if leased:
+                failpoints.hit("leases.after_commit")
             for assigned in leased:
                 self._assign(assigned)
             self._more = len(leased) == limit

@@ -94,6 +94,7 @@ class TelemetryStreams:
                 failpoints.hit("telemetry.after_receive")
                 batch = message.batch
                 stored: BatchStored = await self._writer.submit(self._operation(session, batch))
+                failpoints.hit("telemetry.after_commit")
                 acknowledged = pb2.TelemetryAcknowledged(
                     last_sequence=stored.last_sequence, budget=self._budget()
                 )

@@ -241,6 +241,8 @@ class _WorkStream:
         self._observer.written(response, begun)
         if response.HasField("result_acknowledged"):
             failpoints.hit("results.after_acknowledge")
+        elif response.HasField("assignment"):
+            failpoints.hit("leases.after_send")
 
     # --- receiving
 
@@ -266,10 +268,12 @@ class _WorkStream:
             await take[kind](getattr(message, kind))
 
     async def _accepted(self, accepted: pb2.AttemptAccepted) -> None:
+        failpoints.hit("accepts.after_receive")
         self._dispatcher.taken(accepted.attempt_id)
         attempt_id = accepted.attempt_id
 
         def answer(acceptance: Acceptance) -> None:
+            failpoints.hit("accepts.after_commit")
             if acceptance is Acceptance.STOP:
                 self._dispatcher.stop(attempt_id)
 
@@ -307,6 +311,7 @@ class _WorkStream:
         )
 
         def answer(committed: Finished) -> None:
+            failpoints.hit("results.after_commit")
             self._observer.committed(attempt_id, committed, received)
             # What went wrong is news. Its reason is the agent's text, and not for the log.
             say = self._log.debug if operation.outcome is Outcome.SUCCEEDED else self._log.info

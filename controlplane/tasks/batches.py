@@ -70,6 +70,7 @@ class Batches:
         matches no agent unless ``allow_empty``.
         """
         check_request_id(request_id)
+        failpoints.hit("tasks.after_receive")
         selector = self._agents.selector(chosen.selector, percentage=chosen.percentage, seed=chosen.seed)
         digest = digest_of("selector", chosen, new_task.kind, new_task.spec, new_task.options)
         async with self._database.unit_of_work() as work:

@@ -99,7 +99,9 @@ class Leases:
                 if acceptance is Acceptance.RUN:
                     taken.add(attempt.task_id)
                     accepted.append((attempt, operation.now))
-                if not finished and (acceptance is Acceptance.STOP or attempt.task.cancel_requested):
+                # Its result came from elsewhere: this journal is an old copy, and would run it again.
+                done = attempt.attempt_state is AttemptState.FINISHED
+                if not finished and (done or acceptance is Acceptance.STOP or attempt.task.cancel_requested):
                     stop.append(attempt_id)
             resend = [
                 attempt.attempt_id

@@ -105,6 +105,7 @@ class TasksService:
         fit together, and REQUEST_ID_REUSED where the request_id stands for another content.
         """
         check_request_id(request_id)
+        failpoints.hit("tasks.after_receive")
         digest = digest_of("agent", agent_id, new_task.kind, new_task.spec, new_task.options)
         now, task_id = self._now(), secrets.token_hex(16)
         due = plan(new_task.options, now)

@@ -369,3 +369,13 @@ async def test_a_task_that_is_tried_again_keeps_its_place(work: TasksWorld) -> N
     await work.finish(assigned.attempt_id, Outcome.FAILED)
     work.advance(600)
     assert [one.task_id for one in await work.lease()] == [urgent, first, second]
+
+
+async def test_a_copied_journal_does_not_run_again_what_has_its_result(work: TasksWorld) -> None:
+    _, attempt_id = await work.begin()
+    assert await work.finish(attempt_id) is Disposition.COMMITTED
+    # A copy of before: the result is not in it.
+    assert await work.adopt({attempt_id: False}, epoch=2) == ({attempt_id}, [])
+    # The agent itself, whose acknowledgement was lost.
+    assert await work.adopt({attempt_id: True}, epoch=3) == (set(), [])
+    assert await work.finish(attempt_id, Outcome.CANCELLED) is Disposition.DUPLICATE

@@ -15,7 +15,8 @@ import grpc
 import pytest
 from fleetwright.v1 import task_service_pb2
 
-from devtools.postgres import HOST, PostgresServer
+from devtools.ports import HOST
+from devtools.postgres import PostgresServer
 from tests.docs.blocks import ROOT, load
 from tests.support.admin import Admin
 from tests.support.fleet import Effects, Fleet

@@ -1,0 +1,20 @@
+"""The faults, one file for each kind; ``ALL`` is the table's order."""
+
+from __future__ import annotations
+
+from faults.faults import Fault
+from faults.rows import (
+    agent_kills,
+    clones,
+    databases,
+    disks,
+    fleets,
+    networks,
+    processes,
+    server_kills,
+    standstills,
+)
+
+_KINDS = (server_kills, agent_kills, networks, standstills, clones, disks, fleets, databases, processes)
+
+ALL: dict[str, Fault] = {fault.name: fault for kind in _KINDS for fault in kind.FAULTS}
