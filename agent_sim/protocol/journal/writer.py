@@ -68,6 +68,7 @@ class Writer:
         self._reserve = reserve
         self._shed = shed
         self._on_full = on_full
+        self._closed = False
         self.shed_points = 0
         """How much ``shed`` has removed for good, since the beginning."""
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
@@ -81,6 +82,8 @@ class Writer:
         failed otherwise. Being cancelled does not undo it. It may be called again
         where room had to be made.
         """
+        if self._closed:
+            raise JournalError("the journal is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._queue.put(_Item(operation, worth, future, loop))
@@ -93,6 +96,7 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what is pending, end the thread and close the connection."""
+        self._closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 

@@ -120,6 +120,7 @@ async def test_output_without_room_counts_as_discarded(
     assert result.outcome == work_pb2.OUTCOME_SUCCEEDED
     assert result.discarded_bytes > 7
     assert result.stdout_bytes + result.discarded_bytes == 200 * 65536 + 7
+    await agent.kill()
 
 
 async def test_a_full_disk_is_told_by_telemetry(
@@ -141,3 +142,4 @@ async def test_a_full_disk_is_told_by_telemetry(
     told = work_pb2.TelemetryPoint.FromString(found.points[0])
     assert told.metric == RESERVE_METRIC
     assert told.value < 1
+    await agent.kill()
