@@ -22,6 +22,8 @@ class BatchSize:
 
     def __init__(self) -> None:
         self._limit: int | None = None
+        self.alone = False
+        """Whether one batch at a time is under way: a refusal then says which one it is meant for."""
 
     def within(self, most: int) -> int:
         """Return how many points the next batch may have, where the server takes ``most``."""
@@ -34,6 +36,7 @@ class BatchSize:
 
     def taken(self, count: int) -> None:
         """Note that a batch of ``count`` was acknowledged."""
+        self.alone = False
         if self._limit is not None:
             self._limit = self._limit * 2 if self._limit < _NO_LIMIT else None
 

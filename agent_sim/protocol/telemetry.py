@@ -120,8 +120,13 @@ class Telemetry:
         try:
             await stream.serve()
         except StreamFailedError as error:
-            if error.failure.name not in REFUSED_FOR_GOOD or stream.refused_batch is None:
+            if error.failure.name not in REFUSED_FOR_GOOD:
                 raise
+            if stream.refused_batch is None:
+                if self._size.alone:
+                    raise
+                self._size.alone = True
+                return True
             await self._refused(error.failure, *stream.refused_batch)
             return True
         finally:

@@ -68,9 +68,9 @@ class TelemetryStream:
     def refused_batch(self) -> tuple[int, int] | None:
         """First number and length of the batch that an end over what was sent is meant for, or None.
 
-        The server takes one batch after the other, so it is the first that it did not acknowledge.
+        Known only where one was under way: an acknowledgement may be lost with the end of its stream.
         """
-        return self._under_way[0] if self._under_way else None
+        return self._under_way[0] if len(self._under_way) == 1 else None
 
     def points_wait(self) -> None:
         """Send what waits, as far as the budget allows."""
@@ -142,7 +142,7 @@ class TelemetryStream:
 
     async def _send_batch(self) -> bool:
         room = self._acknowledged + self._budget - self._sent
-        if room <= 0 or self.closing:
+        if room <= 0 or self.closing or (self._size.alone and self._under_way):
             return False
         journal = self._context.journal
         most = min(room, self._size.within(self._max_points))
