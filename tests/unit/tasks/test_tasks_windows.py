@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.clock import from_micros, to_micros
@@ -103,6 +103,7 @@ def test_a_window_without_a_meaning_is_refused_with_its_field(window: Window, fi
     assert refused.value.field == field
 
 
+@settings(deadline=None)
 @given(
     minute=st.integers(0, 59),
     hour=st.integers(0, 23),
