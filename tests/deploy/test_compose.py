@@ -128,9 +128,12 @@ def test_the_folder_is_made_once(tmp_path: Path) -> None:
     assert {word for word in words if word.startswith("--")} <= options_of(*words[:2])
 
 
-def test_the_database_that_is_not_used_says_so_and_does_not_start_by_itself() -> None:
-    assert SERVICES["postgres"]["profiles"] == ["postgres"]
+def test_the_database_does_not_start_by_itself_and_is_used_where_the_environment_says_so() -> None:
     assert [name for name in SERVICES if "profiles" in SERVICES[name]] == ["postgres"]
-    text = PATH.read_text()
-    assert re.search(r"# NOT USED BY THE SERVER:[^\n]*\n(  #[^\n]*\n)+  postgres:\n", text)
-    assert "POSTGRES" not in str({name: SERVICES[name] for name in OURS})
+    assert SERVICES["postgres"]["profiles"] == ["postgres"]
+    assert SERVICES["postgres"]["image"].startswith("postgres:18")
+    told = SERVICES["server"]["environment"]
+    assert told["FLEETWRIGHT_DATABASE_URL"] == "${FLEETWRIGHT_DATABASE_URL:-}"
+    assert told["FLEETWRIGHT_GATEWAYS"] == "${FLEETWRIGHT_GATEWAYS:-1}"
+    # A password in the file itself would be in everyone's copy of it.
+    assert not re.search(r"postgresql://\w+:\w", PATH.read_text())

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import pytest
-from fleetwright.v1 import agent_registry_service_pb2, agent_service_pb2
+from fleetwright.v1 import (
+    agent_registry_service_pb2,
+    agent_service_pb2,
+    identity_service_pb2,
+    identity_service_pb2_grpc,
+)
 
 from controlplane.bootstrap import Server
 from controlplane.processes import store
 from controlplane.schedules import Turn
 from controlplane.storage.location import Postgres
 from controlplane.storage.migrate import upgrade
+from controlplane.trust import setup
 from devtools.postgres import PostgresServer
+from tests.integration.transport.doors import read_refusal
 from tests.support.agents import RawAgent
 from tests.support.in_process import LocalSite, serving
 from tests.support.streams import PATIENCE, refused
@@ -47,6 +55,13 @@ class Two(NamedTuple):
 def server_of(site: LocalSite) -> Server:
     assert site.server is not None
     return site.server
+
+
+async def until_it_fails(call: Callable[[], Awaitable[object]]) -> None:
+    """Call again and again, and let the error pass."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await call()
 
 
 @asynccontextmanager
@@ -104,6 +119,24 @@ async def test_a_revocation_ends_the_session_wherever_it_is(folder: Path, databa
         session = await agent.come()
         await sites.first.admin().delete("a1")
         assert (await refused(session.stream.call)).reason == "CERTIFICATE_REVOKED"
+
+
+async def test_a_revoked_operator_is_refused_by_every_process(folder: Path, database_url: str) -> None:
+    async with (
+        two(folder, database_url) as sites,
+        serving(folder, database_url=database_url, roles="api") as other,
+    ):
+        identity = setup.issue_identity(folder, "operator", "night", datetime.now(UTC))
+        night = other.admin(identity)
+        await night.all_tasks()
+        await server_of(other).rooms.identity.administrators.record()
+        identities = identity_service_pb2_grpc.IdentityServiceStub(sites.first.admin().channel)
+        listed = await identities.ListIdentities(identity_service_pb2.ListIdentitiesRequest())
+        (name,) = (one.name for one in listed.identities if one.display_name == "night")
+        await identities.RevokeIdentity(identity_service_pb2.RevokeIdentityRequest(name=name))
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await until_it_fails(night.all_tasks)
+        assert read_refusal(refusal.value).reason == "CERTIFICATE_REVOKED"
 
 
 async def test_a_process_cut_off_and_taken_for_gone_claims_its_sessions(
