@@ -10,7 +10,7 @@ WORKERS := -n auto --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-postgres test test-quick tools generate release-contract clients wheel lock upgrade lint format bench bench-postgres bench-quick clean runtime-env dev-env
+.PHONY: help demo demo-postgres test test-quick tools generate release-contract clients wheel lock upgrade lint format faults bench bench-postgres bench-quick clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"
@@ -62,6 +62,9 @@ format: dev-env ## formats Python and the contracts, and mends what the linter c
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format --write proto
+
+faults: dev-env ## breaks the real product and counts what that lost and doubled (ARGS='--only NAME', --quick, --list)
+	$(BIN)/python -m faults $(ARGS)
 
 bench: dev-env ## the server beside a yardstick, in some seven minutes; renders the results into the documents
 	$(BIN)/python -m bench --write $(ARGS)
