@@ -149,8 +149,8 @@ class Agent:
         """Leave for ever: every task has an end all the same, and the one that was asked for."""
         asked = [task.task_id for task in await self.tasks() if task.cancel_requested and task.state < 4]
         await self.work.leave(self.agent_id, self.epoch)
-        for _ in range(12):
-            self.work.advance(1_200)
+        for _ in range(4):
+            self.work.advance(3_700)
             await self.work.sweep.run()
         await self.check()
         ended = {task.task_id: TaskState(task.state) for task in await self.tasks()}
