@@ -31,7 +31,7 @@ LOOK = 0.05
 """Seconds between two looks at the books."""
 PATIENCE = 120.0
 """Seconds within which whatever is waited for has to happen; a row that waits for longer has failed."""
-_ENROLLING = 32
+_ENROLLING = 8
 _PROBED = 50
 # Short, so that what a fault leaves behind is looked at soon.
 SETTINGS: dict[str, str | int] = {

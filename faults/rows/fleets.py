@@ -33,7 +33,10 @@ async def _come_back(world: World, sizes: Sizes) -> None:
     await world.recover(since=listening)
     back = world.books.back_after(listening)
     most = back[int(len(back) * 0.99) - 1]
-    world.row.note = f"{len(back):,} agents: 99 % back after {most:.1f} s, all after {back[-1]:.1f} s"
+    world.row.note = (
+        f"{len(back):,} agents: half back after {back[len(back) // 2]:.1f} s, 99 % after {most:.1f} s, "
+        f"all after {back[-1]:.1f} s"
+    )
 
 
 async def _replay(world: World, sizes: Sizes) -> None:
