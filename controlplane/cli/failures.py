@@ -6,12 +6,15 @@ data folder pass; nothing else knows about standard error or statuses. A defect 
 
 from __future__ import annotations
 
+import _thread
 import io
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
@@ -20,6 +23,9 @@ from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+_INSIST_SECONDS = 2.0
+"""After which a Ctrl-C that did not end the command is raised once more."""
 
 
 class Exit(IntEnum):
@@ -151,7 +157,8 @@ class Guarded(TyperGroup):
         words = sys.argv[1:] if args is None else list(args)
         _prepare_output()
         try:
-            ended = super().main(args, *rest, **{**extra, "standalone_mode": False})
+            with _interruptible():
+                ended = super().main(args, *rest, **{**extra, "standalone_mode": False})
         except KeyboardInterrupt:
             raise SystemExit(Exit.INTERRUPTED) from None
         except typer.Abort:  # the end of standard input, where something was asked
@@ -159,6 +166,36 @@ class Guarded(TyperGroup):
         except Exception as error:  # noqa: BLE001 - the last stop; a defect is raised again
             raise SystemExit(_told(error, words)) from None
         raise SystemExit(ended if isinstance(ended, int) else Exit.DONE)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let one Ctrl-C end the command, wherever it falls.
+
+    An exception that a signal raises while the main thread is in a callback of gRPC's compiled code goes
+    nowhere: it is printed, if at all, and the call waits on. So it is raised once more.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # whoever started the command wants it so
+        return
+    insisting = threading.Timer(_INSIST_SECONDS, _thread.interrupt_main)
+    insisting.daemon = True
+
+    def interrupt(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        insisting.start()
+        raise KeyboardInterrupt
+
+    try:
+        former = signal.signal(signal.SIGINT, interrupt)
+    except ValueError:  # not the main thread, which alone hears signals: a test has called us
+        yield
+        return
+    try:
+        yield
+    finally:
+        insisting.cancel()
+        signal.signal(signal.SIGINT, former)
 
 
 def _told(error: Exception, words: Sequence[str]) -> Exit:

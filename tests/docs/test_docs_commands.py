@@ -85,4 +85,4 @@ def test_every_block_that_looks_like_commands_names_its_shell() -> None:
 
 def test_what_runs_elsewhere_runs_in_a_test() -> None:
     files = {Path(block.marks.elsewhere) for block in BLOCKS if block.marks.elsewhere}
-    assert [str(path) for path in files if not path.match("tests/**/test_*.py")] == []
+    assert [str(path) for path in files if path.parts[0] != "tests" or not path.match("test_*.py")] == []
