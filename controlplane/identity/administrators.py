@@ -78,7 +78,7 @@ class Administrators:
             expire_time=to_micros(leaf.not_after),
         )
         async with self._database.unit_of_work() as work:
-            self._check_still_admitted(caller)
+            await self._check_still_admitted(work, caller)
             await identities.add(work, [record])
             work.after_commit(lambda: self._known.add(record.serial))
         _log.info("identity issued", serial=record.serial, kind=kind.value, name=name, by=caller.spiffe_id)
@@ -100,7 +100,7 @@ class Administrators:
         """
         now = to_micros(self._clock.now())
         async with self._database.unit_of_work() as work:
-            self._check_still_admitted(caller)
+            await self._check_still_admitted(work, caller)
             await self._record(work)
             found = await identities.find(work.connection, serial)
             if found is None:
@@ -184,9 +184,10 @@ class Administrators:
 
         work.after_commit(recorded)
 
-    def _check_still_admitted(self, caller: Caller) -> None:
+    async def _check_still_admitted(self, work: UnitOfWork, caller: Caller) -> None:
         # Transactions wait for each other: the one before may have revoked who asks for this one.
-        if caller.serial in self._denied:
+        refused = await identities.wait_for_others(work, caller.serial)
+        if refused or caller.serial in self._denied:
             raise Unauthenticated(
                 "CERTIFICATE_REVOKED", f"client certificate: the one of {caller.spiffe_id} is revoked"
             )

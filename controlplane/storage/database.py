@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from controlplane.errors import ServiceError
+from controlplane.errors import ServiceError, Unavailable
 from controlplane.observability.metrics import Metrics
 from controlplane.storage import driver
 from controlplane.storage.unit_of_work import UnitOfWork
@@ -115,6 +115,13 @@ class Database(ABC):
         """Return whether the same transaction, begun anew, may succeed at once."""
         return False
 
+    def collided(self, _error: DBAPIError) -> bool:
+        """Return whether another transaction has just written a key that this one was about to write.
+
+        Done once more, it finds what the other one wrote. Never so where one writes at a time.
+        """
+        return False
+
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[UnitOfWork]:
         """Open a transaction that commits when the block ends and rolls back when it raises.
@@ -191,7 +198,12 @@ class _Refusing:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, DBAPIError) and (refusal := self._database.refusal(error)):
+        if not isinstance(error, DBAPIError):
+            return
+        refusal = self._database.refusal(error)
+        if refusal is None and self._database.collided(error):
+            refusal = Unavailable("UNAVAILABLE", "another call has just written the same; try again")
+        if refusal is not None:
             raise refusal from error
 
 

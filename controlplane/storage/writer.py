@@ -176,7 +176,9 @@ class Writer:
             raise RuntimeError(f"{len(outcomes)} outcomes for {len(operations)} operations")
         return outcomes
 
-    async def _apply(self, work: UnitOfWork, kind: type, operations: list[Any]) -> Sequence[Any]:
+    async def _apply(
+        self, work: UnitOfWork, kind: type, operations: list[Any], *, again: bool = False
+    ) -> Sequence[Any]:
         try:
             async with work.savepoint():
                 return await self._applied(work, kind, operations)
@@ -189,6 +191,9 @@ class Writer:
             if isinstance(error, DBAPIError) and self._database.refusal(error):
                 raise
             if len(operations) == 1:
+                if not again and isinstance(error, DBAPIError) and self._database.collided(error):
+                    # The same call, say, through another process: now its applier finds what that wrote.
+                    return await self._apply(work, kind, operations, again=True)
                 if not isinstance(error, ServiceError):
                     _log.exception("an operation failed", operation=kind.__name__, **_ids(operations[0]))
                 return [error]

@@ -11,11 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controlplane.callers import IdentityKind
 from controlplane.identity.records import IdentityRecord
 from controlplane.identity.store.tables import denied_serials, identities
-from controlplane.storage.backends import insert_into
+from controlplane.storage.backends import POSTGRESQL, insert_into
 from controlplane.storage.unit_of_work import UnitOfWork
 
 Position = tuple[int, str]
 """(create_time, serial): what a listing is ordered by, downwards."""
+
+_LOCK = 0x6964656E74
+"""Who holds this lock of the database changes identities; the number says "ident"."""
 
 _WITH_END = identities.outerjoin(denied_serials, denied_serials.c.serial == identities.c.serial)
 
@@ -48,6 +51,18 @@ async def page(connection: AsyncConnection, before: Position | None, limit: int)
 async def serials(connection: AsyncConnection) -> Iterable[str]:
     """Return the serial numbers of all identities."""
     return (await connection.execute(select(identities.c.serial))).scalars()
+
+
+async def wait_for_others(work: UnitOfWork, serial: str) -> bool:
+    """Let changes of identities wait for each other; return whether ``serial`` was refused by one of them.
+
+    On SQLite transactions do so anyway, and whoever refused it has told this process.
+    """
+    if work.connection.dialect.name != POSTGRESQL:
+        return False
+    await work.connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    refused = select(denied_serials.c.serial).where(denied_serials.c.serial == serial)
+    return (await work.connection.execute(refused)).first() is not None
 
 
 async def active_operators(connection: AsyncConnection, now: int, beside: str) -> int:

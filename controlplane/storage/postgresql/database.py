@@ -52,6 +52,7 @@ _OPTIONS: dict[str, Any] = {
     ),
 }
 _AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_KEY_EXISTS = "23505"
 _UNREACHABLE = ("08", "57P")  # connection exceptions; shutdown, crash, starting up
 _REASONS = {
     "53100": "its disk is full",
@@ -113,6 +114,10 @@ class PostgresDatabase(Database):
     def is_transient(self, error: DBAPIError) -> bool:
         """Return whether others were in the way, so that the same transaction may be begun anew."""
         return getattr(error.orig, "sqlstate", None) in _AGAIN
+
+    def collided(self, error: DBAPIError) -> bool:
+        """Return whether another transaction has just written a key that this one was about to write."""
+        return getattr(error.orig, "sqlstate", None) == _KEY_EXISTS
 
     async def transact(self, body: Callable[[UnitOfWork], Coroutine[Any, Any, T]]) -> T:
         """Return what ``body`` does in a transaction of its own; begun anew where others were in the way."""
