@@ -16,7 +16,8 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from controlplane.errors import ServiceError, Unavailable
 from controlplane.observability.metrics import Metrics
@@ -41,6 +42,22 @@ class Look(Generic[T]):
 
     rows: Sequence[T]
     behind: bool = False
+
+
+def make_engine(driver_url: str, connect: Callable[[], Coroutine[Any, Any, Any]], size: int) -> AsyncEngine:
+    """Return an engine of ``size`` connections, made by ``connect``; the URL names dialect and driver."""
+    return create_async_engine(
+        driver_url,
+        async_creator=connect,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=30,
+        # Whoever takes a connection commits or rolls back, always: a reset would be one trip more.
+        pool_reset_on_return=None,
+        # Values of statements are scripts, environments and nonces; errors reach logs.
+        hide_parameters=True,
+    )
 
 
 class _Pool:

@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import IsolationLevel
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from controlplane.errors import ServiceError, Unavailable
 from controlplane.observability.metrics import Metrics
-from controlplane.storage.database import Database, Look
+from controlplane.storage.database import Database, Look, make_engine
 from controlplane.storage.location import Postgres
 from controlplane.storage.postgresql.driver import Connection, connect
 from controlplane.storage.statements import Statements
@@ -72,18 +71,7 @@ def _engine(place: Postgres, size: int, statements: Statements, *, read_only: bo
             await connection.set_read_only(True)
         return connection
 
-    return create_async_engine(
-        "postgresql+psycopg://",
-        async_creator=make,
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=30,
-        # Whoever takes a connection commits or rolls back, always.
-        pool_reset_on_return=None,
-        # Values of statements are scripts, environments and nonces; errors reach logs.
-        hide_parameters=True,
-    )
+    return make_engine("postgresql+psycopg://", make, size)
 
 
 class PostgresDatabase(Database):

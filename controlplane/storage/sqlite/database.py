@@ -12,14 +12,14 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, event
+import aiosqlite
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from controlplane.errors import ServiceError, Unavailable
 from controlplane.observability.metrics import Metrics
-from controlplane.storage.database import Database
+from controlplane.storage.database import Database, make_engine
 from controlplane.storage.sqlite.driver import connect, of
 from controlplane.storage.statements import Statements
 
@@ -56,18 +56,10 @@ def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str) -> None:
 
 
 def _engine(path: Path, size: int, statements: Statements) -> AsyncEngine:
-    return create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
-        async_creator=lambda: connect(path, statements),
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=30,
-        # Whoever takes a connection commits or rolls back, always: a reset would be one hop more.
-        pool_reset_on_return=None,
-        # Values of statements are scripts, environments and nonces; errors reach logs.
-        hide_parameters=True,
-    )
+    async def make() -> aiosqlite.Connection:
+        return await connect(path, statements)
+
+    return make_engine("sqlite+aiosqlite://", make, size)
 
 
 class SqliteDatabase(Database):
