@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,17 +199,17 @@ def licences() -> str:
     )
 
 
-def bench() -> str:
-    """Return the figures of the last whole run of ``make bench`` that was written."""
-    results = report.read()
+def bench(backing: str = "sqlite") -> str:
+    """Return the figures of the last whole run of the bench on a ``Backing.name`` that was written."""
+    results = report.read(report.results_of(backing))
     if results is None:
-        return "(`make bench` was not run yet)"
+        return "(not run yet)"
     return f"{_rows(report.FIGURE_HEADER, report.figure_rows(results))}\n\n{report.origin(results)}"
 
 
-def profiles() -> str:
+def profiles(backing: str = "sqlite") -> str:
     """Return a profile for each measure that missed a budget in that run."""
-    results = report.read()
+    results = report.read(report.results_of(backing))
     return "\n\n".join(
         f"### Profile of {name}\n\n{report.summary(profile)}\n\n"
         f"{_rows(report.PROFILE_HEADER, report.profile_rows(profile))}"
@@ -225,6 +226,8 @@ TABLES = {
     "licences": Table("docs/decisions/0009-library-licences.md", licences),
     "bench": Table("README.md", bench),
     "profiles": Table("docs/performance.md", profiles),
+    "bench-postgresql": Table("docs/performance.md", partial(bench, "postgresql")),
+    "bench-gateways": Table("docs/performance.md", partial(bench, "postgresql-2-gateways")),
 }
 
 
