@@ -14,8 +14,15 @@ _PORTS = range(21_000, 32_000)
 
 def free_port() -> int:
     """Return a port of the loopback interface that nobody uses now."""
-    while True:
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return so many ports of the loopback interface, all different, that nobody uses now."""
+    found: dict[int, None] = {}
+    while len(found) < count:
         port = secrets.choice(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
-            return port
+            found[port] = None
+    return list(found)

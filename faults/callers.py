@@ -31,6 +31,7 @@ class Callers:
         self._connect = connect
         self._admin = connect()
         self._numbers = itertools.count()
+        self._closing: set[asyncio.Future[None]] = set()
 
     async def create(
         self, agents: Sequence[str], count: int, *, per_second: float | None = None, at_once: int = CALLERS
@@ -69,6 +70,10 @@ class Callers:
         # The channel's own backoff would wait for longer than the server is away.
         if self._admin is failed:
             self._admin = self._connect()
+            # Calls of others may be under way on it. The server allows only so many connections.
+            closing = asyncio.ensure_future(failed.channel.close(_CALL_SECONDS))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
 
 def _echo(agent: str, request: str) -> task_service_pb2.CreateTaskRequest:

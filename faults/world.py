@@ -15,7 +15,7 @@ from fleetwright.v1 import agent_registry_service_pb2, task_service_pb2
 from agent_sim import failpoints as agent_failpoints
 from agent_sim.protocol.identity_folder import FolderIdentityStore
 from controlplane.transport.listeners import Ports
-from devtools.ports import HOST, free_port
+from devtools.ports import HOST, free_ports
 from faults import audit
 from faults.books import Books, effects_by_task
 from faults.callers import Callers
@@ -62,7 +62,8 @@ class World:
         self.witness = folder / "witness"
         self.books = Books(folder / "books")
         self.settings: dict[str, str | int] = dict(SETTINGS)
-        self.ports = Ports(free_port(), free_port(), free_port(), 0)
+        agents, admin, enrollment = free_ports(3)
+        self.ports = Ports(agents, admin, enrollment, 0)
         self.hosts: list[HostsProcess] = []
         self.interrupted_allowed = False
         """Whether a task may end INTERRUPTED: its agent's process was ended while it ran."""

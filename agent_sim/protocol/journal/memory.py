@@ -50,6 +50,7 @@ class MemoryJournal:
         self._points: deque[bytes | None] = deque()
         self._given_up = 0
         self._first_sequence = 1
+        self._sent_up_to = 0
         self._max_points = max_points
         self.when_full: Callable[[], None] = _nothing
 
@@ -173,12 +174,15 @@ class MemoryJournal:
             if chosen and size > max_bytes:
                 break
             chosen.append(point)
+        self._sent_up_to = max(self._sent_up_to, first + len(chosen) - 1 if chosen else 0)
         return PointRange(first, chosen)
 
     async def acknowledge_points(self, last_sequence: int) -> int:
-        """Forget the points up to ``last_sequence``; returns how many there were."""
-        count = self._take(last_sequence + 1 - self._first_sequence)
+        """Forget the points up to ``last_sequence`` that were sent, and move others behind it."""
+        count = self._take(min(last_sequence, self._sent_up_to) + 1 - self._first_sequence)
+        # Numbers are places: what is left comes behind.
         self._first_sequence = max(self._first_sequence, last_sequence + 1)
+        self._sent_up_to = max(self._sent_up_to, last_sequence)
         return count
 
     async def drop_points(self, sequences: Sequence[int]) -> int:

@@ -141,11 +141,11 @@ class Journal(Protocol):
         """
 
     async def acknowledge_points(self, last_sequence: int) -> int:
-        """Forget the points up to ``last_sequence``; returns how many there were.
+        """Forget the points up to ``last_sequence`` that may have been sent; returns how many there were.
 
-        Where ``last_sequence`` was never given out here (the journal is an old
-        copy), numbering goes on behind it and what is queued is given up. Without
-        room they are forgotten with a later call.
+        A number above all that was read here to be sent is another's: this journal is a copy, or an
+        old one. Points of which that is known move behind it and keep their order; of those that an
+        earlier process queued it is not. Without room they are forgotten with a later call.
         """
 
     async def drop_points(self, sequences: Sequence[int]) -> int:

@@ -56,6 +56,8 @@ class SQLiteJournal:
         self._journal_id: str = row[0]
         self._nonce: bytes = row[1]
         self._last_sequence: int = row[2]
+        # What an earlier process queued, it may have sent.
+        self._sent_up_to = self._last_sequence
         self._boot_id = uuid.uuid4().hex
         self._index = AttemptIndex(max_attempts)
         for attempt_id, task, state in connection.execute(
@@ -257,14 +259,24 @@ class SQLiteJournal:
 
     async def read_points(self, after: int, limit: int, max_bytes: int) -> PointRange:
         """Return up to ``limit`` points numbered above ``after``, of at most ``max_bytes`` together."""
-        return await self._writer.run(lambda db: _read_points(db, after, limit, max_bytes))
+        found = await self._writer.run(lambda db: _read_points(db, after, limit, max_bytes))
+        if found.points:
+            self._sent_up_to = max(self._sent_up_to, found.first_sequence + len(found.points) - 1)
+        return found
 
     async def acknowledge_points(self, last_sequence: int) -> int:
-        """Forget the points up to ``last_sequence``; returns how many there were."""
-        self._last_sequence = max(self._last_sequence, last_sequence)
+        """Forget the points up to ``last_sequence`` that may have been sent, and move others behind it."""
+        sent, shift = self._sent_up_to, max(0, last_sequence - self._sent_up_to)
+        self._last_sequence += shift
+        self._sent_up_to += shift
+        last_given = self._last_sequence
 
         def operation(db: sqlite3.Connection) -> tuple[int, int]:
-            db.execute("UPDATE meta SET last_sequence = max(last_sequence, ?)", (last_sequence,))
+            if shift:
+                # By way of negative numbers: one that is moved must not meet one that is about to be.
+                db.execute("UPDATE points SET sequence = -(sequence + ?) WHERE sequence > ?", (shift, sent))
+                db.execute("UPDATE points SET sequence = -sequence WHERE sequence < 0")
+            db.execute("UPDATE meta SET last_sequence = max(last_sequence, ?)", (last_given,))
             forgotten = db.execute("DELETE FROM points WHERE sequence <= ?", (last_sequence,)).rowcount
             return forgotten, _count_points(db)
 

@@ -102,16 +102,36 @@ async def test_points_are_read_within_count_and_bytes(journal: Journal) -> None:
 
 async def test_acknowledged_points_are_forgotten(journal: Journal) -> None:
     await journal.append_points(points(1, 2, 3))
+    await journal.read_points(0, 3, 1 << 20)
     assert [await journal.acknowledge_points(last) for last in (2, 2, 3)] == [2, 0, 1]
     await journal.append_points(points(4))
     assert (await journal.read_points(0, 10, 1 << 20)).first_sequence == 4
 
 
 async def test_numbering_goes_on_behind_what_the_server_knows(journal: Journal) -> None:
-    await journal.append_points(points(1))
-    await journal.acknowledge_points(50)
-    await journal.append_points(points(2))
-    assert (await journal.read_points(0, 10, 1 << 20)).first_sequence == 51
+    await journal.append_points(points(1, 2, 3))
+    await journal.read_points(0, 1, 1 << 20)
+    assert await journal.acknowledge_points(50) == 1, "the one that may have been sent"
+    await journal.append_points(points(4))
+    moved = await journal.read_points(0, 10, 1 << 20)
+    assert (moved.first_sequence, moved.points) == (
+        51,
+        [point.SerializeToString() for point in points(2, 3, 4)],
+    )
+    assert await journal.acknowledge_points(53) == 3
+    assert journal.queued_points == 0
+
+
+async def test_what_an_earlier_process_queued_may_have_been_sent(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    first = SQLiteJournal(path)
+    await first.append_points(points(1, 2))
+    await first.close()
+    second = SQLiteJournal(path)
+    await second.append_points(points(3))
+    assert await second.acknowledge_points(9) == 2
+    assert (await second.read_points(0, 10, 1 << 20)).first_sequence == 10
+    await second.close()
 
 
 async def test_a_journal_on_disk_is_found_again(tmp_path: Path) -> None:
