@@ -162,7 +162,7 @@ class AgentsService:
         return selecting.living()
 
     async def session_epochs(self, connection: Connection, agent_ids: Iterable[str]) -> Mapping[str, int]:
-        """Return the epoch of the newest session of each of ``agent_ids``, in the caller's transaction."""
+        """Return the epoch of the newest session of each of ``agent_ids``; it stays so till the commit."""
         return await presence.session_epochs(connection, agent_ids)
 
     def session_states(self) -> SessionStates:

@@ -81,7 +81,7 @@ class Rooms:
             refuse_clones=settings.clone_policy == "refuse",
         )
         identity_operations.register_operations(writer, self.agents)
-        telemetry_operations.register_operations(writer, engines.wakeups)
+        telemetry_operations.register_operations(writer, engines.wakeups, self.agents)
         self.identity.after_revoke.append(lambda _: engines.wakeups.notify(DENIALS))
         self.identity.administrators.after_revoke.append(lambda: engines.wakeups.notify(DENIALS))
         self.agents.on_delete.append(self.tasks.cancel_for_agent)

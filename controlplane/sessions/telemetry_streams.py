@@ -127,7 +127,13 @@ class TelemetryStreams:
         points = tuple([_record(point) for point in batch.points])
         now = to_micros(self._clock.now())
         return StoreBatch(
-            session.agent_id, batch.journal_id, batch.first_sequence, batch.dropped, points, now
+            session.agent_id,
+            session.epoch,
+            batch.journal_id,
+            batch.first_sequence,
+            batch.dropped,
+            points,
+            now,
         )
 
 

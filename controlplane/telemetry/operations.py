@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controlplane.agents.service import AgentsService
 from controlplane.errors import FailedPrecondition, ServiceError, invalid
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
@@ -24,10 +25,12 @@ class StoreBatch:
 
     ``dropped`` numbers directly before ``first_sequence`` are declared lost. Refused with
     ``FailedPrecondition`` SEQUENCE_GAP, metadata ``expected_sequence``, where it leaves
-    out numbers without declaring them. ``now`` is in microseconds.
+    out numbers without declaring them, and SESSION_STALE where the session of ``epoch`` has a successor:
+    that one has been told where the journal stands. ``now`` is in microseconds.
     """
 
     agent_id: str
+    epoch: int
     journal_id: str
     first_sequence: int
     dropped: int
@@ -49,26 +52,30 @@ class BatchStored:
     duplicates: int
 
 
-def register_operations(writer: Writer, wakeups: WakeUps) -> None:
+def register_operations(writer: Writer, wakeups: WakeUps, agents: AgentsService) -> None:
     """Let ``writer`` apply this room's operations."""
 
     async def store_batches(
         work: UnitOfWork, operations: Sequence[StoreBatch]
     ) -> Sequence[BatchStored | ServiceError]:
-        return await _store_batches(work, operations, wakeups)
+        return await _store_batches(work, operations, wakeups, agents)
 
     writer.register(StoreBatch, store_batches)
 
 
 async def _store_batches(
-    work: UnitOfWork, operations: Sequence[StoreBatch], wakeups: WakeUps
+    work: UnitOfWork, operations: Sequence[StoreBatch], wakeups: WakeUps, agents: AgentsService
 ) -> Sequence[BatchStored | ServiceError]:
+    newest = await agents.session_epochs(work.connection, {operation.agent_id for operation in operations})
     journals = {(operation.agent_id, operation.journal_id) for operation in operations}
     known = await cursors.cursors_to_move(work, list(journals))
     outcomes: list[BatchStored | ServiceError] = []
     moved: dict[cursors.Key, cursors.JournalCursor] = {}
     points: list[stored.Batch] = []
     for operation in operations:
+        if operation.epoch < newest.get(operation.agent_id, 0):
+            outcomes.append(_stale(operation))
+            continue
         key = (operation.agent_id, operation.journal_id)
         cursor = known.get(key) or cursors.JournalCursor(0, 0, 0)
         placement = _place(cursor.last_sequence, operation)
@@ -88,6 +95,14 @@ async def _store_batches(
         await cursors.write_cursors(work, moved)
         work.after_commit(lambda: wakeups.notify(TOPIC))
     return outcomes
+
+
+def _stale(operation: StoreBatch) -> ServiceError:
+    return FailedPrecondition(
+        "SESSION_STALE",
+        f"a newer session of {operation.agent_id} was opened: the batch is not stored; say Hello again",
+        metadata={"session_epoch": str(operation.epoch)},
+    )
 
 
 def _place(last_sequence: int, operation: StoreBatch) -> rules.Placement | ServiceError:

@@ -28,6 +28,8 @@ from controlplane.telemetry.service import TelemetryService
 from controlplane.wakeups import WakeUps
 
 SECRET = b"a secret of page tokens"
+NEWEST = 1_000_000
+"""The epoch of a session that has no successor."""
 BEGIN = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 LIMITS = HealthLimits(
     interval=timedelta(seconds=10), stale_after=timedelta(seconds=30), offline_after=timedelta(seconds=90)
@@ -127,13 +129,14 @@ class World:
         dropped: int = 0,
         journal: str = "j1",
         metric: str = "cpu.used_ratio",
+        epoch: int = NEWEST,
     ) -> BatchStored:
         now = self.clock.micros()
         points = tuple(
             PointRecord(metric=metric, time=now + first + place, value=value)
             for place, value in enumerate(values)
         )
-        return await self.writer.submit(StoreBatch(agent_id, journal, first, dropped, points, now))
+        return await self.writer.submit(StoreBatch(agent_id, epoch, journal, first, dropped, points, now))
 
 
 def living(*process_ids: str) -> Select[str]:
@@ -149,8 +152,8 @@ async def open_world(location: Location, *, refuse_clones: bool = False) -> Asyn
     writer = Writer(database)
     lost: list[JournalsLost] = []
     agent_operations.register_operations(writer, wakeups, lost, refuse_clones=refuse_clones)
-    telemetry_operations.register_operations(writer, wakeups)
     agents = AgentsService(database, wakeups, clock, LIMITS, SECRET)
+    telemetry_operations.register_operations(writer, wakeups, agents)
     telemetry = TelemetryService(database, wakeups, agents, SECRET)
     running = asyncio.create_task(writer.run())
     try:

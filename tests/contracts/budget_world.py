@@ -180,7 +180,7 @@ class World:
     def batch_of_points(self, agent_id: str, journal: str, count: int = 1) -> StoreBatch:
         """Return the operation of a batch of telemetry."""
         points = tuple(PointRecord("test.value_count", self.now + place, 1.0) for place in range(count))
-        return StoreBatch(agent_id, journal, 1, 0, points, self.now)
+        return StoreBatch(agent_id, 1_000, journal, 1, 0, points, self.now)
 
 
 @asynccontextmanager

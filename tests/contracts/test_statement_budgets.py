@@ -318,7 +318,7 @@ CALLS: dict[str, tuple[Cost, Prepare]] = {
     "DeliveryService/ExplainTask": (Cost(7, 2), explain_task),
     "DeliveryService/ExplainAgent": (Cost(3, 2), explain_agent),
     "TelemetryService/QueryTelemetry": (Cost(1, 1), query_telemetry),
-    "TelemetryService/WatchTelemetry": (Cost(8, 6), watch_telemetry),
+    "TelemetryService/WatchTelemetry": (Cost(9, 6), watch_telemetry),
     "EnrollmentTokenService/CreateEnrollmentToken": (Cost(1, 1), create_token),
     "EnrollmentTokenService/ListEnrollmentTokens": (Cost(1, 1), list_tokens),
     "EnrollmentTokenService/RevokeEnrollmentToken": (Cost(2, 1), revoke_token),

@@ -58,7 +58,7 @@ MESSAGES = {
     "tasks chunk": Cost(3, 1),
     "tasks finished": Cost(6, 2),
     "telemetry open": Cost(1, 1),
-    "telemetry batch": Cost(3, 1),
+    "telemetry batch": Cost(4, 1),
 }
 
 
@@ -244,7 +244,7 @@ GROUPS: dict[type, tuple[Cost, Operations]] = {
     AppendOutput: (Cost(3, 1), append),
     Finish: (Cost(5, 1), finish),
     Observe: (Cost(1, 1), observe),
-    StoreBatch: (Cost(3, 1), store_batches),
+    StoreBatch: (Cost(4, 1), store_batches),
     AdoptCertificate: (Cost(5, 1), adopt_certificates),
     UseCertificate: (Cost(3, 1), use_certificates),
 }

@@ -21,7 +21,7 @@ from controlplane.telemetry.operations import BatchStored, StoreBatch
 from controlplane.telemetry.records import Choice, PointRecord
 from controlplane.telemetry.store import cursors
 from controlplane.telemetry.store.tables import telemetry_points
-from tests.contracts.agents_world import OPERATOR, World, open_world
+from tests.contracts.agents_world import NEWEST, OPERATOR, World, open_world
 
 # The handler never looks at it.
 NO_CONTEXT: Any = None
@@ -44,7 +44,7 @@ async def values(world: World, choice: Choice = ALL) -> list[float]:
 async def test_a_batch_is_stored_as_sent(world: World) -> None:
     far = world.clock.micros() + 86_400_000_000_000
     point = PointRecord(metric="disk.used_bytes", time=far, value=1.5, attributes='{"device":"sda"}')
-    operation = StoreBatch("a1", "j1", 1, 0, (point,), world.clock.micros())
+    operation = StoreBatch("a1", NEWEST, "j1", 1, 0, (point,), world.clock.micros())
     assert await world.writer.submit(operation) == BatchStored(last_sequence=1, stored=1, duplicates=0)
     (stored,) = (await world.telemetry.query(ALL, page_size=0, page_token="")).points
     assert (stored.agent_id, stored.point, stored.receive_time) == ("a1", point, world.clock.micros())
@@ -82,6 +82,17 @@ async def test_a_gap_is_refused_unless_declared_and_its_neighbours_are_stored(wo
     async with world.database.reading() as connection:
         known = await cursors.cursors(connection, ["a1"])
     assert known["a1", "j1"].dropped_total == 2
+
+
+async def test_a_session_that_has_a_successor_stores_nothing(world: World) -> None:
+    """Another machine may have a copy of the journal: its numbers are others' points."""
+    await world.open("a1")
+    former = await world.open("a1")
+    assert await world.store("a1", 1, [1.0], epoch=former.epoch) == BatchStored(1, 1, 0)
+    await world.open("a1")
+    with pytest.raises(FailedPrecondition, match="newer session"):
+        await world.store("a1", 2, [2.0], epoch=former.epoch)
+    assert await world.telemetry.last_sequence("a1", "j1") == 1
 
 
 async def test_numbers_beyond_what_is_kept_are_refused(world: World) -> None:
@@ -129,7 +140,7 @@ async def test_pages_of_points_follow_each_other(world: World) -> None:
 async def test_a_page_of_large_points_fits_into_a_message(world: World) -> None:
     attributes = '{"k":"' + "x" * 3_000 + '"}'
     points = tuple(PointRecord("m", world.clock.micros(), 0.0, attributes) for _ in range(1_000))
-    await world.writer.submit(StoreBatch("a1", "j1", 1, 0, points, world.clock.micros()))
+    await world.writer.submit(StoreBatch("a1", NEWEST, "j1", 1, 0, points, world.clock.micros()))
     page = await world.telemetry.query(ALL, page_size=1_000, page_token="")
     rest = await world.telemetry.query(ALL, page_size=1_000, page_token=page.next_page_token)
     assert 0 < len(page.points) < 1_000
@@ -250,7 +261,7 @@ async def test_the_handler_speaks_the_contract(world: World) -> None:
     stream = handler.WatchTelemetry(pb2.WatchTelemetryRequest(agent="agents/a1"), NO_CONTEXT)
     assert not (await anext(stream)).points
     point = PointRecord("disk.used_bytes", world.clock.micros() - 1, 1.5, '{"device":"sda"}')
-    await world.writer.submit(StoreBatch("a1", "j1", 1, 0, (point,), world.clock.micros()))
+    await world.writer.submit(StoreBatch("a1", NEWEST, "j1", 1, 0, (point,), world.clock.micros()))
     (watched,) = (await anext(stream)).points
     request = pb2.QueryTelemetryRequest(agent="agents/a1", metric="disk.used_bytes")
     request.start_time.FromMicroseconds(world.clock.micros() - 1)

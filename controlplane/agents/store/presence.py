@@ -88,12 +88,15 @@ async def session_states(connection: AsyncConnection, agent_ids: Sequence[str]) 
 
 
 _EPOCHS = Prepared(
-    select(agents.c.agent_id, agents.c.session_epoch).where(agents.c.agent_id.in_(each("agent_ids")))
+    select(agents.c.agent_id, agents.c.session_epoch)
+    .where(agents.c.agent_id.in_(each("agent_ids")))
+    .order_by(agents.c.agent_id)
+    .with_for_update(read=True)
 )
 
 
 async def session_epochs(connection: AsyncConnection, agent_ids: Iterable[str]) -> Mapping[str, int]:
-    """Return the epoch of the newest session of each of ``agent_ids``."""
+    """Return the epoch of the newest session of each of ``agent_ids``; it stays so till the commit."""
     rows = await _EPOCHS.rows(connection, {"agent_ids": listed(agent_ids)})
     return {row.agent_id: row.session_epoch for row in rows}
 
