@@ -66,7 +66,7 @@ format: dev-env ## formats Python and the contracts, and mends what the linter c
 faults: dev-env ## breaks the real product and counts what that lost and doubled (ARGS='--only NAME', --quick, --list)
 	$(BIN)/python -m faults $(ARGS)
 
-bench: dev-env ## the server beside a yardstick, in some seven minutes; renders the results into the documents
+bench: dev-env ## the server beside a yardstick, in some eleven minutes; renders the results into the documents
 	$(BIN)/python -m bench --write $(ARGS)
 
 bench-postgres: dev-env ## the same on a real PostgreSQL, started for it; ARGS='--gateways 2' for several processes
