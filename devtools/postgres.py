@@ -17,9 +17,10 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,6 +40,12 @@ _PATIENCE = 30.0
 # As in production, said aloud: what the tests and benches claim rests on it.
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 _SMALL = {"shared_buffers": "64MB", "max_connections": "200", "listen_addresses": HOST}
+
+
+_BECOME = (
+    "import os, sys; user, group, *command = sys.argv[1:]; os.setgroups([]); os.setgid(int(group)); "
+    "os.setuid(int(user)); os.execv(command[0], command)"
+)
 
 
 class PostgresError(Exception):
@@ -98,7 +105,7 @@ class PostgresServer:
         command = [str(self._binaries / "postgres"), "-D", str(self.data), "-p", str(self.port), *options]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, **self._identity()
+                self._as_user(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
             )
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -187,11 +194,16 @@ class PostgresServer:
             raise PostgresError(f"PostgreSQL did not end within {_PATIENCE:.0f} s:\n{self._tail()}") from None
         self._process = None
 
-    def _identity(self) -> dict[str, Any]:
-        """Return what makes a child of root somebody else: PostgreSQL refuses to run as root."""
+    def _as_user(self, command: Sequence[str]) -> list[str]:
+        """Return the command that runs one as somebody else than root, as which PostgreSQL does not run.
+
+        A program of its own becomes that user. To let ``subprocess`` do it would fork this process, and
+        a copy of one with gRPC in it may fall before it comes to the command.
+        """
         if self._user is None:
-            return {}
-        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+            return list(command)
+        ids = (str(self._user.pw_uid), str(self._user.pw_gid))
+        return [sys.executable, "-I", "-S", "-c", _BECOME, *ids, *command]
 
     def _initialise(self) -> None:
         if self._user is not None:
@@ -199,22 +211,23 @@ class PostgresServer:
         password = self.folder / "password"
         password.write_text(self._password)
         done = subprocess.run(
-            [
-                str(self._binaries / "initdb"),
-                f"--pgdata={self.data}",
-                f"--username={USER}",
-                f"--pwfile={password}",
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-            ],
+            self._as_user(
+                [
+                    str(self._binaries / "initdb"),
+                    f"--pgdata={self.data}",
+                    f"--username={USER}",
+                    f"--pwfile={password}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    "--locale=C.UTF-8",
+                    "--no-sync",
+                ]
+            ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
             cwd=self.folder,
-            **self._identity(),
         )
         password.unlink()
         if done.returncode:

@@ -17,7 +17,6 @@ from sqlalchemy import (
     func,
     insert,
     literal,
-    or_,
     select,
 )
 
@@ -56,14 +55,14 @@ class Replayable:
 
 
 def _has_later() -> ColumnElement[bool]:
+    # Of two that were created at the same moment each has to be taken for the later one: which of them a
+    # replay would take the place of cannot be told.
     later = tasks.alias()
     return exists().where(
         later.c.agent_id == tasks.c.agent_id,
         later.c.supersede_key == tasks.c.supersede_key,
-        or_(
-            later.c.create_time > tasks.c.create_time,
-            and_(later.c.create_time == tasks.c.create_time, later.c.task_id > tasks.c.task_id),
-        ),
+        later.c.create_time >= tasks.c.create_time,
+        later.c.task_id != tasks.c.task_id,
     )
 
 

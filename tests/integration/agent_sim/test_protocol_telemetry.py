@@ -18,8 +18,10 @@ Start = Callable[..., RunningAgent]
 
 
 async def journal_with(count: int, **limits: int) -> MemoryJournal:
+    """Return a journal with points that a former session may have sent."""
     journal = MemoryJournal(**limits)  # type: ignore[arg-type]
     await journal.append_points([point(float(value)) for value in range(1, count + 1)])
+    await journal.read_points(0, count, 1 << 20)
     return journal
 
 

@@ -129,7 +129,8 @@ async def everyone_online(server: ServerProcess) -> None:
 async def test_a_backup_of_a_server_at_rest_has_every_row_of_every_table(
     folder: Path, tmp_path: Path
 ) -> None:
-    async with running(folder, last_seen_flush="1h", presence_sweep="1h") as server:
+    quiet = {"last_seen_flush": "1h", "presence_sweep": "1h", "process_renewal": "1h", "process_lease": "3h"}
+    async with running(folder, None, **quiet) as server:
         _, token = await server.admin().token(max_uses=5)
         for number in range(5):
             await server.enroll(f"node-{number}", token)
