@@ -16,18 +16,18 @@ from controlplane.processes.records import ProcessRecord
 from controlplane.sessions.rules.strain import Strain
 from controlplane.settings import Settings
 from controlplane.storage import inspection
-from controlplane.storage.location import Location, Postgres, of_site
+from controlplane.storage.location import Location, Postgres, of_settings
 from controlplane.storage.notifications import Notifications
 from controlplane.storage.opening import open_database
 from controlplane.storage.writer import Writer
-from controlplane.trust.layout import DATABASE, ServerTrust
+from controlplane.trust.layout import ServerTrust
 from controlplane.wakeups import WakeUps
 
 
 def location_of(settings: Settings) -> Location:
     """Return where the site's database is. Raises ``StartRefused`` for a URL that cannot be one."""
     try:
-        return of_site(settings.database_url.get_secret_value(), settings.data_dir / DATABASE)
+        return of_settings(settings)
     except ValueError as error:
         raise StartRefused(f"FLEETWRIGHT_DATABASE_URL: {error}") from None
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from controlplane.settings import Settings
+from controlplane.trust.layout import DATABASE
+
 _SECRETS = ("password", "passfile", "sslpassword")
 
 
@@ -41,3 +44,8 @@ Location = Path | Postgres
 def of_site(database_url: str, embedded: Path) -> Location:
     """Return the location of a site's database: ``embedded`` where ``database_url`` is empty."""
     return Postgres(database_url) if database_url else embedded
+
+
+def of_settings(settings: Settings) -> Location:
+    """Return the location that settings name. Raises ``ValueError`` for a URL that cannot be one."""
+    return of_site(settings.database_url.get_secret_value(), settings.data_dir / DATABASE)

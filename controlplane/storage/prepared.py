@@ -77,11 +77,6 @@ class Prepared:
         self._single: dict[str, _Form] = {}
         self._many: dict[str, _Form] = {}
 
-    @property
-    def text(self) -> str:
-        """What SQLite is asked."""
-        return self._form(SQLITE).text
-
     async def rows(self, connection: AsyncConnection, values: Mapping[str, Any]) -> list[Any]:
         """Execute and return all rows, with the names of the statement's columns."""
         form = self._form(connection.dialect.name)

@@ -11,10 +11,9 @@ from controlplane.clock import from_micros
 from controlplane.settings import Settings
 from controlplane.storage import inspection, migrate
 from controlplane.storage.inspection import CheckTooLongError
-from controlplane.storage.location import Postgres, of_site
+from controlplane.storage.location import Postgres, of_settings
 from controlplane.storage.postgresql import inspection as postgresql
 from controlplane.storage.unreadable import DatabaseUnreadableError
-from controlplane.trust.layout import DATABASE
 
 LEAST_POSTGRESQL = 18
 """The release that is tried; older ones lack what migrations use."""
@@ -34,7 +33,7 @@ _REMEDY = "stop the server, and put back a backup with `fleetwright restore`"
 def database(settings: Settings) -> Iterator[Finding]:
     """Check the file, its schema and its log; of PostgreSQL, the schema and how durable a commit is."""
     try:
-        place = of_site(settings.database_url.get_secret_value(), settings.data_dir / DATABASE)
+        place = of_settings(settings)
     except ValueError as error:
         yield fail("database", f"FLEETWRIGHT_DATABASE_URL: {error}")
         return
@@ -123,7 +122,7 @@ def _log(size: int) -> Finding:
 def written_before(settings: Settings, now: datetime) -> Iterator[Finding]:
     """Check this machine's clock against the newest time in the database."""
     try:
-        place = of_site(settings.database_url.get_secret_value(), settings.data_dir / DATABASE)
+        place = of_settings(settings)
         there = isinstance(place, Postgres) or place.exists()
         newest = inspection.newest_instant(place) if there else None
     except (DatabaseUnreadableError, ValueError):

@@ -76,27 +76,26 @@ async def test_one_request_for_a_batch_through_both_makes_one_batch_or_asks_to_t
 
 
 async def test_two_operators_that_revoke_themselves_at_once_leave_one(sites: Two) -> None:
-    first, _ = sites.admins
-    other = setup.issue_identity(sites.first.folder, "operator", "other", datetime.now(UTC))
-    second = sites.second.admin(other)
-    names = await known(first) | await known(second)
-    ended = await asyncio.gather(
-        revoke(first, names["admin"]), revoke(second, names["other"]), return_exceptions=True
-    )
-    refused = [one for one in ended if isinstance(one, grpc.aio.AioRpcError)]
-    assert [one.code() for one in refused] == [grpc.StatusCode.FAILED_PRECONDITION]
+    assert await refusals(sites, own=True) == [grpc.StatusCode.FAILED_PRECONDITION]
 
 
 async def test_of_two_operators_that_revoke_each_other_at_once_one_does(sites: Two) -> None:
+    assert await refusals(sites, own=False) == [grpc.StatusCode.UNAUTHENTICATED]
+
+
+async def refusals(sites: Two, *, own: bool) -> list[grpc.StatusCode]:
+    """Let two operators, each through a process, revoke their own identity or the other's at once."""
     first, _ = sites.admins
-    other = setup.issue_identity(sites.first.folder, "operator", "other", datetime.now(UTC))
-    second = sites.second.admin(other)
+    folder = setup.issue_identity(sites.first.folder, "operator", "other", datetime.now(UTC))
+    second = sites.second.admin(folder)
     names = await known(first) | await known(second)
+    mine, others = names["admin"], names["other"]
     ended = await asyncio.gather(
-        revoke(first, names["other"]), revoke(second, names["admin"]), return_exceptions=True
+        revoke(first, mine if own else others),
+        revoke(second, others if own else mine),
+        return_exceptions=True,
     )
-    refused = [one for one in ended if isinstance(one, grpc.aio.AioRpcError)]
-    assert [one.code() for one in refused] == [grpc.StatusCode.UNAUTHENTICATED]
+    return [one.code() for one in ended if isinstance(one, grpc.aio.AioRpcError)]
 
 
 def identities(admin: Admin) -> Any:
