@@ -28,6 +28,7 @@ from controlplane.sessions.dispatching import Dispatcher
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.observing import StreamObserver
 from controlplane.sessions.registry import Registry, Session, replaced
+from controlplane.sessions.under_way import UnderWay
 from controlplane.sessions.writing import uncancel, write
 from controlplane.storage.writer import Operation, Writer
 from controlplane.tasks.ledger.observing import Observations
@@ -147,7 +148,7 @@ class _WorkStream:
         self._outbox = self._dispatcher.outbox
         self._messages = rules.message_allowance(self._time())
         self._progress_pace = rules.ProgressPace()
-        self._under_way = asyncio.Semaphore(policy.results_under_way)
+        self._under_way = UnderWay(policy.results_under_way)
         self._failure: ServiceError | None = None
         self._task = asyncio.current_task()
         self._ended = False
@@ -192,7 +193,8 @@ class _WorkStream:
             self._dispatching.add_done_callback(self._part_ended)
             await self._opened.wait()
             await self._receive()
-            await self._committed()
+            # The commit of everything that was read has been answered before the stream ends.
+            await self._under_way.none()
         except asyncio.CancelledError:
             if not self._ended:
                 raise
@@ -221,11 +223,6 @@ class _WorkStream:
         if not isinstance(error, ServiceError):
             _log.error("a part of the stream failed", exc_info=error)
         self.end(error if isinstance(error, ServiceError) else None)
-
-    async def _committed(self) -> None:
-        """Wait until the commit of everything that was read has been answered."""
-        for _ in range(self._policy.results_under_way):
-            await self._under_way.acquire()
 
     # --- sending
 
@@ -350,15 +347,15 @@ class _WorkStream:
 
     async def _put(self, operation: Operation[Any], answer: Callable[[Any], None], attempt_id: str) -> None:
         """Put an operation into the writer and answer from the callback of its commit."""
-        await self._under_way.acquire()
+        await self._under_way.begin()
         try:
             future = await self._writer.enqueue(operation)
         except BaseException:
-            self._under_way.release()
+            self._under_way.end()
             raise
 
         def done(ended: asyncio.Future[Any]) -> None:
-            self._under_way.release()
+            self._under_way.end()
             if ended.cancelled():
                 return
             error = ended.exception()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
@@ -13,6 +12,7 @@ from controlplane.agents.service import AgentsService
 from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import NotFound, invalid
+from controlplane.ids import new_id
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import windows
@@ -76,7 +76,8 @@ class Batches:
         async with self._database.unit_of_work() as work:
             batch_id = await made_before(work, caller, request_id, digest)
             if batch_id is None:
-                batch_id, now = secrets.token_hex(16), self._now()
+                now = self._now()
+                batch_id = new_id(now)
                 due = plan(new_task.options, now)
                 batch = await expansion.insert_batch(
                     work, batch_id, chosen, selector.statement, new_task, caller.spiffe_id, now

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from controlplane.clock import duration_micros
+from controlplane.ids import new_id
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
 from controlplane.tasks.ledger import noting
@@ -40,7 +40,7 @@ class Leases:
             assigned = []
             for row in found[operation.agent_id]:
                 number = row.attempt_count + 1
-                attempt_id = secrets.token_hex(16)
+                attempt_id = new_id(operation.now)
                 assigned.append(
                     Assigned(attempt_id, row.task_id, number, row.spec, row.run_limit, bool(row.idempotent))
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import FailedPrecondition, NotFound
 from controlplane.filtering import read
+from controlplane.ids import new_id
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
@@ -104,8 +104,9 @@ class Replays:
     async def _insert(
         self, work: UnitOfWork, caller: Caller, chosen: replaying.Condition, limit: int
     ) -> Sequence[replaying.Made]:
+        now = self._now()
         made = await replaying.insert_replays(
-            work, chosen, self._agents.living(), secrets.token_hex(16), caller.spiffe_id, self._now(), limit
+            work, chosen, self._agents.living(), new_id(now), caller.spiffe_id, now, limit
         )
         if made:
             self._announce(work, [row.agent_id for row in made if row.state is TaskState.QUEUED])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from controlplane.clock import Clock, to_micros
 from controlplane.errors import FailedPrecondition
 from controlplane.filtering import PageToken, digest_of_request, read
 from controlplane.filtering.page_bytes import fitting
+from controlplane.ids import new_id
 from controlplane.storage.database import Database, Look
 from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.unit_of_work import UnitOfWork
@@ -107,7 +107,8 @@ class TasksService:
         check_request_id(request_id)
         failpoints.hit("tasks.after_receive")
         digest = digest_of("agent", agent_id, new_task.kind, new_task.spec, new_task.options)
-        now, task_id = self._now(), secrets.token_hex(16)
+        now = self._now()
+        task_id = new_id(now)
         due = plan(new_task.options, now)
         created = await self._writer.submit(
             Create(caller.spiffe_id, request_id, digest, task_id, agent_id, new_task, due, now)

@@ -42,7 +42,7 @@ class Patience:
     async def wait(self, awaitable: Awaitable[T]) -> T:
         """Await ``awaitable``; raises ``OutOfPatienceError`` once ``length`` is over."""
         loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        task = asyncio.current_task(loop)  # named, for finding it costs as much again
         assert task is not None  # noqa: S101 - a coroutine that runs has a task
         wait = _Wait(task, loop.time() + self._seconds)
         self._waits[wait] = None

@@ -20,8 +20,12 @@ from controlplane.callers import Caller, IdentityKind, read_spiffe_id
 from controlplane.clock import Clock, to_micros
 from controlplane.errors import ServiceError, Unauthenticated
 
-REMEMBERED = 8192
-"""Certificates whose parsed form is kept: an agent opens its three streams with the same one. About 4 MiB."""
+REMEMBERED = 32_768
+"""Certificates whose parsed form is kept, some 16 MiB: as many as a process may have agents, and more.
+
+An agent opens all its streams with the same one; were there fewer places than agents that come in turn,
+each would find its own just forgotten.
+"""
 
 _RSA_BITS = 3072
 _CURVES = (ec.SECP256R1, ec.SECP384R1)

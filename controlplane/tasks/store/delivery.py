@@ -22,6 +22,7 @@ from controlplane.tasks.store.ledger import insert_overtaken
 from controlplane.tasks.store.tables import (
     IS_LIVE,
     IS_OPEN,
+    IS_UNBEGUN,
     OF_BATCH,
     SPEC,
     task_attempts,
@@ -375,7 +376,7 @@ async def expired(connection: AsyncConnection, now: int, limit: int) -> list[Any
     """Return open tasks that were not begun in time."""
     rows = await connection.execute(
         select(tasks.c.task_id, tasks.c.current_attempt_id, *VIEW)
-        .where(IS_OPEN, tasks.c.state.in_((QUEUED, LEASED)), tasks.c.expire_time <= now)
+        .where(IS_UNBEGUN, tasks.c.expire_time <= now)
         .limit(limit)
         .with_for_update(of=tasks, skip_locked=True)
     )

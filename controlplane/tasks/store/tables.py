@@ -121,19 +121,14 @@ IS_OPEN = tasks.c.state < literal_column("4")
 Index(
     "ix_tasks_open_by_agent",
     tasks.c.agent_id,
-    tasks.c.state,
     tasks.c.priority.desc(),
     tasks.c.create_time,
     sqlite_where=IS_OPEN,
     postgresql_where=IS_OPEN,
 )
-Index(
-    "ix_tasks_open_by_expiry",
-    tasks.c.state,
-    tasks.c.expire_time,
-    sqlite_where=IS_OPEN,
-    postgresql_where=IS_OPEN,
-)
+IS_UNBEGUN = tasks.c.state < literal_column("3")
+"""The condition of a task that no agent has begun: it is queued or leased, and may expire."""
+Index("ix_tasks_unbegun_by_expiry", tasks.c.expire_time, sqlite_where=IS_UNBEGUN, postgresql_where=IS_UNBEGUN)
 IS_SKIPPING = and_(IS_OPEN, tasks.c.offline_policy == literal_column("2"))
 """The condition of an open task that does not wait for an agent that is offline; few have it."""
 Index("ix_tasks_open_skipping", tasks.c.agent_id, sqlite_where=IS_SKIPPING, postgresql_where=IS_SKIPPING)
@@ -165,7 +160,9 @@ Index("ix_tasks_final_by_time", tasks.c.state_time, sqlite_where=IS_FINAL, postg
 Index("ix_task_batches_create_time", task_batches.c.create_time)
 Index("ix_tasks_create_time_task_id", tasks.c.create_time, tasks.c.task_id)
 Index("ix_tasks_revision_task_id", tasks.c.revision, tasks.c.task_id)
-Index("ix_tasks_batch_id", tasks.c.batch_id)
+IN_BATCH = tasks.c.batch_id.is_not(None)
+"""The condition of a task that a batch made."""
+Index("ix_tasks_batch_id", tasks.c.batch_id, sqlite_where=IN_BATCH, postgresql_where=IN_BATCH)
 
 task_attempts = Table(
     "task_attempts",
