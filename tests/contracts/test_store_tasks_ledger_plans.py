@@ -45,13 +45,13 @@ async def plans(folder: Path, choice: Choice) -> list[list[str]]:
     ("used", "choice"),
     [
         ("task_id=", Choice(task_id="t")),
-        ("agent_id=", Choice(agent_id="a", start=4)),
+        ("ix_task_events_tasks_of_agent (agent_id=?)", Choice(agent_id="a", start=4)),
         ("time>", Choice(start=4)),
     ],
 )
 async def test_questions_go_by_an_index(used: str, choice: Choice, tmp_path: Path) -> None:
     page, lost, *others = await plans(tmp_path, choice)
-    assert used in page[0], page
+    assert any(used in step for step in page), page
     assert "task_id=" in lost[0], lost
     assert len(others) == 3
     assert [step for plan in (page, lost, *others) for step in plan if step.startswith("SCAN")] == []
