@@ -82,6 +82,7 @@ class Writer:
         self._appliers: dict[type, Applier] = {}
         self._queue: asyncio.Queue[_Pending[Any]] = asyncio.Queue(MAX_QUEUED)
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._observe = observe or (lambda _size, _seconds: None)
 
     @property
@@ -106,7 +107,10 @@ class Writer:
             raise LookupError(f"{type(operation).__name__} has no applier")
         if self._closed:
             raise Unavailable("UNAVAILABLE", "the server is stopping")
-        done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        if self._loop is None:
+            # Asked once: the question asks the kernel for this process's id each time, in Python 3.11.
+            self._loop = asyncio.get_running_loop()
+        done: asyncio.Future[R] = self._loop.create_future()
         await self._queue.put(_Pending(operation, done))
         return done
 

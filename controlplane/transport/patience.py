@@ -30,7 +30,7 @@ class _Wait:
 
 
 class Patience:
-    """Lets nobody wait longer than ``length``."""
+    """Lets nobody wait longer than ``length``. All waits are in one event loop, that of the first."""
 
     def __init__(self, length: timedelta) -> None:
         self.length = length
@@ -38,11 +38,15 @@ class Patience:
         # In the order in which they are due.
         self._waits: dict[_Wait, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
         """Await ``awaitable``; raises ``OutOfPatienceError`` once ``length`` is over."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)  # named, for finding it costs as much again
+        loop = self._loop
+        if loop is None:
+            # Asked once: the question asks the kernel for this process's id each time, in Python 3.11.
+            loop = self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101 - a coroutine that runs has a task
         wait = _Wait(task, loop.time() + self._seconds)
         self._waits[wait] = None
