@@ -299,7 +299,7 @@ def _both(echo: Mapping[str, Any]) -> str:
     return f"p50 {percentile(found, 50):.1f} ms, p99 {percentile(found, 99):.1f} ms"
 
 
-_PROFILED_RATE = 10_000
+_PROFILED_RATE = 8_000
 
 
 def replay(stage: Stage) -> Found:

@@ -13,7 +13,7 @@ _RANDOM_BYTES = 10
 
 
 def new_id(now: int) -> str:
-    """Return 32 hexadecimal digits: the millisecond of ``now`` (microseconds since the epoch), 80 random bits.
+    """Return 32 hexadecimal digits: the millisecond of ``now``, which is in microseconds, and 80 random bits.
 
     Two ids of one moment are in no order, and nobody may read the moment back: clocks jump.
     """

@@ -202,7 +202,7 @@ class Settings(BaseSettings):
         " fewer while many replay.",
     )
     telemetry_rate: int = Field(
-        default=10_000,
+        default=8_000,
         ge=1_000,
         le=10_000_000,
         description="Points that all agents together may send in a second, at most: fewer while the process"

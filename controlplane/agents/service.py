@@ -280,12 +280,13 @@ class AgentsService:
         limits, micros = limits or self._limits, to_micros(now)
         oldest = micros - limits.stale_after // _MICROSECOND
         late = {agent_id for agent_id, session in live.items() if session.beat < oldest}
-        epochs = {(agent_id, session.epoch) for agent_id, session in live.items()}
         async with self._database.reading() as connection:
-            online = (await presence.online(connection, gateway_id)).items()
-            # Only who may change is read in full: in a healthy fleet, no one.
-            doubtful = late | {agent_id for agent_id, _ in online ^ epochs}
-            beats = {agent_id: session.beat for agent_id, session in live.items()}
+            online = await presence.online(connection, gateway_id)
+            # Only who may change is read in full: in a healthy fleet, no one. One look at each agent, for
+            # nothing else runs meanwhile.
+            unlike = {agent_id for agent_id, session in live.items() if online.get(agent_id) != session.epoch}
+            doubtful = late | unlike | (online.keys() - live.keys())
+            beats = {agent_id: live[agent_id].beat for agent_id in live.keys() & doubtful}
             sightings = await presence.sightings(connection, gateway_id, beats, doubtful)
         outlived = {
             seen.agent_id: seen.epoch

@@ -79,7 +79,7 @@ def _all_in_range(descriptor: Descriptor) -> Callable[[Any], bool]:
     questions = [_question(place) for place in _places(descriptor)]
     if len(questions) == 1:
         return questions[0]
-    return lambda message: all([well(message) for well in questions])
+    return lambda message: all(well(message) for well in questions)
 
 
 def _question(place: _Place) -> Callable[[Any], bool]:

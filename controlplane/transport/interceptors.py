@@ -221,9 +221,8 @@ class _Served:
         structlog.contextvars.bind_contextvars(request_id=request_id, method=self._method.name)
         caller = ANONYMOUS if self._peers is None else self._peers.identify(call_context.auth_context())
         call.caller = caller
-        structlog.contextvars.bind_contextvars(actor=caller.spiffe_id or "anonymous")
-        if caller.kind is IdentityKind.AGENT:
-            structlog.contextvars.bind_contextvars(agent=caller.name)
+        agent = {"agent": caller.name} if caller.kind is IdentityKind.AGENT else {}
+        structlog.contextvars.bind_contextvars(actor=caller.spiffe_id or "anonymous", **agent)
         context.set_caller(caller)
         if caller.kind not in self._method.callers:
             raise PermissionDenied(

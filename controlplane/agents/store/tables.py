@@ -55,9 +55,11 @@ agents = Table(
     Column("bucket", Integer, nullable=False, server_default=text("0")),
     Index(None, "revision", "agent_id"),
     Index(None, "presence"),
-    Index(None, "gateway_id"),
     comment="Every agent that was ever enrolled; one with a delete_time is a tombstone.",
 )
+IS_HELD = agents.c.gateway_id.is_not(None)
+"""The condition of an agent that a process holds, or held last; others are in no index of holders."""
+Index("ix_agents_gateway_id", agents.c.gateway_id, sqlite_where=IS_HELD, postgresql_where=IS_HELD)
 
 agent_groups = Table(
     "agent_groups",

@@ -1,4 +1,4 @@
-"""Tasks and their events: indexes that a task's way through its states touches less.
+"""Indexes that a task's way through its states, and a session that opens, touch less.
 
 Revision ID: 0011
 Revises: 0010
@@ -22,6 +22,8 @@ def upgrade() -> None:
     _index("ix_tasks_unbegun_by_expiry", ["expire_time"], "state < 3")
     _index("ix_tasks_batch_id", ["batch_id"], "batch_id IS NOT NULL")
     op.drop_index("ix_task_events_agent_id_time", "task_events")
+    op.drop_index("ix_agents_gateway_id", "agents")
+    _index("ix_agents_gateway_id", ["gateway_id"], "gateway_id IS NOT NULL", "agents")
     _index("ix_task_events_tasks_of_agent", ["agent_id", "task_id"], "event = 1 OR event > 8", "task_events")
 
 
