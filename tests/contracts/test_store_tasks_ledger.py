@@ -403,13 +403,33 @@ async def test_events_go_when_their_time_is_over_and_outlive_their_task(
         await ledger.page(old[0])
 
 
+async def test_an_agent_is_asked_about_a_task_that_waited_longer_than_events_are_kept(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_service, "PRUNE_STEP", 2)
+    work = ledger.work
+    waiting = [await work.create() for _ in range(3)]
+    work.advance(8 * DAY)
+    assert await ledger.service.prune(work.world.clock.now() - KEPT) == 0
+    for task_id in waiting:
+        await work.tasks.cancel(OPERATOR, task_id)
+    found = [(one.task_id, one.event) for one in (await ledger.page(agent_id="a1")).events]
+    assert sorted(found) == sorted(
+        (task_id, int(event)) for task_id in waiting for event in (DeliveryEvent.CREATED, DeliveryEvent.ENDED)
+    )
+    # Nothing of them is young enough any more, and what told that they were created goes with the rest.
+    work.advance(8 * DAY)
+    assert await ledger.service.prune(work.world.clock.now() - KEPT) == 6
+    assert not (await ledger.page(agent_id="a1")).events
+
+
 async def test_who_writes_comes_in_between_two_slices(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_service, "PRUNE_STEP", 1)
     work = ledger.work
-    for _ in range(40):
-        await work.create()
+    for _ in range(20):
+        await work.tasks.cancel(OPERATOR, await work.create())
     work.advance(8 * DAY)
     pruning = asyncio.create_task(ledger.service.prune(work.world.clock.now() - KEPT))
     await work.world.report("a2", 1, Presence.STALE, PresenceReason.STREAM_LOST)

@@ -28,7 +28,7 @@ async def plans(folder: Path, choice: Choice) -> list[list[str]]:
             await driver.of(unit.connection).set_trace_callback(asked.append)
             await store.page(unit.connection, choice, EVERYTHING, (5, 6), 10)
             await store.lost(unit.connection, choice)
-            await store.prune(unit, 5, 10)
+            await store.prune(unit, 5, None, 10)
             await explaining.in_hand(unit.connection, "a")
             await explaining.open_work(unit.connection, "a")
             await driver.of(unit.connection).set_trace_callback(None)  # type: ignore[arg-type]  # the library's types forget it

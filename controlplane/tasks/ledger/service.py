@@ -69,9 +69,12 @@ class LedgerService:
     async def prune(self, before: datetime) -> int:
         """Delete events from before an instant, in bounded transactions; returns how many."""
 
+        place: tuple[int, int] | None = None
+
         async def step(work: UnitOfWork) -> Slice:
-            deleted = await store.prune(work, to_micros(before), PRUNE_STEP)
-            return Slice(deleted, more=deleted == PRUNE_STEP)
+            nonlocal place
+            deleted, place = await store.prune(work, to_micros(before), place, PRUNE_STEP)
+            return Slice(deleted, more=place is not None)
 
         return await delete_in_slices(self._database, step)
 

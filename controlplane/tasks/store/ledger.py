@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     and_,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -206,16 +207,13 @@ async def page(
 ) -> list[EventRecord]:
     """Return at most ``limit`` events by (time, id), above ``after``."""
     events = task_events.c
-    conditions = [*_within(choice), compile_filter(filtered, _COLUMNS)]
+    conditions = [*_within(choice), *_beyond(after), compile_filter(filtered, _COLUMNS)]
     if choice.task_id:
         conditions.append(events.task_id == choice.task_id)
     if choice.agent_id:
         begun = task_events.alias()
         of_agent = select(begun.c.task_id).where(begun.c.agent_id == choice.agent_id, _begins(begun))
         conditions += [events.task_id.in_(of_agent), events.agent_id == choice.agent_id]
-    if after is not None:
-        time, event_id = after
-        conditions += [events.time >= time, or_(events.time > time, events.id > event_id)]
     rows = await connection.execute(
         select(task_events).where(*conditions).order_by(events.time, events.id).limit(limit)
     )
@@ -244,12 +242,38 @@ async def lost(connection: AsyncConnection, choice: Choice) -> int:
     return sum(int(number) for number in (await connection.execute(statement)).scalars())
 
 
-async def prune(work: UnitOfWork, before: int, limit: int) -> int:
-    """Delete at most ``limit`` of the events from before an instant, oldest first; returns how many."""
-    oldest = (
-        select(task_events.c.id).where(task_events.c.time < before).order_by(task_events.c.time).limit(limit)
+async def prune(
+    work: UnitOfWork, before: int, after: tuple[int, int] | None, limit: int
+) -> tuple[int, tuple[int, int] | None]:
+    """Look at ``limit`` events from before an instant, oldest first, and delete those that nobody needs.
+
+    That a task was created is kept for as long as it is open or another event of it is: by it an agent's
+    events are found. ``after`` is the (time, id) up to which was looked before. Returns how many were
+    deleted, and up to where was looked; None once there is no older event beyond.
+    """
+    events, later = task_events.c, task_events.alias()
+    open_task = exists().where(tasks.c.task_id == events.task_id, IS_OPEN)
+    goes_on = exists().where(later.c.task_id == events.task_id, later.c.time >= before)
+    needed = and_(events.event == int(DeliveryEvent.CREATED), or_(open_task, goes_on))
+    looked = (
+        select(events.id, events.time, needed.label("needed"))
+        .where(events.time < before, *_beyond(after))
+        .order_by(events.time, events.id)
+        .limit(limit)
     )
-    return (await work.connection.execute(delete(task_events).where(task_events.c.id.in_(oldest)))).rowcount
+    rows = (await work.connection.execute(looked)).all()
+    over = [row.id for row in rows if not row.needed]
+    if over:
+        await work.connection.execute(delete(task_events).where(events.id.in_(over)))
+    return len(over), (rows[-1].time, rows[-1].id) if len(rows) == limit else None
+
+
+def _beyond(place: tuple[int, int] | None) -> list[ColumnElement[bool]]:
+    if place is None:
+        return []
+    time, event_id = place
+    events = task_events.c
+    return [events.time >= time, or_(events.time > time, events.id > event_id)]
 
 
 def _within(choice: Choice) -> list[ColumnElement[bool]]:
