@@ -25,6 +25,9 @@ def upgrade() -> None:
     op.drop_index("ix_agents_gateway_id", "agents")
     _index("ix_agents_gateway_id", ["gateway_id"], "gateway_id IS NOT NULL", "agents")
     _index("ix_task_events_tasks_of_agent", ["agent_id", "task_id"], "event = 1 OR event > 8", "task_events")
+    if op.get_bind().dialect.name == "postgresql":
+        # Lost when the table became one of partitions.
+        op.create_table_comment("telemetry_points", "What agents measured.")
 
 
 def _index(name: str, columns: list[str | sa.TextClause], condition: str, table: str = "tasks") -> None:
