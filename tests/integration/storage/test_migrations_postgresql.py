@@ -24,7 +24,12 @@ from tests.support.databases import migrated  # noqa: F401 - the server
 pytestmark = pytest.mark.slow
 
 _numbers = count(1)
-_VALUES: dict[str, object] = {"boolean": True, "double precision": 1.0, "bytea": b"\x00\xff", "json": '{"a": 1}'}
+_VALUES: dict[str, object] = {
+    "boolean": True,
+    "double precision": 1.0,
+    "bytea": b"\x00\xff",
+    "json": '{"a": 1}',
+}
 
 Connection = psycopg.Connection[dict[str, object]]
 
