@@ -323,6 +323,7 @@ def _table(found: dict[str, Any]) -> Table:
         ("results to report", str(journal["finished"])),
         ("disk", "FULL: no work is taken until there is room" if found["disk_full"] else "has room"),
         ("telemetry queued", f"{journal['queued_points']} points"),
+        ("damaged journals", ", ".join(found["journals_set_aside"]) or "none"),
         ("state", found["state"]),
     ):
         table.add_row(name, value)

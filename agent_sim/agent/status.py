@@ -13,6 +13,7 @@ from agent_sim.agent.running import read_running
 from agent_sim.agent.state import StateError, StateFolder
 from agent_sim.protocol.identity import AgentIdentity
 from agent_sim.protocol.identity_folder import FolderIdentityStore
+from agent_sim.protocol.journal.schema import set_aside
 
 
 def read_status(state: StateFolder, now: datetime) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def read_status(state: StateFolder, now: datetime) -> dict[str, Any]:
         "agent_addresses": list(identity.agent_addresses),
         "certificate": _certificate(identity, now),
         "next_certificate": store.next() is not None,
+        "journals_set_aside": [path.name for path in set_aside(state.journal)],
         "journal": read_journal(state.journal) if holder is None else (said or {}).get("journal"),
     }
 

@@ -23,6 +23,8 @@ _DEFAULT_INTERVAL = 60.0
 """Seconds between samplings where the server sets none."""
 RESERVE_METRIC = "agent.journal_reserve_ratio"
 """1 where the journal has all the space that it keeps for results; less: the host's disk is full."""
+SET_ASIDE_METRIC = "agent.journal_set_aside_count"
+"""How many damaged journals stand beside the agent's own; said once by each process, where there are any."""
 _FIRST_SAMPLE_WITHIN = 5.0
 """Seconds: a fleet that starts at one moment does not report at one moment."""
 
@@ -34,6 +36,7 @@ class Sampler:
         self._context = context
         self._interval: float | None = None
         self._reserve_share = 1.0
+        self._told_set_aside = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self.on_points: Callable[[], None] | None = None
@@ -61,7 +64,7 @@ class Sampler:
 
     async def _sample(self) -> None:
         try:
-            points = [*await self._context.host.sample(), *self._reserve_points()]
+            points = [*await self._context.host.sample(), *self._reserve_points(), *self._set_aside_points()]
             if points:
                 dropped = await self._context.journal.append_points(points)
                 if dropped:
@@ -80,9 +83,18 @@ class Sampler:
         before, self._reserve_share = self._reserve_share, share
         if share == before == 1.0:
             return []
-        point = work_pb2.TelemetryPoint(metric=RESERVE_METRIC, value=share)
+        return [self._point(RESERVE_METRIC, share)]
+
+    def _set_aside_points(self) -> list[work_pb2.TelemetryPoint]:
+        """Say once that journals were damaged: what was in them, nobody else tells of."""
+        count = 0 if self._told_set_aside else self._context.journal.set_aside
+        self._told_set_aside = True
+        return [self._point(SET_ASIDE_METRIC, count)] if count else []
+
+    def _point(self, metric: str, value: float) -> work_pb2.TelemetryPoint:
+        point = work_pb2.TelemetryPoint(metric=metric, value=value)
         point.time.FromDatetime(self._context.clock.now())
-        return [point]
+        return point
 
 
 class Telemetry:

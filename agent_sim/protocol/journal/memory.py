@@ -79,6 +79,11 @@ class MemoryJournal:
         """It keeps none, and needs none."""
         return 1.0
 
+    @property
+    def set_aside(self) -> int:
+        """None: it has no file."""
+        return 0
+
     async def recover(self) -> bool:
         """There is room."""
         return True

@@ -83,6 +83,10 @@ class Journal(Protocol):
     def reserve_share(self) -> float:
         """How much of the space kept for results is left, from 0 to 1."""
 
+    @property
+    def set_aside(self) -> int:
+        """How many damaged journals stand set aside beside this one."""
+
     async def recover(self) -> bool:
         """Find out by writing whether there is room again, and take the reserve back; see ``has_room``."""
 

@@ -53,6 +53,7 @@ CREATE TABLE points (
 """
 
 
+_CORRUPT = ".corrupt-"
 _NAMES = frozenset({"meta", "attempts", "output", "points"})
 
 
@@ -150,8 +151,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("COMMIT")
 
 
+def set_aside(path: Path) -> list[Path]:
+    """Return the damaged journals that were set aside beside the one at ``path``, without their logs."""
+    return sorted(path.parent.glob(f"{path.name}{_CORRUPT}*"))
+
+
 def _set_aside(path: Path) -> None:
-    suffix = f".corrupt-{int(time.time())}"
+    suffix = f"{_CORRUPT}{int(time.time())}"
     for name in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
         if name.exists():
             os.replace(name, name.with_name(name.name + suffix))

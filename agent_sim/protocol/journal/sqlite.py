@@ -49,6 +49,7 @@ class SQLiteJournal:
         """
         self._reserve = Reserve(path.with_name(path.name + "-reserve"), reserve_bytes)
         connection = schema.open_database(path)
+        self._set_aside = len(schema.set_aside(path))
         interrupted = schema.interrupt_running(connection, time.time(), self._reserve.release)
         if interrupted:
             log.warning("%d attempts were interrupted by the end of the process", len(interrupted))
@@ -95,6 +96,11 @@ class SQLiteJournal:
     def reserve_share(self) -> float:
         """How much of the space kept for results is left, from 0 to 1."""
         return self._reserve.share
+
+    @property
+    def set_aside(self) -> int:
+        """How many damaged journals stand set aside beside this one."""
+        return self._set_aside
 
     async def recover(self) -> bool:
         """Find out by writing whether there is room again, and take the reserve back."""

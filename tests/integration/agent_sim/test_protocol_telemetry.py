@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 
 import grpc
 import pytest
 from fleetwright.v1 import agent_service_pb2
 from google.protobuf.duration_pb2 import Duration
 
-from agent_sim.protocol.journal import MemoryJournal, PointRange
+from agent_sim.protocol.journal import MemoryJournal, PointRange, SQLiteJournal
+from agent_sim.protocol.telemetry import SET_ASIDE_METRIC
 from tests.integration.agent_sim.protocol_host import point
 from tests.integration.agent_sim.protocol_server import ScriptedServer, TelemetryPeer
 from tests.integration.agent_sim.running_agent import RunningAgent
@@ -25,11 +28,17 @@ async def journal_with(count: int, **limits: int) -> MemoryJournal:
     return journal
 
 
-async def opened(server: ScriptedServer, last_sequence: int, budget: int) -> TelemetryPeer:
+_BRIEF = Duration(nanos=1_000_000)
+_LONG = Duration(seconds=60)
+
+
+async def opened(
+    server: ScriptedServer, last_sequence: int, budget: int, linger: Duration = _BRIEF
+) -> TelemetryPeer:
     peer = await server.next_telemetry()
     assert (await peer.next()).open.session_epoch == server.epoch
     answer = agent_service_pb2.TelemetryOpened(
-        last_sequence=last_sequence, budget=budget, linger=Duration(nanos=1_000_000)
+        last_sequence=last_sequence, budget=budget, linger=linger
     )
     peer.send(agent_service_pb2.TelemetryResponse(opened=answer))
     return peer
@@ -130,3 +139,22 @@ async def test_unacknowledged_points_survive_the_session(
         await server.welcome()
     peer = await opened(server, 0, budget=10)
     assert told((await peer.next()).batch) == (1, 0, [1.0, 2.0])
+
+
+async def test_a_damaged_journal_that_was_set_aside_is_told_of_once(
+    server: ScriptedServer, start: Start, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal.db"
+    path.write_bytes(b"\xa5" * 8_192)
+    agent = start(SQLiteJournal(path, reserve_bytes=0))
+    await server.welcome(telemetry=timedelta(milliseconds=1))
+    peer = await opened(server, 0, budget=100, linger=_LONG)
+    first = (await peer.next()).batch.points
+    assert [(one.metric, one.value) for one in first if one.metric.startswith("agent.")] == [
+        (SET_ASIDE_METRIC, 1.0)
+    ]
+    acknowledge(peer, len(first), budget=100)
+    later = (await peer.next()).batch.points
+    assert later
+    assert not [one for one in later if one.metric == SET_ASIDE_METRIC]
+    await agent.kill()

@@ -101,7 +101,7 @@ async def test_a_damaged_journal_is_set_aside_aloud_and_a_new_one_begun(
     assert journal.journal_id != before
     assert journal.entries() == []
     assert "set aside" in caplog.text
-    assert len(set_aside(tmp_path)) == 1
+    assert len(set_aside(tmp_path)) == journal.set_aside == 1
     assert await journal.add(assignment("again")) is Admission.NEW
     await journal.close()
 
