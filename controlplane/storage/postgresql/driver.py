@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Self
 
 import psycopg
-from psycopg.adapt import Buffer
+from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumper
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +25,39 @@ class _TextDumper(StrDumper):
 
     def dump(self, obj: str) -> Buffer | None:
         return super().dump(obj.replace("\0", _NO_TEXT) if "\0" in obj else obj)
+
+
+class _ListDumper(Dumper):
+    """Lists of values of one kind, as the text of an array; what the kind is says the statement's cast.
+
+    Set-based statements take a list for each column. The driver's own dumper asks each element what it
+    is, which costs more than all the rest of such a statement here.
+    """
+
+    def dump(self, obj: list[Any]) -> Buffer | None:
+        kind = next((type(value) for value in obj if value is not None), str)
+        # A number or a text with a name, of an enumeration, is written as what it is.
+        element = next((_ELEMENTS[one] for one in kind.__mro__ if one in _ELEMENTS), None)
+        if element is None:
+            raise psycopg.DataError(f"no array is made of values of type {kind.__name__}")
+        return f"{{{','.join(['NULL' if value is None else element(value) for value in obj])}}}".encode()
+
+
+def _quoted(value: str) -> str:
+    if "\0" in value:
+        value = value.replace("\0", _NO_TEXT)
+    if "\\" in value or '"' in value:
+        value = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{value}"'
+
+
+_ELEMENTS: dict[type, Callable[[Any], str]] = {
+    str: _quoted,
+    int: int.__repr__,
+    bool: bool.__repr__,
+    float: repr,
+    bytes: lambda value: f'"\\\\x{value.hex()}"',
+}
 
 
 class Cursor(psycopg.AsyncCursor[Any]):
@@ -121,6 +154,7 @@ async def connect(conninfo: str, statements: Statements, **options: Any) -> Conn
     connection = await Connection.connect(conninfo, cursor_factory=Cursor, **options)
     connection.statements = statements
     connection.adapters.register_dumper(str, _TextDumper)
+    connection.adapters.register_dumper(list, _ListDumper)
     return connection
 
 

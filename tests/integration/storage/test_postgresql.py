@@ -8,6 +8,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import (
@@ -31,12 +32,14 @@ from controlplane.storage import inspection, migrate
 from controlplane.storage.location import Postgres, of_site
 from controlplane.storage.migrate import NewerDatabaseError
 from controlplane.storage.opening import open_database
+from controlplane.storage.postgresql import driver
 from controlplane.storage.postgresql import inspection as postgresql_inspection
 from controlplane.storage.postgresql.database import PostgresDatabase
 from controlplane.storage.prepared import Prepared, updating
 from controlplane.storage.unit_of_work import UnitOfWork, horizon
 from controlplane.storage.unreadable import DatabaseUnreadableError
 from controlplane.storage.watching import Change, Cursor, Seen, watch
+from controlplane.tasks.rules import AttemptState
 from controlplane.wakeups import WakeUps
 from devtools.postgres import PostgresServer
 
@@ -121,6 +124,53 @@ async def test_a_text_that_is_too_long_is_refused_and_not_cut(database: Postgres
 async def test_a_nul_in_a_text_is_marked(database: PostgresDatabase) -> None:
     await put(database, thing("a\0b"))
     assert list(await stored(database)) == ["a\N{REPLACEMENT CHARACTER}b"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (
+            "TEXT",
+            [
+                "",
+                "NULL",
+                "null",
+                None,
+                "a,b",
+                "{}",
+                '"',
+                "\\",
+                '\\"',
+                "'",
+                " x ",
+                "\n\t",
+                "\u00e9\U0001f600",
+                "x",
+            ],
+        ),
+        ("BIGINT", [0, -1, None, 2**63 - 1, -(2**63), AttemptState.FINISHED]),
+        ("DOUBLE PRECISION", [0.1, -0.0, None, 1e300, 5e-324, float("inf"), 7]),
+        ("BOOLEAN", [True, None, False]),
+        ("BYTEA", [b"", b"\\", None, b'"', bytes(range(256))]),
+        ("TEXT", [None, None]),
+        ("TEXT", []),
+    ],
+)
+async def test_lists_arrive_as_they_are(database: PostgresDatabase, kind: str, values: list[object]) -> None:
+    async with database.reading() as connection:
+        await connection.begin()
+        text_ = (
+            f"SELECT value FROM unnest(%(values)s::{kind}[]) WITH ORDINALITY AS given(value, n) ORDER BY n"
+        )
+        rows = await driver.of(connection).fetch(text_, {"values": values})
+    assert [value for (value,) in rows] == values
+
+
+async def test_a_list_of_what_is_no_value_is_refused(database: PostgresDatabase) -> None:
+    async with database.reading() as connection:
+        await connection.begin()
+        with pytest.raises(psycopg.DataError, match="values of type object"):
+            await driver.of(connection).fetch("SELECT %(values)s::TEXT[]", {"values": [object()]})
 
 
 async def test_transactions_that_wait_for_each_other_both_take_place(database: PostgresDatabase) -> None:
