@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
@@ -12,41 +11,18 @@ from controlplane.agents.rules import Presence
 from controlplane.errors import NotFound
 from controlplane.storage.location import Location
 from controlplane.tasks.explaining.rules import Code
-from controlplane.tasks.explaining.service import ExplainingService
 from controlplane.tasks.ledger.events import DeliveryEvent
 from controlplane.tasks.ledger.observing import Observations
 from controlplane.tasks.rules import Outcome, TaskState
 from tests.contracts.agents_world import OPERATOR
-from tests.contracts.tasks_world import SECOND, TasksWorld, open_tasks_world
-
-
-@dataclass
-class Explaining:
-    """The room with its explanations."""
-
-    work: TasksWorld
-    service: ExplainingService
-
-    async def codes(self, task_id: str) -> tuple[list[Code], list[Code]]:
-        """Return the codes of the reasons and of the next steps of a task."""
-        explanation = (await self.service.task(task_id)).explanation
-        return (
-            [sentence.code for sentence in explanation.because],
-            [step.code for step in explanation.next_steps],
-        )
-
-    async def text(self, task_id: str, code: Code) -> str:
-        """Return the reason of this code."""
-        because = (await self.service.task(task_id)).explanation.because
-        (found,) = [sentence.text for sentence in because if sentence.code is code]
-        return found
+from tests.contracts.explaining_world import Explaining, open_explaining
+from tests.contracts.tasks_world import SECOND
 
 
 @pytest_asyncio.fixture
 async def explaining(location: Location) -> AsyncIterator[Explaining]:
-    async with open_tasks_world(location) as work:
-        world = work.world
-        yield Explaining(work, ExplainingService(world.database, world.agents, world.clock))
+    async with open_explaining(location) as opened:
+        yield opened
 
 
 async def test_a_queued_task_knows_who_goes_before_it_and_what_the_agent_has(explaining: Explaining) -> None:
@@ -112,7 +88,7 @@ async def test_a_lease_says_whether_it_was_sent_and_when_it_ends(explaining: Exp
     await work.leave()
     assert await explaining.codes(task_id) == (
         [Code.HANDED_OUT, Code.SENT_NOT_JOURNALED, Code.CANCEL_REQUESTED, Code.AGENT_OFFLINE],
-        [Code.CANCELLED, Code.EXPIRES],
+        [Code.CANCELLED],
     )
     assert await explaining.text(task_id, Code.CANCEL_REQUESTED) == (
         "Its cancellation was asked for at 2024-05-01 12:00:01Z (0 s ago): "

@@ -9,17 +9,20 @@ from controlplane.agents.service import AgentRecord, AgentsService
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.errors import NotFound
 from controlplane.storage.database import Database
+from controlplane.tasks import windows
 from controlplane.tasks.explaining.rules import (
     AgentFacts,
     AttemptFacts,
     Explanation,
     OpenWork,
     TaskFacts,
+    WindowFacts,
     explain_agent,
     explain_task,
 )
 from controlplane.tasks.ledger.events import DeliveryEvent
-from controlplane.tasks.rules import AttemptState, Outcome, TaskState
+from controlplane.tasks.records import Window
+from controlplane.tasks.rules import AttemptState, OfflinePolicy, Outcome, TaskState
 from controlplane.tasks.store import explaining as store
 
 _BEGUN_LATER = (TaskState.QUEUED, TaskState.LEASED)
@@ -70,7 +73,7 @@ class ExplainingService:
             agent = self._facts(await self._agents.get(found.task.agent_id))
         except NotFound:
             agent = None
-        facts = _task_facts(found, agent, ahead, in_hand)
+        facts = _task_facts(found, agent, ahead, in_hand, now)
         return TaskExplained(
             task_id, found.task.agent_id, TaskState(found.task.state), explain_task(facts, now)
         )
@@ -80,15 +83,16 @@ class ExplainingService:
         now = to_micros(self._clock.now())
         agent = await self._agents.get(agent_id)
         async with self._database.reading() as connection:
-            rows = await store.open_work(connection, agent_id)
+            found = await store.open_work(connection, agent_id)
         work = OpenWork(
-            counts={state.name: count for state, count, _, _ in rows},
-            oldest=min((oldest for _, _, oldest, _ in rows), default=None),
-            expires=min((expires for state, _, _, expires in rows if state in _BEGUN_LATER), default=None),
+            counts={one.state.name: one.count for one in found},
+            oldest=min((one.oldest for one in found), default=None),
+            expires=min((one.expires for one in found if one.state in _BEGUN_LATER), default=None),
+            skipping=sum(one.skipping for one in found if one.state is TaskState.QUEUED),
         )
         return AgentExplained(
             agent,
-            {state: count for state, count, _, _ in rows},
+            {one.state: one.count for one in found},
             work.oldest,
             explain_agent(self._facts(agent), work, now),
         )
@@ -113,7 +117,9 @@ class ExplainingService:
         )
 
 
-def _task_facts(found: store.Found, agent: AgentFacts | None, ahead: int, in_hand: int) -> TaskFacts:
+def _task_facts(
+    found: store.Found, agent: AgentFacts | None, ahead: int, in_hand: int, now: int
+) -> TaskFacts:
     row = found.task
     attempts = {attempt.attempt_id: _attempt_facts(attempt, row) for attempt in found.attempts}
     sent = found.events.get(DeliveryEvent.SENT)
@@ -144,7 +150,24 @@ def _task_facts(found: store.Found, agent: AgentFacts | None, ahead: int, in_han
         sent_time=sent.time if sent is not None and of_current else None,
         cancel_time=None if asked is None else asked.time,
         cancel_detail="" if asked is None else asked.detail,
+        offline_policy=OfflinePolicy(row.offline_policy).name,
+        supersede_key=row.supersede_key or "",
+        superseded=bool(row.superseded),
+        has_later=bool(row.has_later),
+        replayed_as=row.replayed_as or "",
+        window=None if row.window_end is None else _window_facts(row, now),
     )
+
+
+def _window_facts(row: store.AnyRow, now: int) -> WindowFacts:
+    window = Window(row.window_cron, row.window_zone, row.window_duration)
+    try:
+        # As the sweep does when this one has closed.
+        due = windows.opening(window, max(now, row.window_end))
+        following = due.not_before, due.not_before + window.duration
+    except windows.WindowInvalid:
+        following = None
+    return WindowFacts(window.cron, window.zone, row.window_end - window.duration, row.window_end, following)
 
 
 def _attempt_facts(row: store.AnyRow, task: store.AnyRow) -> AttemptFacts:

@@ -157,8 +157,8 @@ async def live_attempts_of(connection: AsyncConnection, task_ids: Iterable[str])
     return [_attempt(row) for row in rows]
 
 
-def _window_is_open(now: Any) -> ColumnElement[bool]:
-    # Before it opens, the task is not due.
+def window_is_open(now: Any) -> ColumnElement[bool]:
+    """Return the condition of a task that may be sent as to its window; before that opens, it is not due."""
     return or_(tasks.c.window_end.is_(None), tasks.c.window_end > now)
 
 
@@ -180,7 +180,7 @@ def _queued() -> Prepared:
             tasks.c.not_before <= bindparam("now"),
             # A sum, which no index has: SQLite would go through all that wait by their expiry, not by agent.
             tasks.c.expire_time + 0 > bindparam("now"),
-            _window_is_open(bindparam("now")),
+            window_is_open(bindparam("now")),
         )
         .subquery()
     )
@@ -312,7 +312,7 @@ _HAVING_WORK = Prepared(
                 tasks.c.state == QUEUED,
                 tasks.c.not_before <= bindparam("now"),
                 tasks.c.expire_time > bindparam("now"),
-                _window_is_open(bindparam("now")),
+                window_is_open(bindparam("now")),
             ),
             tasks.c.state == LEASED,
             and_(tasks.c.state == RUNNING, tasks.c.cancel_requested),
@@ -353,7 +353,7 @@ async def agents_with_work(connection: AsyncConnection, now: int) -> list[str]:
             tasks.c.state == QUEUED,
             tasks.c.not_before <= now,
             tasks.c.expire_time > now,
-            _window_is_open(now),
+            window_is_open(now),
         )
         .distinct()
     )

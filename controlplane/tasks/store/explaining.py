@@ -6,18 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy import Row, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.tasks.ledger.events import DeliveryEvent
 from controlplane.tasks.rules import TaskState
+from controlplane.tasks.store.delivery import window_is_open
 from controlplane.tasks.store.ledger import task_events
-from controlplane.tasks.store.tables import IS_LIVE, IS_OPEN, task_attempts, tasks
+from controlplane.tasks.store.replaying import has_later, newest_replay
+from controlplane.tasks.store.tables import IS_LIVE, IS_OPEN, IS_SKIPPING, task_attempts, tasks
 
 AnyRow = Row[*tuple[Any, ...]]
 """A row of any columns."""
 
-_TASK = select(*(column for column in tasks.c if column is not tasks.c.spec))
+_TASK = select(
+    *(column for column in tasks.c if column is not tasks.c.spec),
+    has_later().label("has_later"),
+    newest_replay().label("replayed_as"),
+)
 _ATTEMPT = select(
     *(column for column in task_attempts.c if column.name not in ("result", "summary")),
 )
@@ -67,6 +73,7 @@ async def ahead(connection: AsyncConnection, task: AnyRow, now: int) -> int:
         tasks.c.state == int(TaskState.QUEUED),
         tasks.c.not_before <= now,
         tasks.c.expire_time > now,
+        window_is_open(now),
         before,
     )
     return int((await connection.execute(statement)).scalar_one())
@@ -78,12 +85,28 @@ async def in_hand(connection: AsyncConnection, agent_id: str) -> int:
     return int((await connection.execute(statement)).scalar_one())
 
 
-async def open_work(connection: AsyncConnection, agent_id: str) -> list[tuple[TaskState, int, int, int]]:
-    """Return (state, count, oldest creation, nearest expiry) of an agent's tasks that are not final."""
+@dataclass(frozen=True, slots=True)
+class OpenCount:
+    """An agent's tasks in one state that is not final; instants in microseconds.
+
+    ``skipping`` of the ``count`` do not wait for an agent that is OFFLINE; ``oldest`` is the oldest's
+    creation, ``expires`` the nearest expiry.
+    """
+
+    state: TaskState
+    count: int
+    skipping: int
+    oldest: int
+    expires: int
+
+
+async def open_work(connection: AsyncConnection, agent_id: str) -> list[OpenCount]:
+    """Return an agent's tasks that are not final, by state."""
     rows = await connection.execute(
         select(
             tasks.c.state,
             func.count(),
+            func.sum(case((IS_SKIPPING, 1), else_=0)),
             func.min(tasks.c.create_time),
             func.min(tasks.c.expire_time),
         )
@@ -91,4 +114,4 @@ async def open_work(connection: AsyncConnection, agent_id: str) -> list[tuple[Ta
         .group_by(tasks.c.state)
         .order_by(tasks.c.state)
     )
-    return [(TaskState(state), count, oldest, expires) for state, count, oldest, expires in rows]
+    return [OpenCount(TaskState(row[0]), row[1], int(row[2]), row[3], row[4]) for row in rows]

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    ScalarSelect,
     String,
     Subquery,
     and_,
@@ -54,7 +55,8 @@ class Replayable:
     has_later: bool
 
 
-def _has_later() -> ColumnElement[bool]:
+def has_later() -> ColumnElement[bool]:
+    """Return the condition of a task of which a later one of its key exists, so that it is not replayed."""
     # Of two that were created at the same moment each has to be taken for the later one: which of them a
     # replay would take the place of cannot be told.
     later = tasks.alias()
@@ -66,9 +68,21 @@ def _has_later() -> ColumnElement[bool]:
     )
 
 
+def newest_replay() -> ScalarSelect[Any]:
+    """Return the id of the newest task that replays a task, as a column of it; NULL where none does."""
+    replay = tasks.alias()
+    return (
+        select(replay.c.task_id)
+        .where(replay.c.replay_of == tasks.c.task_id)
+        .order_by(replay.c.create_time.desc(), replay.c.task_id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+
+
 async def task_to_replay(work: UnitOfWork, task_id: str) -> Replayable | None:
     """Return a task, and whether a later one of its key exists."""
-    statement = select(tasks.c.agent_id, tasks.c.state, _has_later().label("has_later"))
+    statement = select(tasks.c.agent_id, tasks.c.state, has_later().label("has_later"))
     row = (await work.connection.execute(statement.where(tasks.c.task_id == task_id))).first()
     return None if row is None else Replayable(row.agent_id, TaskState(row.state), bool(row.has_later))
 
@@ -84,7 +98,7 @@ def matching(chosen: BoundFilter) -> Condition:
     return and_(
         condition(chosen),
         tasks.c.state.in_([int(state) for state in REPLAYABLE]),
-        ~_has_later(),
+        ~has_later(),
         ~exists().where(replay.c.replay_of == tasks.c.task_id),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,6 +43,21 @@ async def test_a_task_that_waits_is_explained_with_what_can_be_done(
     ended = await fleetwright("explain", "task", name.removeprefix("tasks/"))
     assert f"{name} is CANCELLED since" in ended.out
     assert "No result decided: cancelled by spiffe://" in ended.out
+    assert f"  - Have it done anew: fleetwright tasks replay {name}" in ended.lines
+    (anew,) = (await fleetwright("tasks", "replay", name, "-o", "name")).lines
+    replayed = await fleetwright("explain", "task", name)
+    assert f"  - See what became of it anew: fleetwright explain task {anew}" in replayed.lines
+
+
+async def test_the_later_tasks_of_a_key_are_found_by_the_command_that_is_said(
+    fleetwright: Command, agents: list[str]
+) -> None:
+    create = ("tasks", "create", "web-1", "--echo", "x", "--supersede-key", "the 'sshd' \"*\"", "-o", "name")
+    first, second = [(await fleetwright(*create)).lines[0] for _ in range(2)]
+    done = await fleetwright("explain", "task", first)
+    (said,) = [line for line in done.lines if "which took its place" in line]
+    found = await fleetwright(*shlex.split(said.rpartition("fleetwright ")[2]), "-o", "name")
+    assert sorted(found.lines) == sorted([first, second])
 
 
 async def test_programs_get_the_codes(fleetwright: Command, agents: list[str]) -> None:

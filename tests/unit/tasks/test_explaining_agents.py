@@ -162,6 +162,44 @@ CASES: dict[str, tuple[AgentFacts, OpenWork, list[str], list[str]]] = {
         ],
         ["It is ONLINE once it is enrolled again and opens a session."],
     ),
+    "stale with work that does not wait": (
+        LOST,
+        OpenWork({"QUEUED": 2}, oldest=NOW - 120 * SECOND, expires=NOW + 3_600 * SECOND, skipping=2),
+        [
+            "agents/web-1 is STALE since 2023-11-14 22:12:20Z (1 min ago): its heartbeat stream ended "
+            "without a Goodbye.",
+            SEEN,
+            LAST_SESSION,
+            CERTIFICATE,
+            OF_JOURNAL,
+            "It has 2 tasks that are not final: 2 QUEUED; the oldest was created at 2023-11-14 22:11:20Z "
+            "(2 min ago).",
+        ],
+        [
+            "It is ONLINE with its next session.",
+            "Without a sign of life it is OFFLINE at 2023-11-14 22:15:20Z (in 2 min).",
+            "2 tasks that do not wait for it end as SKIPPED then.",
+            "The first of what waits ends as EXPIRED at 2023-11-14 23:13:20Z (in 1 h), unless it is begun.",
+            LAPSES,
+        ],
+    ),
+    "offline with work that does not wait": (
+        OFFLINE,
+        OpenWork({"QUEUED": 1}, skipping=1),
+        [
+            "agents/web-1 is OFFLINE since 2023-11-14 22:12:20Z (1 min ago): silent for 181 s.",
+            SEEN,
+            LAST_SESSION,
+            CERTIFICATE,
+            OF_JOURNAL,
+            "It has 1 task that is not final: 1 QUEUED.",
+        ],
+        [
+            "It is ONLINE with its next session.",
+            "1 task that does not wait for it ends as SKIPPED by the next sweep, unless it is back before.",
+            LAPSES,
+        ],
+    ),
     "never connected": (
         NEVER,
         NONE,
@@ -221,6 +259,7 @@ def test_an_agent_is_explained_in_these_words(case: str) -> None:
         ],
         "suspected clone with a wrong clock": [
             "Find the copy, and enrol it under an id of its own",
+            "fleetwright agents clear-clone web-1",
             "Set the clock of the host, best by NTP",
             "fleetwright tasks events --agent web-1",
         ],

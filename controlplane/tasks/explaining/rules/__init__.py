@@ -11,7 +11,13 @@ explained by what the task itself says of it.
 """
 
 from controlplane.tasks.explaining.rules.agents import explain_agent
-from controlplane.tasks.explaining.rules.facts import AgentFacts, AttemptFacts, OpenWork, TaskFacts
+from controlplane.tasks.explaining.rules.facts import (
+    AgentFacts,
+    AttemptFacts,
+    OpenWork,
+    TaskFacts,
+    WindowFacts,
+)
 from controlplane.tasks.explaining.rules.said import Code, Explanation, NextStep, Remedy, Sentence
 from controlplane.tasks.explaining.rules.tasks import explain_task
 
@@ -25,6 +31,7 @@ __all__ = [
     "Remedy",
     "Sentence",
     "TaskFacts",
+    "WindowFacts",
     "explain_agent",
     "explain_task",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controlplane.tasks.explaining.rules.facts import AgentFacts, OpenWork
-from controlplane.tasks.explaining.rules.presence import presence_sentence
+from controlplane.tasks.explaining.rules.presence import offline_at, presence_sentence
 from controlplane.tasks.explaining.rules.said import (
     Code,
     Explanation,
@@ -90,10 +90,11 @@ def _next(agent: AgentFacts, work: OpenWork, now: int) -> Iterator[NextStep]:
         how = "once it is enrolled again and opens a session" if enrol else "with its next session"
         yield NextStep(Code.BECOMES_ONLINE, f"It is ONLINE {how}.")
         if agent.presence == "STALE":
-            due = _silent_since(agent) + agent.offline_after
+            due = offline_at(agent)
             when = "by the next sweep" if due <= now else f"at {at(due, now)}"
             text = f"Without a sign of life it is OFFLINE {when}."
             yield NextStep(Code.BECOMES_OFFLINE, text, max(due, now))
+        yield from _skipped(agent, work, now)
     if work.expires is not None and work.expires <= now:
         text = "What was not begun in time ends as EXPIRED by the next sweep."
         yield NextStep(Code.QUEUE_EXPIRES, text, now)
@@ -106,12 +107,18 @@ def _next(agent: AgentFacts, work: OpenWork, now: int) -> Iterator[NextStep]:
         yield NextStep(Code.CERTIFICATE_ENDS, f"Its certificate ends at {at(ends, now)}; {how}.", ends)
 
 
-def _silent_since(agent: AgentFacts) -> int:
-    # As agents.rules counts: late beats from the last beat, an ended stream or server from its end.
-    heard = agent.last_seen_time or 0
-    if agent.presence_reason == "HEARTBEAT_LATE":
-        return heard or agent.presence_time
-    return max(heard, agent.presence_time)
+def _skipped(agent: AgentFacts, work: OpenWork, now: int) -> Iterator[NextStep]:
+    if not work.skipping:
+        return
+    what = counted(work.skipping, "task that does", "tasks that do")
+    ends = "ends" if work.skipping == 1 else "end"
+    if agent.offline:
+        text = f"{what} not wait for it {ends} as SKIPPED by the next sweep, unless it is back before."
+        yield NextStep(Code.SKIPPED, text, now)
+    else:
+        yield NextStep(
+            Code.SKIPPED, f"{what} not wait for it {ends} as SKIPPED then.", max(offline_at(agent), now)
+        )
 
 
 def _remedies(agent: AgentFacts, work: OpenWork, now: int) -> Iterator[Remedy]:
@@ -127,6 +134,7 @@ def _remedies(agent: AgentFacts, work: OpenWork, now: int) -> Iterator[Remedy]:
         yield Remedy("Look at the host: whether it is up, and at the log of fleetwright-agent there")
     if agent.suspected_clone:
         yield Remedy("Find the copy, and enrol it under an id of its own")
+        yield Remedy("Then take away the suspicion", f"fleetwright agents clear-clone {agent.agent_id}")
     if abs(agent.clock_offset) > CLOCK_TOLERANCE:
         yield Remedy("Set the clock of the host, best by NTP")
     if sum(work.counts.values()):

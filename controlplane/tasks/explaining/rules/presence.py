@@ -34,3 +34,14 @@ def _why(agent: AgentFacts) -> str:
     if agent.presence_reason == "GOODBYE" and detail and "goodbye" not in detail.lower():
         return f"{reason}: {detail}"  # what the agent itself gave as its reason
     return detail or reason
+
+
+def offline_at(agent: AgentFacts) -> int:
+    """Return when an agent that is STALE is OFFLINE without a sign of life, in microseconds."""
+    # As agents.rules counts: late beats from the last beat, an ended stream or server from its end.
+    heard = agent.last_seen_time or 0
+    if agent.presence_reason == "HEARTBEAT_LATE":
+        silent_since = heard or agent.presence_time
+    else:
+        silent_since = max(heard, agent.presence_time)
+    return silent_since + agent.offline_after

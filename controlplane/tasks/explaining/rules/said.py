@@ -41,6 +41,12 @@ class Code(IntEnum):
     CERTIFICATE = 29
     CLOCK_OFFSET = 30
     JOURNAL = 31
+    WAITS_FOR_WINDOW = 32
+    WINDOW_OPEN = 33
+    WINDOW_CLOSED = 34
+    SKIPS_OFFLINE = 35
+    LATER_OF_KEY = 36
+    REPLAYED = 37
     SENT_ON_RETURN = 40
     SENT_SOON = 41
     EXPIRES = 42
@@ -54,6 +60,9 @@ class Code(IntEnum):
     BECOMES_ONLINE = 50
     QUEUE_EXPIRES = 51
     CERTIFICATE_ENDS = 52
+    NEXT_WINDOW = 53
+    SKIPPED = 54
+    SUPERSEDED = 55
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,18 @@ class _ExplanationCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expla
     """How far the agent's clock is from the server's."""
     EXPLANATION_CODE_JOURNAL: _ExplanationCode.ValueType  # 31
     """Which journal the agent named."""
+    EXPLANATION_CODE_WAITS_FOR_WINDOW: _ExplanationCode.ValueType  # 32
+    """The task waits for its maintenance window to open."""
+    EXPLANATION_CODE_WINDOW_OPEN: _ExplanationCode.ValueType  # 33
+    """The task's maintenance window is open."""
+    EXPLANATION_CODE_WINDOW_CLOSED: _ExplanationCode.ValueType  # 34
+    """The task's maintenance window is not open, and the task is put off to the next one."""
+    EXPLANATION_CODE_SKIPS_OFFLINE: _ExplanationCode.ValueType  # 35
+    """The task does not wait for an agent that is OFFLINE."""
+    EXPLANATION_CODE_LATER_OF_KEY: _ExplanationCode.ValueType  # 36
+    """A later task of its key exists, so the task is begun no further time."""
+    EXPLANATION_CODE_REPLAYED: _ExplanationCode.ValueType  # 37
+    """The task was done anew as another one."""
     EXPLANATION_CODE_SENT_ON_RETURN: _ExplanationCode.ValueType  # 40
     """Next: the task is sent when its agent comes back."""
     EXPLANATION_CODE_SENT_SOON: _ExplanationCode.ValueType  # 41
@@ -209,6 +221,12 @@ class _ExplanationCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Expla
     """Next: the oldest of what waits for the agent is given up."""
     EXPLANATION_CODE_CERTIFICATE_ENDS: _ExplanationCode.ValueType  # 52
     """Next: the agent's certificate ends unless it is renewed."""
+    EXPLANATION_CODE_NEXT_WINDOW: _ExplanationCode.ValueType  # 53
+    """Next: the task is put off to its next maintenance window."""
+    EXPLANATION_CODE_SKIPPED: _ExplanationCode.ValueType  # 54
+    """Next: the task ends as SKIPPED because its agent is OFFLINE."""
+    EXPLANATION_CODE_SUPERSEDED: _ExplanationCode.ValueType  # 55
+    """Next: the task ends as SUPERSEDED because a later one of its key exists."""
 
 class ExplanationCode(_ExplanationCode, metaclass=_ExplanationCodeEnumTypeWrapper):
     """ExplanationCode says for programs what a sentence says for people. New ones may be added."""
@@ -277,6 +295,18 @@ EXPLANATION_CODE_CLOCK_OFFSET: ExplanationCode.ValueType  # 30
 """How far the agent's clock is from the server's."""
 EXPLANATION_CODE_JOURNAL: ExplanationCode.ValueType  # 31
 """Which journal the agent named."""
+EXPLANATION_CODE_WAITS_FOR_WINDOW: ExplanationCode.ValueType  # 32
+"""The task waits for its maintenance window to open."""
+EXPLANATION_CODE_WINDOW_OPEN: ExplanationCode.ValueType  # 33
+"""The task's maintenance window is open."""
+EXPLANATION_CODE_WINDOW_CLOSED: ExplanationCode.ValueType  # 34
+"""The task's maintenance window is not open, and the task is put off to the next one."""
+EXPLANATION_CODE_SKIPS_OFFLINE: ExplanationCode.ValueType  # 35
+"""The task does not wait for an agent that is OFFLINE."""
+EXPLANATION_CODE_LATER_OF_KEY: ExplanationCode.ValueType  # 36
+"""A later task of its key exists, so the task is begun no further time."""
+EXPLANATION_CODE_REPLAYED: ExplanationCode.ValueType  # 37
+"""The task was done anew as another one."""
 EXPLANATION_CODE_SENT_ON_RETURN: ExplanationCode.ValueType  # 40
 """Next: the task is sent when its agent comes back."""
 EXPLANATION_CODE_SENT_SOON: ExplanationCode.ValueType  # 41
@@ -303,6 +333,12 @@ EXPLANATION_CODE_QUEUE_EXPIRES: ExplanationCode.ValueType  # 51
 """Next: the oldest of what waits for the agent is given up."""
 EXPLANATION_CODE_CERTIFICATE_ENDS: ExplanationCode.ValueType  # 52
 """Next: the agent's certificate ends unless it is renewed."""
+EXPLANATION_CODE_NEXT_WINDOW: ExplanationCode.ValueType  # 53
+"""Next: the task is put off to its next maintenance window."""
+EXPLANATION_CODE_SKIPPED: ExplanationCode.ValueType  # 54
+"""Next: the task ends as SKIPPED because its agent is OFFLINE."""
+EXPLANATION_CODE_SUPERSEDED: ExplanationCode.ValueType  # 55
+"""Next: the task ends as SUPERSEDED because a later one of its key exists."""
 Global___ExplanationCode: _TypeAlias = ExplanationCode  # noqa: Y015
 
 @_typing.final
