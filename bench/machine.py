@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import version
 
 import psutil
@@ -21,6 +23,16 @@ def cpu_seconds(pid: int) -> float:
 def family(pid: int) -> list[int]:
     """Return a process and all that it has started, directly or not."""
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def wait_until_ended(pids: Iterable[int]) -> None:
+    """Wait until these processes have let go of all that they had, whoever is to ask for their status."""
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            # The first thread of one that was killed is gone before the others, which hold its sockets.
+            while process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1:
+                time.sleep(0.005)
 
 
 def cpu_of_family(pid: int) -> float:

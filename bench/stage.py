@@ -72,22 +72,22 @@ class Side:
 
     def kill(self) -> None:
         """End the server as a crash would (SIGKILL), all of its processes at once."""
-        for pid in machine.family(self.server.pid):
+        family = machine.family(self.server.pid)
+        for pid in family:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.server.process.wait()
+        # Its parts are nobody's children now. One that is not gone yet would be taken for the new server.
+        machine.wait_until_ended(family)
 
     def restart(self, when: float = 0, within: float = 60) -> float:
         """Start the server again, a yardstick for ``when``; returns when it listens (monotonic clock)."""
         self.server = self.launch(when)
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
-            try:
-                socket.create_connection((HOST, self.port)).close()
-            except ConnectionRefusedError:
-                time.sleep(0.005)
-            else:
+            if _listens(self.port):
                 return time.monotonic()
+            time.sleep(0.005)
         raise self.server.failed(f"did not listen again within {within:.0f} s")
 
     def rate(self, count: str, **what: object) -> float:
@@ -116,6 +116,15 @@ class Side:
         for child in (self.load, self.server):
             child.process.kill()
             child.process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection((HOST, port)) as connection:
+            # While nobody listens, whoever tries from a port that happens to be this one meets itself.
+            return bool(connection.getsockname() != connection.getpeername())
+    except ConnectionRefusedError:
+        return False
 
 
 @dataclass
