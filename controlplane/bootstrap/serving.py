@@ -87,6 +87,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
     _settle_memory()
     ends: list[Coroutine[Any, Any, object]] = [stop.wait(), server.failed.wait()]
     manager = None
+    running: asyncio.Task[None] | None = None
     if place is None:
         manager = notify_socket()
         service_manager.notify(manager, service_manager.READY, "STATUS=serving")
@@ -94,6 +95,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
         lifeline = Lifeline(place.lifeline)
         await lifeline.serving(asdict(ports))
         ends.append(lifeline.ended())
+        # To the very end: a part that drains slowly by itself is no dead one.
+        running = asyncio.create_task(lifeline.runs())
     waits = [asyncio.ensure_future(end) for end in ends]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
@@ -103,3 +106,5 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
         raise StartRefused("a part of the server has failed; the log says which")
     service_manager.notify(manager, service_manager.STOPPING, "STATUS=draining")
     await server.stop()
+    if running is not None:
+        running.cancel()
