@@ -20,6 +20,7 @@ from controlplane.preflight import StartRefused
 from controlplane.settings import Settings, notify_socket
 from controlplane.storage import migrate
 from controlplane.storage.backup import restoring
+from controlplane.storage.sqlite import filling
 from controlplane.supervisor.lifeline import Lifeline
 from controlplane.supervisor.supervising import supervise
 from controlplane.trust.layout import load
@@ -73,7 +74,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
     # A part that was killed at one is not to be killed there for ever.
     if part is None or not part.restarts:
         try:
-            failpoints.arm(settings.failpoints, part.short if part else "")
+            failpoints.arm(filling.arm(settings.failpoints), part.short if part else "")
         except ValueError as error:
             raise StartRefused(str(error)) from None
     if part is not None:
