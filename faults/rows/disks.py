@@ -179,7 +179,8 @@ async def _missing(world: World, newest: Counter[str]) -> int:
         counted = world.books.dropped[agent]
         if len(missing) > counted:
             world.row.problems.append(f"{agent}: {len(missing)} points never came, {counted} were counted")
-        if missing and (missing[-1] - missing[0] + 1 != len(missing) or missing[-1] >= first + newest[agent]):
+        # From the head of what waited when the disk filled, and nothing that was kept between them.
+        if missing and (missing[-1] - missing[0] + 1 != len(missing) or missing[0] >= first + newest[agent]):
             world.row.problems.append(f"{agent}: others than the oldest points were given up")
     return total
 
