@@ -134,11 +134,12 @@ async def test_a_part_that_is_stopped_is_killed_and_started_again(
 async def test_a_part_that_drains_for_longer_than_silence_is_borne_is_not_killed(
     folder: Path, database_url: str
 ) -> None:
-    slow = {**QUICK, "drain_window": "25s"}
+    slow = {**QUICK, "drain_window": "30s"}
     async with running(folder, database_url=database_url, gateways=2, **slow) as server:
-        _, token = await server.admin().token()
-        agent = await server.enroll("a1", token)
-        await agent.come()
+        _, token = await server.admin().token(max_uses=8)
+        # Sent away one after the other over the window, the last of each gateway near its end.
+        for number in range(8):
+            await (await server.enroll(f"a{number}", token)).come()
         # Not by its supervisor, which then would wait for it anyway.
         gateways = [pid for name, pid in parts_of(server, "pids").items() if name.startswith("gateway")]
         for pid in gateways:
