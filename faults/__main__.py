@@ -56,7 +56,7 @@ async def _run_all(chosen: list[Fault], *, quick: bool, output: Output) -> list[
         say(fault.what)
         row = await run.run(fault, QUICK if quick else FULL, say)
         say(
-            f"{'good' if row.good else 'FAILED'} after {row.seconds:.0f} s; {row.acknowledged:,} acknowledged"
+            f"{row.verdict} after {row.seconds:.0f} s; {row.acknowledged:,} acknowledged"
             f", {row.lost} lost, {row.effects:,} effects, {row.doubled} doubled"
         )
         for problem in row.problems:
@@ -93,7 +93,10 @@ def main(
         Console(width=None if sys.stdout.isatty() else 160).print(report.table(rows))
     elif output is Output.MARKDOWN:
         print(report.markdown(rows))
-    failed = [row.name for row in rows if not row.good]
+    skipped = [row.name for row in rows if row.verdict == report.NOT_TRIED]
+    if skipped:
+        _errors.print(f"not tried: {', '.join(skipped)}", markup=False)
+    failed = [row.name for row in rows if row.verdict == report.FAILED]
     if failed:
         _errors.print(f"failed: {', '.join(failed)}", markup=False)
         raise typer.Exit(1)

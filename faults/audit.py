@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fleetwright.v1 import task_service_pb2
 
 from faults.books import effects_by_task
+from faults.hosts import METRIC
 from tests.support.admin import Admin
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ async def count(world: World, admin: Admin) -> None:
     row, books, callers = world.row, world.books, world.callers
     tasks = {task.name: task for task in await admin.all_tasks()}
     effects = effects_by_task(world.witness)
-    stored = Counter(point.point.value for point in await admin.points())
+    stored = Counter(point.point.value for point in await admin.points() if point.point.metric == METRIC)
     row.tasks, row.results, row.points = len(callers.acknowledged), len(books.results), len(books.points)
     row.effects = effects.total()
 
@@ -42,18 +43,19 @@ async def count(world: World, admin: Admin) -> None:
     _doubled(world, "effects beyond one of a task", sum(times - 1 for times in effects.values()))
     _doubled(world, "effects of no task", len(effects.keys() - tasks.keys()))
     _doubled(world, "points stored twice", sum(times - 1 for times in stored.values()))
-    if books.dropped:
-        row.problems.append(f"agents dropped {books.dropped} points")
+    if books.dropped and not world.drops_allowed:
+        row.problems.append(f"agents dropped {books.dropped.total()} points")
+    if created and not effects:
+        row.problems.append("no work was done: nothing is shown")
 
 
 def _badly_ended(world: World, tasks: dict[str, task_service_pb2.Task]) -> set[str]:
-    allowed = {task_service_pb2.TASK_STATE_SUCCEEDED}
-    if world.interrupted_allowed:
-        allowed.add(task_service_pb2.TASK_STATE_INTERRUPTED)
+    interrupted = task_service_pb2.TASK_STATE_INTERRUPTED
     return {
         f"{name} {task_service_pb2.TaskState.Name(task.state)}"
         for name, task in tasks.items()
-        if task.state not in allowed
+        if task.state != task_service_pb2.TASK_STATE_SUCCEEDED
+        and not (task.state == interrupted and (world.interrupted_allowed or name in world.unfinished))
     }
 
 

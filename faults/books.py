@@ -39,7 +39,12 @@ class Books:
     """Disposition of each attempt whose result the server acknowledged."""
     points: set[float] = field(default_factory=set)
     """Values of the points that it acknowledged."""
-    dropped: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Points that each agent has given up, as it counts them."""
+    measured: Counter[str] = field(default_factory=Counter)
+    """Points that each agent has measured."""
+    full: set[str] = field(default_factory=set)
+    """Agents whose journals have no room, as they know it."""
     connections: list[Happening] = field(default_factory=list)
     losses: list[Happening] = field(default_factory=list)
     failures: list[Happening] = field(default_factory=list)
@@ -75,17 +80,20 @@ class Books:
         return sorted(first.values())
 
     def missed_beats(self, agents: Sequence[str], gap: float, since: float, until: float) -> int:
-        """Return how many times one of ``agents`` was without an answered beat for ``gap`` seconds."""
+        """Return how many times one of ``agents`` was without an answered beat for ``gap`` seconds.
+
+        ``until`` is when the books were looked at last: who was answered once and never again has missed
+        one too.
+        """
         times: dict[str, list[float]] = {agent: [] for agent in agents}
         for beat in self.beats:
-            if beat.agent in times and since <= beat.time:
+            if beat.agent in times and since <= beat.time <= until:
                 times[beat.agent].append(beat.time)
         return sum(
             later - earlier > gap
             for one in times.values()
-            for earlier, later in pairwise([since, *one])
-            if earlier <= until
-        ) + sum(not one for one in times.values())
+            for earlier, later in pairwise([since, *one, until])
+        )
 
     def beat_p99(self, since: float, until: float) -> float:
         """Return the 99th percentile of the latencies between two times, in seconds; 0 of none."""
@@ -112,8 +120,11 @@ class Books:
             self.results[line["attempt"]] = line["disposition"]
         elif event == "points":
             self.points.update(line["values"])
-        elif event == "dropped":
-            self.dropped += line["count"]
+        elif event in ("dropped", "measured"):
+            counts = self.dropped if event == "dropped" else self.measured
+            counts[agent] += line["count"]
+        elif event in ("full", "room"):
+            (self.full.add if event == "full" else self.full.discard)(agent)
         elif event == "beat":
             self.beats.append(Beat(time, agent, line["latency"]))
         else:

@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Sequence
@@ -37,12 +38,17 @@ from agent_sim.protocol.errors import AgentError
 from agent_sim.protocol.identity_folder import FolderIdentityStore
 from agent_sim.protocol.journal import Journal, MemoryJournal, SQLiteJournal
 from agent_sim.protocol.journal.port import PointRange
+from agent_sim.protocol.journal.reserve import DEFAULT_RESERVE_BYTES
+from agent_sim.protocol.journal.writer import Worth
 from agent_sim.protocol.observer import Observer
 
 METRIC = "faults.value_count"
 _BLOCK = 10_000_000
 """Numbers that one host may give its points in one life of its process; all of them exact in a double."""
 _BACKLOG_AT_ONCE = 1_000
+_MOST_PAGES = 1_073_741_823
+"""What SQLite allows by itself."""
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,12 @@ class HostsConfig:
     witness: str
     durable: bool = False
     """Journals on disk, in the folders of the identities; else in memory."""
+    journals: str = ""
+    """A folder for the journals, where it is not that of the identities."""
+    reserve_bytes: int = DEFAULT_RESERVE_BYTES
+    """What each journal keeps of its disk for results."""
+    full: str = ""
+    """A file while which is there no journal may grow: for want of a disk of their own that can be filled."""
     points: int = 3
     """Points of one sampling."""
     backlog: int = 0
@@ -89,6 +101,8 @@ class BookWriter(Observer):
     def __init__(self, agent_id: str, descriptor: int) -> None:
         self._agent_id = agent_id
         self._descriptor = descriptor
+        self.sent: dict[int, float] = {}
+        """Values of the points that may have been sent and were not acknowledged, by their numbers."""
 
     def write(self, event: str, **what: Any) -> None:
         """Append one line."""
@@ -111,6 +125,20 @@ class BookWriter(Observer):
         """Note a promise."""
         self.write("result", attempt=attempt_id, disposition=disposition)
 
+    def points_answered(self, last_sequence: int) -> None:
+        """Note a promise, before the agent does anything about it."""
+        numbers = [number for number in self.sent if number <= last_sequence]
+        if numbers:
+            self.write("points", values=[self.sent.pop(number) for number in numbers])
+
+    def journal_full(self) -> None:
+        """Note that there is no room."""
+        self.write("full")
+
+    def journal_has_room(self) -> None:
+        """Note that there is."""
+        self.write("room")
+
     def points_dropped(self, count: int) -> None:
         """Note points that were given up."""
         self.write("dropped", count=count)
@@ -120,10 +148,15 @@ class BookWriter(Observer):
         self.write("beat", latency=latency.total_seconds())
 
 
+def first_value(number: int, life: int) -> int:
+    """Return the value of the first point of an agent in one life of its process."""
+    return (number * 8 + life) * _BLOCK
+
+
 class CountedHost(SimulatedHost):
     """A simulated host whose points have values that no other point of the installation has."""
 
-    def __init__(self, config: HostsConfig, place: int, witness: Witness) -> None:
+    def __init__(self, config: HostsConfig, place: int, witness: Witness, books: BookWriter) -> None:
         agent_id = config.agents[place]
 
         async def effect(task: str, attempt_id: str) -> None:
@@ -134,10 +167,13 @@ class CountedHost(SimulatedHost):
         rng = random.Random(agent_id)  # noqa: S311 - simulation, not secrecy
         super().__init__(agent_id, Profile.HEALTHY, SystemClock(), rng, effect)
         self._count = config.points
-        self._next = ((config.first_number + place) * 8 + config.life) * _BLOCK
+        self._next = first_value(config.first_number + place, config.life)
+        self._books = books
 
     async def sample(self) -> Sequence[work_pb2.TelemetryPoint]:
         """Return so many points as the configuration says."""
+        if self._count:
+            self._books.write("measured", count=self._count)
         return self.take(self._count)
 
     def take(self, count: int) -> list[work_pb2.TelemetryPoint]:
@@ -153,30 +189,47 @@ class CountedHost(SimulatedHost):
 
 
 class BookkeepingJournal:
-    """A journal that writes down which points the server has acknowledged; the rest is the journal's own."""
+    """A journal that tells the books which points it gave to be sent; the rest is the journal's own."""
 
     def __init__(self, journal: Journal, books: BookWriter) -> None:
         self._journal = journal
         self._books = books
-        self._sent: dict[int, float] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Return what the journal itself has."""
         return getattr(self._journal, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what the journal itself has: whom it tells that it is full."""
+        if name in ("_journal", "_books"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self._journal, name, value)
+
     async def read_points(self, after: int, limit: int, max_bytes: int) -> PointRange:
         """Read points to be sent, and remember them by their numbers."""
         found = await self._journal.read_points(after, limit, max_bytes)
+        # Sent once, but given up before anybody acknowledged them: a later number promises nothing of these.
+        for given_up in [number for number in self._books.sent if after < number < found.first_sequence]:
+            del self._books.sent[given_up]
         for sequence, point in enumerate(found.points, start=found.first_sequence):
-            self._sent[sequence] = work_pb2.TelemetryPoint.FromString(point).value
+            read = work_pb2.TelemetryPoint.FromString(point)
+            # An agent has points of its own too, about itself; their values are not unique.
+            if read.metric == METRIC:
+                self._books.sent[sequence] = read.value
         return found
 
-    async def acknowledge_points(self, last_sequence: int) -> int:
-        """Write down what was acknowledged."""
-        numbers = [number for number in self._sent if number <= last_sequence]
-        if numbers:
-            self._books.write("points", values=[self._sent.pop(number) for number in numbers])
-        return await self._journal.acknowledge_points(last_sequence)
+
+async def _keep_from_growing(journal: SQLiteJournal, switch: Path) -> None:
+    """Let the file of ``journal`` not grow while ``switch`` is there: to SQLite, that is a full disk."""
+
+    def limit(database: sqlite3.Connection) -> None:
+        database.execute(f"PRAGMA max_page_count={1 if switch.exists() else _MOST_PAGES}")
+
+    while True:
+        # In the thread of the connection that writes, among what that does.
+        await journal._writer.run(limit, Worth.RESERVE)
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def run(config: HostsConfig) -> None:
@@ -202,8 +255,14 @@ async def _run_one(
     agent_id = config.agents[place]
     folder = Path(config.identities) / agent_id
     books = BookWriter(agent_id, descriptor)
-    host = CountedHost(config, place, witness)
-    kept: Journal = SQLiteJournal(folder / "journal.sqlite3") if config.durable else MemoryJournal()
+    host = CountedHost(config, place, witness, books)
+    kept: Journal = MemoryJournal()
+    limiting = None
+    if config.durable:
+        of_agent = Path(config.journals) / agent_id if config.journals else folder
+        kept = SQLiteJournal(of_agent / "journal.sqlite3", reserve_bytes=config.reserve_bytes)
+        if config.full:
+            limiting = asyncio.create_task(_keep_from_growing(kept, Path(config.full)))
     journal = cast(Journal, BookkeepingJournal(kept, books))
     agent_config = AgentConfig(
         agent_version="0.1.0-faults",
@@ -222,6 +281,8 @@ async def _run_one(
     except AgentError as error:
         books.write("stopped", error=type(error).__name__, detail=str(error)[:200])
     finally:
+        if limiting is not None:
+            limiting.cancel()
         await journal.close()
 
 

@@ -12,6 +12,11 @@ NOTICED_WITHIN = 30.0
 """Seconds within which one side must see that the other one is stopped."""
 
 
+NOT_TRIED = "not tried"
+FAILED = "FAILED"
+_STYLES = {NOT_TRIED: "yellow", FAILED: "bold red"}
+
+
 @dataclass
 class Row:
     """One fault, and what was counted before and after it."""
@@ -49,8 +54,13 @@ class Row:
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost or doubled, and nothing else went wrong."""
-        return not (self.lost or self.doubled or self.problems)
+        """Whether it was tried, work was done, nothing was lost or doubled, and nothing else went wrong."""
+        return bool(self.effects) and not (self.skipped or self.lost or self.doubled or self.problems)
+
+    @property
+    def verdict(self) -> str:
+        """Return one word for people: a fault that was not tried is neither good nor failed."""
+        return NOT_TRIED if self.skipped else "good" if self.good else FAILED
 
     def json(self) -> dict[str, Any]:
         """Return it as one JSON object."""
@@ -76,8 +86,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def _last(row: Row) -> str:
     if row.skipped:
-        return f"not tried: {row.skipped}"
-    return row.note if row.good else "FAILED"
+        return f"{NOT_TRIED}: {row.skipped}"
+    return row.note if row.good else FAILED
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -86,7 +96,7 @@ def table(rows: Sequence[Row]) -> Table:
     for name, justify in zip(HEADER, ("left", *["right"] * 6, "left"), strict=True):
         made.add_column(name, justify="right" if justify == "right" else "left")
     for row in rows:
-        made.add_row(*cells(row), style=None if row.good else "bold red")
+        made.add_row(*cells(row), style=_STYLES.get(row.verdict))
     return made
 
 

@@ -66,7 +66,11 @@ class World:
         self.ports = Ports(agents, admin, enrollment, 0)
         self.hosts: list[HostsProcess] = []
         self.interrupted_allowed = False
-        """Whether a task may end INTERRUPTED: its agent's process was ended while it ran."""
+        """Whether any task may end INTERRUPTED: its agent's process was ended while it ran."""
+        self.unfinished: set[str] = set()
+        """The tasks that may: those that stood in a killed agent's journal without a result."""
+        self.drops_allowed = False
+        """Whether agents may give up telemetry: they have no room for it."""
         self.cleanup = ExitStack()
         """What a row started beside servers and hosts; ended after them."""
         self.stops_allowed = False
@@ -221,7 +225,7 @@ class World:
     async def agents_notice(self, since: float) -> None:
         """Wait until every agent has seen that its session is gone; note how long after ``since``."""
         await self.all_lost(since, within=2 * NOTICED_WITHIN)
-        self._noticed(max(loss.time for loss in self.books.losses) - since, "agents")
+        self.noticed(max(loss.time for loss in self.books.losses) - since, "agents")
 
     async def server_notices(self, since: float) -> None:
         """Wait until the server has no agent as ONLINE; note how long after ``since``."""
@@ -233,9 +237,10 @@ class World:
                     f"agents are ONLINE after {2 * NOTICED_WITHIN:.0f} s without a word of them"
                 )
             await asyncio.sleep(LOOK * 4)
-        self._noticed(time.monotonic() - since, "the server")
+        self.noticed(time.monotonic() - since, "the server")
 
-    def _noticed(self, seconds: float, who: str) -> None:
+    def noticed(self, seconds: float, who: str) -> None:
+        """Note after how long somebody saw the fault."""
         self.row.noticed = max(seconds, self.row.noticed or 0.0)
         if seconds > NOTICED_WITHIN:
             self.row.problems.append(f"noticed by {who} after {seconds:.1f} s, not {NOTICED_WITHIN:.0f} s")

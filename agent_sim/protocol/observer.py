@@ -31,8 +31,11 @@ class Observer:
     def points_sent(self, count: int) -> None:
         """Note telemetry points written to the stream; a point sent twice counts twice."""
 
+    def points_answered(self, last_sequence: int) -> None:
+        """Note that the server has committed all points up to a number; before they are forgotten."""
+
     def points_acknowledged(self, count: int) -> None:
-        """Note telemetry points that the server has committed."""
+        """Note telemetry points that the server has committed, once they are forgotten."""
 
     def points_dropped(self, count: int) -> None:
         """Note telemetry points that a full queue, or a full disk, gave up."""

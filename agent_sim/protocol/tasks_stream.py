@@ -174,9 +174,11 @@ class TasksStream:
             self._attempts.adopted(message.opened.unwanted)
 
     def _acknowledged(self, answer: agent_service_pb2.ResultAcknowledged) -> None:
-        failpoints.hit("agent.after_acknowledge")
         name = agent_service_pb2.ResultDisposition.Name(answer.disposition)
         name = name.removeprefix("RESULT_DISPOSITION_")
+        # Before the place: who counts what was promised has counted this when the process is killed there.
+        self._context.observer.result_acknowledged(answer.attempt_id, name)
+        failpoints.hit("agent.after_acknowledge")
         if answer.HasField("error"):
             failure = failure_of_status(answer.error)
             log.warning("result of attempt %s rejected: %s", answer.attempt_id, failure.name)
@@ -184,7 +186,6 @@ class TasksStream:
         self._unacknowledged.discard(answer.attempt_id)
         self._told.pop(answer.attempt_id, None)
         self._answered(answer.attempt_id)
-        self._context.observer.result_acknowledged(answer.attempt_id, name)
         if self._context.journal.state(answer.attempt_id) is AttemptState.FINISHED:
             self._attempts.acknowledge(answer.attempt_id)
 

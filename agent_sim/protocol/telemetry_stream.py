@@ -105,10 +105,13 @@ class TelemetryStream:
             opened = message.opened
             self._linger = opened.linger.ToTimedelta().total_seconds()
             self._sent = opened.last_sequence
+            self._context.observer.points_answered(opened.last_sequence)
             await self._stands_at(opened.last_sequence, opened.budget)
         elif message.HasField("acknowledged"):
+            acknowledged = message.acknowledged
+            self._context.observer.points_answered(acknowledged.last_sequence)
             failpoints.hit("agent.after_points")
-            await self._stands_at(message.acknowledged.last_sequence, message.acknowledged.budget)
+            await self._stands_at(acknowledged.last_sequence, acknowledged.budget)
 
     async def _stands_at(self, last_sequence: int, budget: int) -> None:
         count = await self._context.journal.acknowledge_points(last_sequence)

@@ -20,6 +20,7 @@ from controlplane.preflight import StartRefused
 from controlplane.settings import Settings, notify_socket
 from controlplane.storage import migrate
 from controlplane.storage.backup import restoring
+from controlplane.storage.sqlite import filling
 from controlplane.supervisor.lifeline import Lifeline
 from controlplane.supervisor.supervising import supervise
 from controlplane.trust.layout import load
@@ -73,7 +74,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
     # A part that was killed at one is not to be killed there for ever.
     if part is None or not part.restarts:
         try:
-            failpoints.arm(settings.failpoints, part.short if part else "")
+            failpoints.arm(filling.arm(settings.failpoints), part.short if part else "")
         except ValueError as error:
             raise StartRefused(str(error)) from None
     if part is not None:
@@ -87,6 +88,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
     _settle_memory()
     ends: list[Coroutine[Any, Any, object]] = [stop.wait(), server.failed.wait()]
     manager = None
+    running: asyncio.Task[None] | None = None
     if place is None:
         manager = notify_socket()
         service_manager.notify(manager, service_manager.READY, "STATUS=serving")
@@ -94,6 +96,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
         lifeline = Lifeline(place.lifeline)
         await lifeline.serving(asdict(ports))
         ends.append(lifeline.ended())
+        # To the very end: a part that drains slowly by itself is no dead one.
+        running = asyncio.create_task(lifeline.runs())
     waits = [asyncio.ensure_future(end) for end in ends]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
@@ -103,3 +107,5 @@ async def _serve(settings: Settings, stop: asyncio.Event, place: Place | None) -
         raise StartRefused("a part of the server has failed; the log says which")
     service_manager.notify(manager, service_manager.STOPPING, "STATUS=draining")
     await server.stop()
+    if running is not None:
+        running.cancel()

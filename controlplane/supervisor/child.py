@@ -14,7 +14,7 @@ import structlog
 from controlplane.settings import Settings
 from controlplane.supervisor.lifeline import SERVING
 from controlplane.supervisor.plan import PlannedPart
-from controlplane.supervisor.rules import Restarts
+from controlplane.supervisor.rules import LOOK, SILENT, Restarts, Silence
 
 _log = structlog.get_logger(__name__)
 
@@ -22,7 +22,10 @@ _LINE = 4096
 
 
 class Child:
-    """Runs one part: start it, wait for it to serve or to end, ask it to drain, kill it."""
+    """Runs one part: start it, wait for it to serve or to end, ask it to drain, kill it.
+
+    One that serves and whose event loop does not run any more is killed.
+    """
 
     def __init__(self, part: PlannedPart, supervisor_id: str, settings: Settings, agents_port: int) -> None:
         self.part = part
@@ -52,6 +55,7 @@ class Child:
 
         ``restarts`` and ``ports`` tell of it meanwhile.
         """
+        silence = Silence()
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -68,11 +72,16 @@ class Child:
         except BaseException:
             ours.close()
             raise
-        hearing = asyncio.create_task(self._hear(reader))
+        serves = asyncio.Event()
+        tasks = [
+            asyncio.create_task(self._hear(reader, silence, serves)),
+            asyncio.create_task(self._watch(silence, serves)),
+        ]
         try:
             return await self._process.wait()
         finally:
-            hearing.cancel()
+            for task in tasks:
+                task.cancel()
             self._lifeline.close()
 
     def _command(self, lifeline: int) -> list[str]:
@@ -93,13 +102,31 @@ class Child:
             *("--lifeline", str(lifeline)),
         ]
 
-    async def _hear(self, reader: asyncio.StreamReader) -> None:
+    async def _hear(self, reader: asyncio.StreamReader, silence: Silence, serves: asyncio.Event) -> None:
         while line := await reader.readline():
+            silence.heard()
             told = json.loads(line)
             if told["state"] == SERVING:
                 self.ports |= {name: port for name, port in told["ports"].items() if port}
                 self.restarts.served(asyncio.get_running_loop().time())
                 self.served.set()
+                serves.set()
+
+    async def _watch(self, silence: Silence, serves: asyncio.Event) -> None:
+        # One that is being started says nothing yet: it may upgrade a database, or wait for one. How long a
+        # drain may take is the supervisor's to say.
+        await serves.wait()
+        while not self._draining:
+            await asyncio.sleep(LOOK.total_seconds())
+            if silence.looked() and not self._draining:
+                _log.warning(
+                    "a part is killed, for its event loop does not run",
+                    part=self.part.name,
+                    pid=self.pid,
+                    silent=str(SILENT),
+                )
+                self.kill()
+                return
 
     def ask_to_drain(self) -> None:
         """Send SIGTERM; to one that is being started, once it is."""

@@ -1,10 +1,11 @@
-"""When a part that ended is started again. Pure; the clock is passed in.
+"""When a part that ended is started again, and when one is taken for dead. Pure; the clock is passed in.
 
 Invariants:
 
 * A part that keeps ending waits longer each time, up to ``LONGEST``.
 * One that served for ``STABLE`` begins anew with the shortest wait.
 * One that never served since the supervisor began is not started again.
+* One is taken for dead only by looks that each found nothing new, of which there are ``SILENT`` worth.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ from datetime import timedelta
 FIRST = timedelta(milliseconds=500)
 LONGEST = timedelta(seconds=30)
 STABLE = timedelta(minutes=1)
+
+LOOK = timedelta(seconds=1)
+"""How often the supervisor looks whether a part has said something."""
+
+SILENT = timedelta(seconds=20)
+"""After how long without a word a part is taken for dead. Well above any stall of an event loop that passes
+by itself (3 s cost no call, and agents bear more), and low enough that it is started again, and its agents
+are elsewhere, within 30 s."""
 
 
 @dataclass(slots=True)
@@ -42,3 +51,23 @@ class Restarts:
         self.in_a_row += 1
         self.count += 1
         return wait
+
+
+@dataclass(slots=True)
+class Silence:
+    """How long a part has said nothing, counted in looks and not by the clock.
+
+    A supervisor that was itself stopped for a minute, or a machine that was, finds one look without a word
+    and not a minute of them.
+    """
+
+    looks: int = 0
+
+    def heard(self) -> None:
+        """Note that the part has said something."""
+        self.looks = 0
+
+    def looked(self) -> bool:
+        """Note a look, ``LOOK`` after the former one; returns whether the part is to be taken for dead."""
+        self.looks += 1
+        return self.looks > SILENT / LOOK

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
 from faults.faults import Fault, Sizes
 from faults.world import FaultFailed, World
@@ -36,9 +39,20 @@ def hits(point: str, sizes: Sizes) -> int:
     return sizes.agents * _OF_AGENTS[point]
 
 
+def _unfinished(world: World) -> set[str]:
+    """Return the tasks of the attempts that stand in the agents' journals without a result."""
+    found: set[str] = set()
+    for agent in world.agents:
+        journal = world.folder / "identities" / agent / "journal.sqlite3"
+        if journal.exists():
+            with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
+                rows = database.execute("SELECT task FROM attempts WHERE state <> 'finished'").fetchall()
+            found.update(task for (task,) in rows)
+    return found
+
+
 def _fault(point: str) -> Fault:
     async def strike(world: World, sizes: Sizes) -> None:
-        world.interrupted_allowed = True
         await world.begin(sizes.agents)
         hosts = await world.start_hosts(durable=True, failpoint=f"{point}=kill@{hits(point, sizes)}")
         world.load(sizes.tasks)
@@ -48,9 +62,11 @@ def _fault(point: str) -> Fault:
                 f"the agents ended with status {status} before they came to {point}: {hosts.said()}"
             )
         world.books.forget_sessions(world.agents)
+        world.unfinished = await asyncio.to_thread(_unfinished, world)
         begun = time.monotonic()
         await world.start_hosts(durable=True)
         await world.recover(since=begun)
+        world.row.note = f"{len(world.unfinished)} attempts in the journals without a result"
 
     what = f"kill -9 of the process of all agents at {point}, and a new start on the same journals"
     return Fault(f"agents killed at {point}", what, strike)

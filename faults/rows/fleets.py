@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import time
 
@@ -14,6 +15,8 @@ _INTERVAL = 2.0
 _WINDOW = 10.0
 """Seconds of beats before the backlog comes, to compare with."""
 _POINTS_PER_SECOND = 5_000
+_SLOWER = 3.0
+"""How many times longer the 99th percentile of a beat may take while a backlog is replayed."""
 
 
 async def _come_back(world: World, sizes: Sizes) -> None:
@@ -57,17 +60,20 @@ async def _replay(world: World, sizes: Sizes) -> None:
     first = min(one.time for one in world.books.connections if one.agent in set(replaying))
     await asyncio.sleep(2 * _INTERVAL)
     world.books.look()
-    missed = world.books.missed_beats(beating, 2 * _INTERVAL, before, ended)
+    missed = world.books.missed_beats(beating, 2 * _INTERVAL, before, time.monotonic())
     quiet, busy = world.books.beat_p99(before, begun), world.books.beat_p99(first, ended)
+    slower = busy / quiet if quiet else math.inf
     rate = total / (ended - first)
     world.row.note = (
         f"{rate:,.0f} points/s; beats missed: {missed}; p99 of a beat {quiet * 1000:.1f} ms before, "
-        f"{busy * 1000:.1f} ms meanwhile"
+        f"{busy * 1000:.1f} ms meanwhile: {slower:.1f} times as long"
     )
     if missed or world.books.losses:
         world.row.problems.append(f"{missed} beats missed, {len(world.books.losses)} sessions ended")
     if total >= FULL_BACKLOG and rate < _POINTS_PER_SECOND:
         world.row.problems.append(f"{rate:,.0f} points/s, not {_POINTS_PER_SECOND:,}")
+    if total >= FULL_BACKLOG and slower > _SLOWER:
+        world.row.problems.append(f"p99 of a beat {slower:.1f} times as long, not {_SLOWER:.0f} at most")
     await world.recover(since=ended)
 
 

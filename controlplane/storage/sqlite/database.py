@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from controlplane.errors import ServiceError, Unavailable
 from controlplane.observability.metrics import Metrics
 from controlplane.storage.database import Database, make_engine
+from controlplane.storage.sqlite import filling
 from controlplane.storage.sqlite.driver import connect, of
 from controlplane.storage.statements import Statements
 
@@ -42,7 +43,7 @@ _READER_PRAGMAS = ("PRAGMA query_only=ON", "PRAGMA busy_timeout=10000", "PRAGMA 
 _UNWRITABLE = ("disk is full", "readonly database", "disk I/O error", "database is locked")
 
 
-def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str) -> None:
+def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str, full: Path | None = None) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
@@ -52,6 +53,8 @@ def _prepare(engine: AsyncEngine, pragmas: tuple[str, ...], begin: str) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
+        if full is not None:
+            connection.exec_driver_sql(filling.limit(full))
         connection.exec_driver_sql(begin)
 
 
@@ -75,7 +78,7 @@ class SqliteDatabase(Database):
         write_engine = _engine(path, 1, Statements(metrics, "write"))
         read_engine = _engine(path, READERS, Statements(metrics, "read"))
         super().__init__(write_engine, read_engine, metrics)
-        _prepare(write_engine, _WRITER_PRAGMAS, "BEGIN IMMEDIATE")
+        _prepare(write_engine, _WRITER_PRAGMAS, "BEGIN IMMEDIATE", filling.switch_of(path))
         _prepare(read_engine, _READER_PRAGMAS, "BEGIN")
 
     def refusal(self, error: DBAPIError) -> ServiceError | None:

@@ -115,6 +115,42 @@ async def test_agents_of_a_killed_gateway_go_on_at_the_others_and_it_is_started_
     effects.close()
 
 
+@pytest.mark.parametrize("part", ["gateway-1", "worker"])
+async def test_a_part_that_is_stopped_is_killed_and_started_again(
+    folder: Path, database_url: str, part: str
+) -> None:
+    async with running(folder, database_url=database_url, gateways=2, **QUICK) as server:
+        stopped = psutil.Process(parts_of(server, "pids")[part])
+        stopped.suspend()
+        async with asyncio.timeout(2 * PATIENCE):
+            while served(server).count(part) < 2:
+                await http_get(server.ports.health, "/healthz")
+        said = [entry for entry in server.log if "event loop does not run" in entry.get("event", "")]
+        assert [(entry["part"], entry["pid"]) for entry in said] == [(part, stopped.pid)]
+        assert not stopped.is_running()
+        assert await server.terminate() == 0
+
+
+async def test_a_part_that_drains_for_longer_than_silence_is_borne_is_not_killed(
+    folder: Path, database_url: str
+) -> None:
+    slow = {**QUICK, "drain_window": "30s"}
+    async with running(folder, database_url=database_url, gateways=2, **slow) as server:
+        _, token = await server.admin().token(max_uses=8)
+        # Sent away one after the other over the window, the last of each gateway near its end.
+        for number in range(8):
+            await (await server.enroll(f"a{number}", token)).come()
+        # Not by its supervisor, which then would wait for it anyway.
+        gateways = [pid for name, pid in parts_of(server, "pids").items() if name.startswith("gateway")]
+        for pid in gateways:
+            os.kill(pid, signal.SIGTERM)
+        ended = "a part ended, and is started again"
+        async with asyncio.timeout(2 * PATIENCE):
+            while sum(entry.get("event") == ended for entry in server.log) < len(gateways):
+                await http_get(server.ports.health, "/healthz")
+        assert {entry["status"] for entry in server.log if entry.get("event") == ended} == {0}
+
+
 async def test_parts_end_when_their_supervisor_is_killed(folder: Path, database_url: str) -> None:
     async with running(folder, database_url=database_url, gateways=2) as server:
         parts = [psutil.Process(pid) for pid in parts_of(server, "pids").values()]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.settings import Role, Settings
 from controlplane.supervisor.plan import PlannedPart, plan
-from controlplane.supervisor.rules import FIRST, LONGEST, STABLE, Restarts
+from controlplane.supervisor.rules import FIRST, LONGEST, LOOK, SILENT, STABLE, Restarts, Silence
 
 
 def test_a_part_that_keeps_ending_waits_twice_as_long_each_time() -> None:
@@ -54,6 +54,20 @@ def test_waits_stay_between_the_shortest_and_the_longest(history: list[tuple[boo
         wait = restarts.ended(now)
         assert wait is None or FIRST <= wait <= LONGEST
         assert (wait is None) == (not restarts.served_before)
+
+
+def test_a_part_is_taken_for_dead_after_so_many_looks_without_a_word() -> None:
+    silence, looks = Silence(), 1
+    while not silence.looked():
+        looks += 1
+    assert looks == SILENT / LOOK + 1
+
+
+def test_a_word_now_and_then_keeps_a_part_alive_whose_loop_stalls() -> None:
+    silence = Silence()
+    for stall in (1, 3, 10, SILENT // LOOK):
+        assert not any(silence.looked() for _ in range(stall))
+        silence.heard()
 
 
 def settings(**changes: object) -> Settings:
