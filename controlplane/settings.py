@@ -255,6 +255,13 @@ class Settings(BaseSettings):
         _HOUR,
         "How often leases, run limits and deadlines are looked at.",
     )
+    batch_slice: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        description="Tasks of a batch that one transaction makes. A batch of up to twice as many is whole"
+        " when its call answers; the rest of a larger one is made in slices after it.",
+    )
     retention_sweep: Duration = _between(
         _HOUR,
         timedelta(milliseconds=50),

@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import uvloop
-from fleetwright.v1 import work_pb2
+from fleetwright.v1 import agent_service_pb2, work_pb2
 
 from agent_sim import failpoints
 from agent_sim.fleet.machine import allow_connections
 from agent_sim.fleet.profiles import Profile
 from agent_sim.fleet.simulated_host import SimulatedHost
 from agent_sim.fleet.witness import Witness
+from agent_sim.host import AttemptReporter
 from agent_sim.protocol.agent import Agent
 from agent_sim.protocol.clock import SystemClock
 from agent_sim.protocol.config import AgentConfig
@@ -41,6 +42,7 @@ from agent_sim.protocol.journal.port import PointRange
 from agent_sim.protocol.journal.reserve import DEFAULT_RESERVE_BYTES
 from agent_sim.protocol.journal.writer import Worth
 from agent_sim.protocol.observer import Observer
+from faults.work import fails, output_of
 
 METRIC = "faults.value_count"
 _BLOCK = 10_000_000
@@ -154,7 +156,7 @@ def first_value(number: int, life: int) -> int:
 
 
 class CountedHost(SimulatedHost):
-    """A simulated host whose points have values that no other point of the installation has."""
+    """A simulated host whose points have values that no other one has, and that fails as it was asked to."""
 
     def __init__(self, config: HostsConfig, place: int, witness: Witness, books: BookWriter) -> None:
         agent_id = config.agents[place]
@@ -169,6 +171,16 @@ class CountedHost(SimulatedHost):
         self._count = config.points
         self._next = first_value(config.first_number + place, config.life)
         self._books = books
+
+    async def run(
+        self, assignment: agent_service_pb2.Assignment, reporter: AttemptReporter
+    ) -> work_pb2.AttemptResult:
+        """Do the work with its effect; then say that it failed where it is to be tried again."""
+        await reporter.output(work_pb2.OUTPUT_STREAM_STDOUT, output_of(assignment.spec))
+        result = await super().run(assignment, reporter)
+        if fails(assignment):
+            return work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_FAILED, reason="the first attempt fails")
+        return result
 
     async def sample(self) -> Sequence[work_pb2.TelemetryPoint]:
         """Return so many points as the configuration says."""

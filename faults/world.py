@@ -160,8 +160,8 @@ class World:
     # --- what happens meanwhile
 
     def load(self, tasks: int, **wishes: Any) -> None:
-        """Let the callers create so many tasks while the row goes on."""
-        self._loading.append(asyncio.create_task(self.callers.create(self.agents, tasks, **wishes)))
+        """Let the callers ask for work of all kinds, so many requests, while the row goes on."""
+        self._loading.append(asyncio.create_task(self.callers.mix(self.agents, tasks, **wishes)))
 
     async def until(self, what: str, happened: Callable[[], bool], within: float = PATIENCE) -> None:
         """Wait until ``happened``, looking at the books. Raises ``FaultFailed``."""
@@ -212,15 +212,15 @@ class World:
         await self.until("another result is acknowledged", lambda: len(self.books.results) > before)
 
     async def work_done(self, *, interrupted: bool = False) -> None:
-        """Wait until every task that was to be created has had its effect; with ``interrupted``, is final."""
+        """Wait until all work is final, and unless ``interrupted`` has had its effect."""
         names: set[str] = set()
         async with asyncio.timeout(PATIENCE):
             for loading in self._loading:
                 names |= set(await loading)
-        if interrupted:
-            await self._all_final(self.admin())
-        else:
+        if not interrupted:
             await self.until("all work is done", lambda: names <= effects_by_task(self.witness).keys())
+        # What failed has had an effect, and is tried again: the network has to be there for it too.
+        await self._all_final(self.admin())
 
     async def agents_notice(self, since: float) -> None:
         """Wait until every agent has seen that its session is gone; note how long after ``since``."""

@@ -57,6 +57,7 @@ class Rooms:
             engines.secret,
             engines.wakeups.wake,
             lambda agent_ids: engines.wakeups.wake(agent_ids, stopping=True),
+            settings.batch_slice,
         )
         self.delivery = Delivery(
             settings.lease_time, self.tasks.changed, None if engines.alone else self.agents

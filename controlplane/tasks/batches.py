@@ -22,11 +22,11 @@ from controlplane.tasks.records import BatchCancelled, BatchRecord, Chosen, Due,
 from controlplane.tasks.rules import TaskState
 from controlplane.tasks.store import creation, expansion, reading
 
-IN_CALL = 1_000
-"""Agents up to which a batch is whole when its call answers; more hold up who writes for too long."""
-
 SLICE = 500
-"""Tasks that one transaction makes, or cancels: some 20 ms, for which agents wait."""
+"""Tasks that one transaction makes by default, or cancels: some 20 ms, for which agents wait."""
+
+_SLICES_IN_CALL = 2
+"""Slices up to which a batch is whole when its call answers; more hold up who writes for too long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class Batches:
 
     ``announce`` is told of agents that got work, before the commit; ``changed`` and
     ``stopping`` are called after one: for watchers, and with the agents that are to
-    stop an attempt.
+    stop an attempt. ``slice_size`` is how many tasks one transaction makes.
     """
 
     def __init__(
@@ -50,7 +50,9 @@ class Batches:
         announce: Callable[[UnitOfWork, Sequence[str]], None],
         changed: Callable[[], None],
         stopping: Callable[[Iterable[str]], None],
+        slice_size: int = SLICE,
     ) -> None:
+        self._slice_size = slice_size
         self._database = database
         self._agents = agents
         self._clock = clock
@@ -86,8 +88,8 @@ class Batches:
                     raise _empty(chosen)
                 if request_id:
                     await creation.insert_request(work, caller.spiffe_id, request_id, digest, batch_id, now)
-                if batch.target_count <= IN_CALL:
-                    await self._expand(work, batch, due, now, IN_CALL)
+                if batch.target_count <= self._slice_size * _SLICES_IN_CALL:
+                    await self._expand(work, batch, due, now, batch.target_count)
                 else:
                     await expansion.note_targets(work, batch)
                     work.after_commit(self._begin)
@@ -115,7 +117,7 @@ class Batches:
         async with self._one_at_a_time:
             while await self._database.transact(self._next_slice):
                 slices += 1
-                failpoints.hit("tasks.after_slice")
+                failpoints.hit("slice.after_commit")
         return slices
 
     async def _next_slice(self, work: UnitOfWork) -> bool:
@@ -124,7 +126,8 @@ class Batches:
             return False
         now, window = self._now(), batch.new_task.options.window
         due = windows.opening(window, now) if window else Due(now)
-        await self._expand(work, batch, due, now, SLICE)
+        await self._expand(work, batch, due, now, self._slice_size)
+        failpoints.hit("slice.before_commit")
         return True
 
     async def _expand(self, work: UnitOfWork, batch: BatchRecord, due: Due, now: int, limit: int) -> None:

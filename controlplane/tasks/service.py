@@ -20,7 +20,7 @@ from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import Change, Cursor, Seen, watch
 from controlplane.storage.writer import Writer
 from controlplane.tasks import retention, rules
-from controlplane.tasks.batches import Batches
+from controlplane.tasks.batches import SLICE, Batches
 from controlplane.tasks.creating import Creations, check_request_id, digest_of, unknown
 from controlplane.tasks.ledger import noting
 from controlplane.tasks.operations import Create
@@ -78,6 +78,7 @@ class TasksService:
         token_secret: bytes,
         woken: Callable[[Iterable[str]], None],
         stopping: Callable[[Iterable[str]], None],
+        batch_slice: int = SLICE,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -89,7 +90,7 @@ class TasksService:
         self._stopping = stopping
         self._with_work: GatheredReads[str, bool] = GatheredReads(database, self._read_work)
         writer.register(Create, Creations(agents, self._announce).create)
-        self.batches = Batches(database, agents, clock, self._announce, self.changed, stopping)
+        self.batches = Batches(database, agents, clock, self._announce, self.changed, stopping, batch_slice)
         self.replays = Replays(database, agents, clock, self._announce)
 
     def changed(self) -> None:

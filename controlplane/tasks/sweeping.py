@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from controlplane import failpoints
 from controlplane.agents.service import AgentsService
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.storage.database import Database
@@ -112,12 +113,18 @@ class Sweep:
             moved = await self._move(work, now)
             if waited or skipped or moved:
                 work.after_commit(self._service.changed)
+            swept = Swept(len(waited), len(gone), len(late), len(skipped), len(moved))
+            # A sweep that finds nothing is no place to be killed at: nothing hangs on its commit.
+            if any(astuple(swept)):
+                failpoints.hit("sweep.before_commit")
+        if any(astuple(swept)):
+            failpoints.hit("sweep.after_commit")
         _tell("tasks timed out", [attempt.task_id for attempt in late])
         _tell("leases lapsed", [attempt.task_id for attempt in gone])
         _tell("tasks expired", waited)
         _tell("tasks skipped", skipped)
         _tell("tasks moved to their next window", moved)
-        return Swept(len(waited), len(gone), len(late), len(skipped), len(moved))
+        return swept
 
     async def _expire(self, work: UnitOfWork, now: int) -> Sequence[str]:
         ended: dict[Event, list[str]] = {}

@@ -13,8 +13,12 @@ from faults.rows import (
     processes,
     server_kills,
     standstills,
+    worker_kills,
 )
 
-_KINDS = (server_kills, agent_kills, networks, standstills, clones, disks, fleets, databases, processes)
+_KINDS = (
+    *(server_kills, agent_kills, networks, standstills, clones, disks, fleets),
+    *(databases, processes, worker_kills),
+)
 
 ALL: dict[str, Fault] = {fault.name: fault for kind in _KINDS for fault in kind.FAULTS}

@@ -7,10 +7,8 @@ import time
 
 from devtools.postgres import PostgresServer
 from faults.faults import Fault, Sizes
-from faults.rows.server_kills import killed_and_started_again
+from faults.rows.server_kills import KILLED_AT, killed_and_started_again
 from faults.world import World
-
-_POINTS = ("tasks.after_create", "results.after_commit", "telemetry.after_commit", "writer.after_commit")
 
 
 async def on_postgres(world: World) -> PostgresServer:
@@ -83,5 +81,5 @@ FAULTS = (
     Fault("PostgreSQL restarted", "PostgreSQL is stopped and started again under load", _restarted),
     Fault("PostgreSQL killed", "kill -9 of PostgreSQL under load, and a new start", _killed),
     Fault("PostgreSQL gone for a while", "PostgreSQL is away while agents and callers go on", _gone),
-    *(_server_killed(point) for point in _POINTS),
+    *(_server_killed(point) for point in KILLED_AT),
 )

@@ -30,8 +30,9 @@ async def work(location: Location) -> AsyncIterator[TasksWorld]:
 
 
 @pytest.fixture
-def slices_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "IN_CALL", 3)
+def slices_of_two(work: TasksWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work.tasks.batches, "_slice_size", 2)
+    # Those of a cancellation.
     monkeypatch.setattr(batches, "SLICE", 2)
 
 
@@ -67,7 +68,7 @@ async def killed(work: TasksWorld) -> TasksService:
     ignore = lambda agent_ids: None  # noqa: E731
     writer = type(world.writer)(world.database)
     return TasksService(
-        world.database, writer, world.agents, world.wakeups, world.clock, SECRET, ignore, ignore
+        world.database, writer, world.agents, world.wakeups, world.clock, SECRET, ignore, ignore, 2
     )
 
 

@@ -721,8 +721,8 @@ class CreateTaskBatchResponse(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def batch(self) -> Global___TaskBatch:
-        """batch that was created, or the one that the same request_id created before, as it is now. Up to 1,000 tasks
-        are made before the answer; a larger one is EXPANDING.
+        """batch that was created, or the one that the same request_id created before, as it is now. One of up to
+        1,000 tasks, unless the server is set otherwise, is made before the answer; a larger one is EXPANDING.
         """
 
     def __init__(
