@@ -42,6 +42,16 @@ from tests.contracts.agents_world import OPERATOR, SECRET, World, open_world
 
 SECOND = 1_000_000
 LEASE_TIME = timedelta(seconds=60)
+HOUR = 3_600
+DAY = 86_400
+"""In seconds, as options and ``advance`` take them."""
+
+SKIP: dict[str, Any] = {"offline": OfflinePolicy.SKIP}
+LATEST: dict[str, Any] = {"offline": OfflinePolicy.LATEST, "key": "sshd"}
+# The clock of these worlds begins at noon, UTC, of 1 May 2024.
+NIGHTS = Window("0 22 * * *", "UTC", 2 * HOUR * SECOND)
+WINDOW: dict[str, Any] = {"offline": OfflinePolicy.WINDOW, "window": NIGHTS, "queue": 30 * DAY}
+"""Options of tasks with each policy, for ``create``."""
 
 
 def new_task(
@@ -215,3 +225,8 @@ async def open_tasks_world(location: Location) -> AsyncIterator[TasksWorld]:
             await world.enrol(agent_id)
             await world.open(agent_id)
         yield TasksWorld(world, tasks, sweep, delivery, woken, stopping)
+
+
+async def stale(work: TasksWorld) -> None:
+    """Let the agent of most tests be late with its beats."""
+    await work.world.report("a1", 1, Presence.STALE, PresenceReason.HEARTBEAT_LATE)

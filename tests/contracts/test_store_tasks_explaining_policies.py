@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.errors import FailedPrecondition
 from controlplane.storage.location import Location
 from controlplane.tasks import windows
@@ -18,15 +17,8 @@ from controlplane.tasks.records import Window
 from controlplane.tasks.rules import OfflinePolicy, Outcome, TaskState
 from tests.contracts.agents_world import OPERATOR
 from tests.contracts.explaining_world import Explaining, open_explaining
-from tests.contracts.tasks_world import SECOND, TasksWorld
+from tests.contracts.tasks_world import HOUR, LATEST, SECOND, SKIP, WINDOW, TasksWorld, stale
 
-HOUR = 3_600
-DAY = 86_400
-SKIP: dict[str, Any] = {"offline": OfflinePolicy.SKIP}
-LATEST: dict[str, Any] = {"offline": OfflinePolicy.LATEST, "key": "sshd"}
-# The clock of these worlds begins at noon, UTC, of 1 May 2024.
-NIGHTS = Window("0 22 * * *", "UTC", 2 * HOUR * SECOND)
-WINDOW: dict[str, Any] = {"offline": OfflinePolicy.WINDOW, "window": NIGHTS, "queue": 30 * DAY}
 NAMED = "maintenance window, '0 22 * * *' in UTC,"
 
 
@@ -34,10 +26,6 @@ NAMED = "maintenance window, '0 22 * * *' in UTC,"
 async def explaining(location: Location) -> AsyncIterator[Explaining]:
     async with open_explaining(location) as opened:
         yield opened
-
-
-async def stale(work: TasksWorld) -> None:
-    await work.world.report("a1", 1, Presence.STALE, PresenceReason.HEARTBEAT_LATE)
 
 
 def clock(work: TasksWorld, text: str) -> None:

@@ -10,31 +10,29 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from controlplane.agents.rules import Presence, PresenceReason
 from controlplane.errors import InvalidArgument
 from controlplane.storage.location import Location
 from controlplane.tasks.records import Window
 from controlplane.tasks.rules import AttemptState, OfflinePolicy, Outcome, TaskState
 from tests.contracts.agents_world import OPERATOR
-from tests.contracts.tasks_world import SECOND, TasksWorld, new_task, open_tasks_world
-
-HOUR = 3_600
-DAY = 86_400
-SKIP: dict[str, Any] = {"offline": OfflinePolicy.SKIP}
-LATEST: dict[str, Any] = {"offline": OfflinePolicy.LATEST, "key": "sshd"}
-# The clock of these worlds begins at noon, UTC, of 1 May 2024.
-NIGHTS = Window("0 22 * * *", "UTC", 2 * HOUR * SECOND)
-WINDOW: dict[str, Any] = {"offline": OfflinePolicy.WINDOW, "window": NIGHTS, "queue": 30 * DAY}
+from tests.contracts.tasks_world import (
+    DAY,
+    HOUR,
+    LATEST,
+    NIGHTS,
+    SKIP,
+    WINDOW,
+    TasksWorld,
+    new_task,
+    open_tasks_world,
+    stale,
+)
 
 
 @pytest_asyncio.fixture
 async def work(location: Location) -> AsyncIterator[TasksWorld]:
     async with open_tasks_world(location) as opened:
         yield opened
-
-
-async def stale(work: TasksWorld) -> None:
-    await work.world.report("a1", 1, Presence.STALE, PresenceReason.HEARTBEAT_LATE)
 
 
 # --- skip if offline

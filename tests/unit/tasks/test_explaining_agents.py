@@ -11,26 +11,10 @@ from hypothesis import strategies as st
 
 from controlplane.tasks.explaining.rules import AgentFacts, Code, OpenWork, explain_agent
 from controlplane.tasks.explaining.rules.presence import presence_sentence
+from tests.unit.tasks import explaining_facts as facts
+from tests.unit.tasks.explaining_facts import NOW, SECOND
 
-SECOND = 1_000_000
-NOW = 1_700_000_000 * SECOND  # 2023-11-14 22:13:20 UTC
-
-ONLINE = AgentFacts(
-    agent_id="web-1",
-    presence="ONLINE",
-    presence_time=NOW - 3_600 * SECOND,
-    presence_reason="SESSION_OPENED",
-    presence_detail="",
-    last_seen_time=NOW - 4 * SECOND,
-    session_epoch=5,
-    journal_id="j-1",
-    task_kinds=("echo", "script"),
-    suspected_clone=False,
-    certificate_expire_time=NOW + 86_400 * SECOND,
-    clock_offset=20_000,
-    stale_after=45 * SECOND,
-    offline_after=180 * SECOND,
-)
+ONLINE = replace(facts.ONLINE, clock_offset=20_000)
 LOST = replace(
     ONLINE,
     presence="STALE",
