@@ -58,14 +58,18 @@ def imported_by(tree: ast.Module, module: str) -> Iterator[str]:
 
 
 def foreign_to_rules(tree: ast.Module, module: str) -> list[str]:
-    """List what a rules module imports beside the standard library and its own package."""
+    """List what a rules module imports beside the standard library, its own package and its room's rules.
+
+    What explains a room's decisions asks the rules that make them, which are as pure.
+    """
     own = module[: module.index("rules") + len("rules")] if "rules" in module else module
+    room = ".".join([*module.split(".")[:2], "rules"])
     return [
         name
         for name in imported_by(tree, module)
         if name.split(".")[0] not in sys.stdlib_module_names
-        and name != own
-        and not name.startswith(f"{own}.")
+        and name not in (own, room)
+        and not name.startswith((f"{own}.", f"{room}."))
     ]
 
 
@@ -122,6 +126,12 @@ def test_a_rules_package_may_import_its_own_parts() -> None:
     )
     found = foreign_to_rules(ast.parse(source), "controlplane.tasks.rules.offline")
     assert found == ["controlplane.tasks.rules_of_others"]
+
+
+def test_rules_within_a_room_may_ask_those_of_the_room() -> None:
+    source = "from controlplane.tasks.rules import State\nfrom controlplane.agents.rules import Presence"
+    found = foreign_to_rules(ast.parse(source), "controlplane.tasks.explaining.rules.held")
+    assert found == ["controlplane.agents.rules"]
 
 
 @pytest.mark.parametrize("call", ["datetime.now(UTC)", "datetime.datetime.now()", "time.time()", "open('x')"])

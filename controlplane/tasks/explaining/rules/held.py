@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controlplane.tasks import rules
 from controlplane.tasks.explaining.rules.facts import AgentFacts, AttemptFacts, TaskFacts
 from controlplane.tasks.explaining.rules.presence import offline_at, presence_sentence
 from controlplane.tasks.explaining.rules.said import Code, NextStep, Remedy, Sentence, at, clause
@@ -15,7 +14,7 @@ from controlplane.tasks.explaining.rules.shared import (
     expiry,
     later_of_key,
 )
-from controlplane.tasks.rules import TaskState, TaskView
+from controlplane.tasks.rules import TaskState, TaskView, event_of_lapse, event_of_overrun, transition
 
 _ENDS = {TaskState.CANCELLED: Code.CANCELLED, TaskState.SUPERSEDED: Code.SUPERSEDED}
 
@@ -122,7 +121,7 @@ def _lapse(task: TaskFacts, attempt: AttemptFacts | None) -> int | None:
 
 
 def _after_lapse(task: TaskFacts, lapse: int, *, gone: bool) -> tuple[Code, str]:
-    state = rules.transition(TaskState.LEASED, rules.event_of_lapse(_view(task)))
+    state = transition(TaskState.LEASED, event_of_lapse(_view(task)))
     if state in _ENDS:
         return _ENDS[state], f"it ends as {state.name}"
     # Where the session is not gone yet, the lease ends because the agent is OFFLINE then.
@@ -191,7 +190,7 @@ def running_next(task: TaskFacts, now: int) -> Iterator[NextStep]:
 
 
 def _after_overrun(task: TaskFacts) -> tuple[Code, str]:
-    state = rules.transition(TaskState.RUNNING, rules.event_of_overrun(_view(task)))
+    state = transition(TaskState.RUNNING, event_of_overrun(_view(task)))
     if state is not TaskState.QUEUED:
         return _ENDS.get(state, Code.RUN_DEADLINE), f"it ends as {state.name}"
     if task.skips:
