@@ -16,7 +16,8 @@ from faults.rows.agent_kills import POINTS
 from faults.rows.server_kills import KILLED_AT
 from faults.rows.worker_kills import KILLED_AT as WORKER_KILLED_AT
 
-# One of each kind but of copied agents, whose row loses a point in some runs (docs/faults.md); and of the kills those on whose two sides the promises stand. `make faults` runs all.
+# One of each kind but of copied agents, whose row loses points in some runs (docs/faults.md); and of the
+# kills those on whose two sides the promises stand. `make faults` runs all.
 CHOSEN = (
     "server killed at tasks.after_create",
     "server killed at results.after_receive",
