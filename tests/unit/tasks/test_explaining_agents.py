@@ -39,6 +39,10 @@ NEVER = replace(
 NONE = OpenWork({})
 SOME = OpenWork({"QUEUED": 2, "RUNNING": 1}, oldest=NOW - 120 * SECOND, expires=NOW + 3_600 * SECOND)
 
+STREAM_LOST = (
+    "agents/web-1 is STALE since 2023-11-14 22:12:20Z (1 min ago): its heartbeat stream "
+    "ended without a Goodbye."
+)
 SEEN = "It was last heard of at 2023-11-14 22:12:16Z (1 min 4 s ago)."
 CERTIFICATE = "Its certificate ends at 2023-11-15 22:13:20Z (in 1 d)."
 OF_JOURNAL = "Its journal is j-1."
@@ -83,8 +87,7 @@ CASES: dict[str, tuple[AgentFacts, OpenWork, list[str], list[str]]] = {
         LOST,
         NONE,
         [
-            "agents/web-1 is STALE since 2023-11-14 22:12:20Z (1 min ago): its heartbeat stream ended "
-            "without a Goodbye.",
+            STREAM_LOST,
             SEEN,
             LAST_SESSION,
             CERTIFICATE,
@@ -150,8 +153,7 @@ CASES: dict[str, tuple[AgentFacts, OpenWork, list[str], list[str]]] = {
         LOST,
         OpenWork({"QUEUED": 2}, oldest=NOW - 120 * SECOND, expires=NOW + 3_600 * SECOND, skipping=2),
         [
-            "agents/web-1 is STALE since 2023-11-14 22:12:20Z (1 min ago): its heartbeat stream ended "
-            "without a Goodbye.",
+            STREAM_LOST,
             SEEN,
             LAST_SESSION,
             CERTIFICATE,
