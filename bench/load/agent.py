@@ -59,6 +59,9 @@ class Agent:
         self._work_waits = False
         self._journal: Journal = {}
         self._leaving = False
+        # An answer may be read before the write of what it answers has returned, and gRPC ends a call
+        # with two writes under way as INTERNAL.
+        self._writing = asyncio.Lock()
 
     async def connect(self) -> None:
         """Open a session and keep it. Raises ``grpc.aio.AioRpcError`` where it is refused."""
@@ -87,8 +90,9 @@ class Agent:
         if self._timer is not None:
             self._timer.cancel()
         try:
-            await self._call.write(pb2.HeartbeatRequest(goodbye=pb2.Goodbye(reason="bench")))
-            await self._call.done_writing()
+            async with self._writing:
+                await self._call.write(pb2.HeartbeatRequest(goodbye=pb2.Goodbye(reason="bench")))
+                await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # the server ended first: there is nobody to take leave of
         if self._tasks:
@@ -116,7 +120,8 @@ class Agent:
     async def _beat(self) -> None:
         self._sequence += 1
         try:
-            await self._call.write(pb2.HeartbeatRequest(beat=pb2.Beat(sequence=self._sequence)))
+            async with self._writing:
+                await self._call.write(pb2.HeartbeatRequest(beat=pb2.Beat(sequence=self._sequence)))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader says why
 
