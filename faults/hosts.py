@@ -133,6 +133,11 @@ class BookWriter(Observer):
         if numbers:
             self.write("points", values=[self.sent.pop(number) for number in numbers])
 
+    def points_resumed(self, last_sequence: int) -> None:
+        """Note a promise; what was sent beyond it is sent again, be it with other numbers."""
+        self.points_answered(last_sequence)
+        self.sent.clear()
+
     def journal_full(self) -> None:
         """Note that there is no room."""
         self.write("full")

@@ -34,6 +34,9 @@ class Observer:
     def points_answered(self, last_sequence: int) -> None:
         """Note that the server has committed all points up to a number; before they are forgotten."""
 
+    def points_resumed(self, last_sequence: int) -> None:
+        """Note that of what was sent the server has committed all up to a number, and nothing above it."""
+
     def points_acknowledged(self, count: int) -> None:
         """Note telemetry points that the server has committed, once they are forgotten."""
 

@@ -87,7 +87,9 @@ class TelemetryStream:
                 self._sender = asyncio.get_running_loop().create_task(self._send())
 
     async def _open(self) -> None:
-        message = agent_service_pb2.TelemetryOpen(session_epoch=self._epoch)
+        message = agent_service_pb2.TelemetryOpen(
+            session_epoch=self._epoch, previous_session_epoch=self._context.journal.points_epoch
+        )
         try:
             await self._call.write(agent_service_pb2.TelemetryRequest(open=message))
             if self.closing:
@@ -105,16 +107,19 @@ class TelemetryStream:
             opened = message.opened
             self._linger = opened.linger.ToTimedelta().total_seconds()
             self._sent = opened.last_sequence
-            self._context.observer.points_answered(opened.last_sequence)
-            await self._stands_at(opened.last_sequence, opened.budget)
+            known = opened.HasField("previous_last_sequence")
+            previous = opened.previous_last_sequence if known else None
+            self._context.observer.points_resumed(opened.last_sequence if previous is None else previous)
+            count = await self._context.journal.resume_points(self._epoch, opened.last_sequence, previous)
+            self._stands_at(opened.last_sequence, opened.budget, count)
         elif message.HasField("acknowledged"):
             acknowledged = message.acknowledged
             self._context.observer.points_answered(acknowledged.last_sequence)
             failpoints.hit("agent.after_points")
-            await self._stands_at(acknowledged.last_sequence, acknowledged.budget)
+            count = await self._context.journal.acknowledge_points(acknowledged.last_sequence)
+            self._stands_at(acknowledged.last_sequence, acknowledged.budget, count)
 
-    async def _stands_at(self, last_sequence: int, budget: int) -> None:
-        count = await self._context.journal.acknowledge_points(last_sequence)
+    def _stands_at(self, last_sequence: int, budget: int, count: int) -> None:
         if count:
             self._context.observer.points_acknowledged(count)
         while self._under_way and sum(self._under_way[0]) <= last_sequence + 1:

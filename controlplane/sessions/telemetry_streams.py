@@ -65,7 +65,7 @@ class TelemetryStreams:
         session.telemetry = stream
         self._pace.streams += 1
         try:
-            await self._batches(context, session)
+            await self._batches(context, session, opening.previous_session_epoch)
         except asyncio.CancelledError:
             if not stream.ended:
                 raise
@@ -78,9 +78,13 @@ class TelemetryStreams:
         if stream.error is not None:
             raise stream.error
 
-    async def _batches(self, context: Context, session: Session) -> None:
-        last = await self._telemetry.last_sequence(session.agent_id, session.journal_id)
-        opened = pb2.TelemetryOpened(last_sequence=last, budget=self._budget())
+    async def _batches(self, context: Context, session: Session, previous: int) -> None:
+        standing = await self._telemetry.standing(session.agent_id, session.journal_id, previous)
+        opened = pb2.TelemetryOpened(
+            last_sequence=standing.last_sequence,
+            budget=self._budget(),
+            previous_last_sequence=standing.previous,
+        )
         opened.linger.FromTimedelta(self._policy.telemetry_linger)
         await self._send(context, pb2.TelemetryResponse(opened=opened))
         # What is read next is paid for first, so that a hundred streams which open at once are read in

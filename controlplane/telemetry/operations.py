@@ -77,7 +77,7 @@ async def _store_batches(
             outcomes.append(_stale(operation))
             continue
         key = (operation.agent_id, operation.journal_id)
-        cursor = known.get(key) or cursors.JournalCursor(0, 0, 0)
+        cursor = known.get(key, cursors.NO_CURSOR)
         placement = _place(cursor.last_sequence, operation)
         if isinstance(placement, ServiceError):
             outcomes.append(placement)
@@ -88,7 +88,8 @@ async def _store_batches(
             points.append((operation.agent_id, operation.now, fresh))
         if placement.last_sequence > cursor.last_sequence:
             lost = cursor.dropped_total + placement.lost
-            moved[key] = cursors.JournalCursor(placement.last_sequence, lost, operation.now)
+            stretches = rules.stretched(cursor.stretches, operation.epoch, cursor.last_sequence)
+            moved[key] = cursors.JournalCursor(placement.last_sequence, lost, operation.now, stretches)
     if points:
         await stored.insert_points(work, points)
     if moved:

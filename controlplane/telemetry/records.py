@@ -56,6 +56,18 @@ class PointsCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Up to which number a journal is committed; 0 for none.
+
+    ``previous`` is the same for the moment when a session that was named could store no more;
+    None where none was, or where that is forgotten.
+    """
+
+    last_sequence: int
+    previous: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """Which points; empty and None restrict nothing. ``start`` is inclusive, ``end`` exclusive."""
 

@@ -5,6 +5,8 @@ The points of a journal are numbered from 1 upwards by 1. Invariants:
 * The last committed number never goes back, and grows by exactly the points stored and
   the numbers declared lost before them.
 * No number is stored twice, and none is passed over unless the agent declared it lost.
+* A session stores nothing once a newer one of its agent is there: each journal's numbers are cut into
+  one stretch for each session that stored any, in the order of their epochs.
 """
 
 from __future__ import annotations
@@ -31,6 +33,34 @@ class SequenceGap(ValueError):
 
 class SequenceTooLarge(ValueError):
     """A batch has numbers above ``MAX_SEQUENCE``."""
+
+
+Stretches = tuple[tuple[int, int], ...]
+"""The sessions that stored points of a journal, by rising epochs, each with where it stood before."""
+
+MAX_STRETCHES = 8
+"""How many of them are remembered: more than one only matters where copies of an agent take turns."""
+
+
+def stretched(stretches: Stretches, epoch: int, last_sequence: int) -> Stretches:
+    """Return the stretches after the session of ``epoch`` stored behind ``last_sequence``."""
+    if stretches and stretches[-1][0] >= epoch:
+        return stretches
+    return (*stretches, (epoch, last_sequence))[-MAX_STRETCHES:]
+
+
+def stored_until(stretches: Stretches, epoch: int, last_sequence: int) -> int | None:
+    """Return where a journal stood when the session of ``epoch`` could store no more; None if not known.
+
+    ``last_sequence`` is where it stands now.
+    """
+    later = [before for newer, before in stretches if newer > epoch]
+    if not later:
+        return last_sequence
+    if len(later) == MAX_STRETCHES:
+        # What was there before the first of them may be forgotten.
+        return None
+    return later[0]
 
 
 @dataclass(frozen=True, slots=True)

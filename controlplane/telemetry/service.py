@@ -16,8 +16,9 @@ from controlplane.storage.gathered_reads import GatheredReads
 from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.watching import BEHIND, POLL
+from controlplane.telemetry import rules
 from controlplane.telemetry.operations import TOPIC
-from controlplane.telemetry.records import Choice, Place, PointPage, PointsCommitted, StoredPoint
+from controlplane.telemetry.records import Choice, Place, PointPage, PointsCommitted, Standing, StoredPoint
 from controlplane.telemetry.store import cursors, partitions
 from controlplane.telemetry.store import points as stored
 from controlplane.wakeups import WakeUps
@@ -46,11 +47,13 @@ class TelemetryService:
         self._wakeups = wakeups
         self._agents = agents
         self._secret = page_secret
-        self._last_sequences = GatheredReads(database, cursors.last_sequences)
+        self._cursors = GatheredReads(database, cursors.cursors_of)
 
-    async def last_sequence(self, agent_id: str, journal_id: str) -> int:
-        """Return up to which number a journal is committed; 0 for none."""
-        return await self._last_sequences.find((agent_id, journal_id)) or 0
+    async def standing(self, agent_id: str, journal_id: str, epoch: int) -> Standing:
+        """Return where a journal stands, and where it stood after the session of ``epoch``; 0: none."""
+        cursor = await self._cursors.find((agent_id, journal_id)) or cursors.NO_CURSOR
+        last = cursor.last_sequence
+        return Standing(last, rules.stored_until(cursor.stretches, epoch, last) if epoch else None)
 
     async def query(self, choice: Choice, *, page_size: int, page_token: str) -> PointPage:
         """Return a page of the chosen points by time of measurement, oldest first.

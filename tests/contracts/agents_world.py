@@ -138,6 +138,10 @@ class World:
         )
         return await self.writer.submit(StoreBatch(agent_id, epoch, journal, first, dropped, points, now))
 
+    async def committed(self, agent_id: str, journal: str) -> int:
+        """Return up to which number a journal is committed."""
+        return (await self.telemetry.standing(agent_id, journal, 0)).last_sequence
+
 
 def living(*process_ids: str) -> Select[str]:
     """Return the ids of processes as the room of processes gives them."""

@@ -18,7 +18,7 @@ from controlplane.storage.location import Location
 from controlplane.telemetry import service
 from controlplane.telemetry.handler import TelemetryHandler
 from controlplane.telemetry.operations import BatchStored, StoreBatch
-from controlplane.telemetry.records import Choice, PointRecord
+from controlplane.telemetry.records import Choice, PointRecord, Standing
 from controlplane.telemetry.store import cursors
 from controlplane.telemetry.store.tables import telemetry_points
 from tests.contracts.agents_world import NEWEST, OPERATOR, World, open_world
@@ -48,8 +48,8 @@ async def test_a_batch_is_stored_as_sent(world: World) -> None:
     assert await world.writer.submit(operation) == BatchStored(last_sequence=1, stored=1, duplicates=0)
     (stored,) = (await world.telemetry.query(ALL, page_size=0, page_token="")).points
     assert (stored.agent_id, stored.point, stored.receive_time) == ("a1", point, world.clock.micros())
-    assert await world.telemetry.last_sequence("a1", "j1") == 1
-    assert await world.telemetry.last_sequence("a1", "j2") == 0
+    assert await world.committed("a1", "j1") == 1
+    assert await world.committed("a1", "j2") == 0
 
 
 async def test_what_comes_twice_is_stored_once(world: World) -> None:
@@ -67,7 +67,21 @@ async def test_batches_of_one_journal_in_one_commit_keep_their_order(world: Worl
     )
     assert [outcome.stored for outcome in outcomes] == [2, 1, 1, 2, 1, 1]
     assert await values(world, Choice(agent_id="a1", end=world.clock.micros() + 7)) == [1, 50, 2, 3, 4, 5, 6]
-    assert await world.telemetry.last_sequence("a1", "j1") == 6
+    assert await world.committed("a1", "j1") == 6
+
+
+async def test_a_journal_that_copies_share_says_how_far_each_of_their_sessions_came(world: World) -> None:
+    epochs = range(NEWEST, NEWEST + 4)
+    original, copy, silent, back = epochs
+    await world.store("a1", 1, [1.0, 2.0], epoch=original)
+    await world.store("a1", 3, [3.0], epoch=original)
+    await world.store("a1", 4, [4.0, 5.0], epoch=copy)
+    await world.store("a1", 5, [5.0], epoch=silent)
+    await world.store("a1", 6, [6.0], epoch=back)
+    found = [await world.telemetry.standing("a1", "j1", epoch) for epoch in (0, NEWEST - 1, *epochs)]
+    assert [standing.previous for standing in found] == [None, 0, 3, 5, 5, 6]
+    assert {standing.last_sequence for standing in found} == {6}
+    assert await world.telemetry.standing("a1", "j2", original) == Standing(0, 0)
 
 
 async def test_a_gap_is_refused_unless_declared_and_its_neighbours_are_stored(world: World) -> None:
@@ -92,7 +106,7 @@ async def test_a_session_that_has_a_successor_stores_nothing(world: World) -> No
     await world.open("a1")
     with pytest.raises(FailedPrecondition, match="newer session"):
         await world.store("a1", 2, [2.0], epoch=former.epoch)
-    assert await world.telemetry.last_sequence("a1", "j1") == 1
+    assert await world.committed("a1", "j1") == 1
 
 
 async def test_numbers_beyond_what_is_kept_are_refused(world: World) -> None:
@@ -221,7 +235,7 @@ async def test_retention_goes_by_receipt_in_bounded_steps(
     assert await world.telemetry.prune(world.clock.now() - timedelta(minutes=1)) == 10
     assert await values(world) == [10.0, 11.0]
     assert await world.telemetry.prune(world.clock.now() + timedelta(minutes=1)) == 2
-    assert await world.telemetry.last_sequence("a1", "j1") == 12
+    assert await world.committed("a1", "j1") == 12
 
 
 async def test_cursors_of_replaced_journals_are_pruned_and_the_newest_one_is_kept(
@@ -234,11 +248,11 @@ async def test_cursors_of_replaced_journals_are_pruned_and_the_newest_one_is_kep
     await world.store("a2", 1, [1.0, 2.0])
     world.clock.advance(3_600)
     await world.telemetry.prune(world.clock.now() - timedelta(hours=2))
-    assert await world.telemetry.last_sequence("a1", "j0") == 1
+    assert await world.committed("a1", "j0") == 1
     await world.telemetry.prune(world.clock.now())
-    kept = [await world.telemetry.last_sequence("a1", f"j{number}") for number in range(5)]
+    kept = [await world.committed("a1", f"j{number}") for number in range(5)]
     assert kept == [0, 0, 0, 0, 1]
-    assert await world.telemetry.last_sequence("a2", "j1") == 2
+    assert await world.committed("a2", "j1") == 2
 
 
 async def test_numbers_of_pruned_points_are_not_given_again(world: World) -> None:

@@ -66,7 +66,7 @@ async def test_retention_drops_days_that_are_over_whole_and_keeps_those_that_are
     await world.telemetry.prune(world.clock.now() - timedelta(hours=12))
     assert await stored(world) == [3.0]
     assert await days(world) == ["20240502"]
-    assert await world.telemetry.last_sequence("a1", "j1") == 3
+    assert await world.committed("a1", "j1") == 3
 
 
 async def test_a_day_that_was_dropped_is_made_again_when_the_clock_goes_back(world: World) -> None:

@@ -16,8 +16,7 @@ from faults.rows.agent_kills import POINTS
 from faults.rows.server_kills import KILLED_AT
 from faults.rows.worker_kills import KILLED_AT as WORKER_KILLED_AT
 
-# One of each kind but of copied agents, whose row loses points in some runs (docs/faults.md); and of the
-# kills those on whose two sides the promises stand. `make faults` runs all.
+# One of each kind, and of the kills those on whose two sides the promises stand. `make faults` runs all.
 CHOSEN = (
     "server killed at tasks.after_create",
     "server killed at results.after_receive",
@@ -28,6 +27,7 @@ CHOSEN = (
     "agents killed at agent.after_send",
     "network cut by RST",
     "network delays",
+    "agents' state copied",
     "server stalled",
     "PostgreSQL restarted",
     "PostgreSQL killed",

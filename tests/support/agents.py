@@ -132,10 +132,11 @@ class RawSession:
         )
         return stream
 
-    async def telemetry(self, *, epoch: int | None = None) -> Stream:
+    async def telemetry(self, *, epoch: int | None = None, previous: int = 0) -> Stream:
         """Open a Telemetry stream."""
         stream = Stream(self.stub.Telemetry(), pb2.TelemetryRequest)
-        await stream.send(open=pb2.TelemetryOpen(session_epoch=epoch or self.epoch))
+        opening = pb2.TelemetryOpen(session_epoch=epoch or self.epoch, previous_session_epoch=previous)
+        await stream.send(open=opening)
         return stream
 
     def batch(self, first: int, values: Sequence[float], dropped: int = 0) -> pb2.TelemetryBatch:

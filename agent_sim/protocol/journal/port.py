@@ -144,6 +144,22 @@ class Journal(Protocol):
         The first one is returned however large it is.
         """
 
+    @property
+    def points_epoch(self) -> int:
+        """Epoch of the session that began to send points last; 0 where none of this process did.
+
+        What an earlier process sent is not remembered: a journal that is opened may be an old copy, and
+        its points another's, which would be stored twice.
+        """
+
+    async def resume_points(self, epoch: int, last_sequence: int, previous: int | None) -> int:
+        """Go on in the session of ``epoch`` where the server stands; as ``acknowledge_points``.
+
+        ``previous`` is how far the session of ``points_epoch`` came, None where the server does not
+        know. Points above it were not stored, sent or not: where the server stands beyond it, a copy of
+        this agent has used their numbers, and they get new ones.
+        """
+
     async def acknowledge_points(self, last_sequence: int) -> int:
         """Forget the points up to ``last_sequence`` that may have been sent; returns how many there were.
 
@@ -165,6 +181,11 @@ class Journal(Protocol):
 
     async def close(self) -> None:
         """Write what is pending and let go of what is open. The journal is not used afterwards."""
+
+
+def stored_of(sent_up_to: int, previous: int | None) -> int:
+    """Return up to which number points may be stored, of those that were sent."""
+    return sent_up_to if previous is None else min(sent_up_to, previous)
 
 
 def cut(data: bytes) -> Iterator[bytes]:

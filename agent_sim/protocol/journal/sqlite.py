@@ -22,6 +22,7 @@ from agent_sim.protocol.journal.port import (
     PointRange,
     cut,
     fill_lengths,
+    stored_of,
 )
 from agent_sim.protocol.journal.reserve import DEFAULT_RESERVE_BYTES, Reserve
 from agent_sim.protocol.journal.writer import Worth, Writer
@@ -59,6 +60,7 @@ class SQLiteJournal:
         self._last_sequence: int = row[2]
         # What an earlier process queued, it may have sent.
         self._sent_up_to = self._last_sequence
+        self._points_epoch = 0
         self._boot_id = uuid.uuid4().hex
         self._index = AttemptIndex(max_attempts)
         for attempt_id, task, state in connection.execute(
@@ -269,6 +271,17 @@ class SQLiteJournal:
         if found.points:
             self._sent_up_to = max(self._sent_up_to, found.first_sequence + len(found.points) - 1)
         return found
+
+    @property
+    def points_epoch(self) -> int:
+        """Epoch of the session that began to send points last; 0 where none of this process did."""
+        return self._points_epoch
+
+    async def resume_points(self, epoch: int, last_sequence: int, previous: int | None) -> int:
+        """Go on in the session of ``epoch`` where the server stands."""
+        self._points_epoch = epoch
+        self._sent_up_to = stored_of(self._sent_up_to, previous)
+        return await self.acknowledge_points(last_sequence)
 
     async def acknowledge_points(self, last_sequence: int) -> int:
         """Forget the points up to ``last_sequence`` that may have been sent, and move others behind it."""

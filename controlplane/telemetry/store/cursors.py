@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from controlplane.storage.backends import BACKENDS, POSTGRESQL, insert_for, insert_into
 from controlplane.storage.prepared import Prepared
 from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.telemetry.rules import Stretches
 from controlplane.telemetry.store.tables import telemetry_cursors
 
 Key = tuple[str, str]
@@ -20,11 +21,16 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class JournalCursor:
-    """How far a journal is committed, and how many of its numbers were given up."""
+    """How far a journal is committed, how many of its numbers were given up, and which sessions stored it."""
 
     last_sequence: int
     dropped_total: int
     update_time: int
+    stretches: Stretches = ()
+
+
+NO_CURSOR = JournalCursor(0, 0, 0)
+"""Of a journal that is not known."""
 
 
 async def cursors(connection: AsyncConnection, agent_ids: Sequence[str]) -> dict[Key, JournalCursor]:
@@ -35,15 +41,25 @@ async def cursors(connection: AsyncConnection, agent_ids: Sequence[str]) -> dict
 
 def _by_key(rows: Iterable[Row[Any]]) -> dict[Key, JournalCursor]:
     return {
-        (row.agent_id, row.journal_id): JournalCursor(row.last_sequence, row.dropped_total, row.update_time)
+        (row.agent_id, row.journal_id): JournalCursor(
+            row.last_sequence, row.dropped_total, row.update_time, _decoded(row.stretches)
+        )
         for row in rows
     }
 
 
-async def last_sequences(connection: AsyncConnection, keys: Sequence[Key]) -> dict[Key, int]:
-    """Return up to which number journals are committed; one that is not known is left out."""
-    found = await cursors(connection, [agent_id for agent_id, _ in keys])
-    return {key: cursor.last_sequence for key, cursor in found.items()}
+def _encoded(stretches: Stretches) -> str:
+    return " ".join([f"{epoch}:{before}" for epoch, before in stretches])
+
+
+def _decoded(text: str) -> Stretches:
+    pairs = [stretch.partition(":") for stretch in text.split()]
+    return tuple([(int(epoch), int(before)) for epoch, _, before in pairs])
+
+
+async def cursors_of(connection: AsyncConnection, keys: Sequence[Key]) -> dict[Key, JournalCursor]:
+    """Return the cursors of journals, and of others of their agents; one that is not known is left out."""
+    return await cursors(connection, [agent_id for agent_id, _ in keys])
 
 
 async def cursors_to_move(work: UnitOfWork, keys: Sequence[Key]) -> dict[Key, JournalCursor]:
@@ -72,13 +88,16 @@ async def _locked(work: UnitOfWork, keys: Sequence[Key]) -> dict[Key, JournalCur
     return _by_key(await work.connection.execute(ordered.with_for_update()))
 
 
+_MOVED = ("last_sequence", "dropped_total", "update_time", "stretches")
+
+
 def _upsert(dialect: str) -> Prepared:
     insert = insert_for(dialect, telemetry_cursors)
-    written = {name: insert.excluded[name] for name in ("last_sequence", "dropped_total", "update_time")}
+    written = {name: insert.excluded[name] for name in _MOVED}
     keys = [telemetry_cursors.c.agent_id, telemetry_cursors.c.journal_id]
     return Prepared(
         insert.on_conflict_do_update(index_elements=keys, set_=written),
-        ("agent_id", "journal_id", "last_sequence", "dropped_total", "update_time"),
+        ("agent_id", "journal_id", *_MOVED),
     )
 
 
@@ -94,6 +113,7 @@ async def write_cursors(work: UnitOfWork, moved: Mapping[Key, JournalCursor]) ->
             "last_sequence": cursor.last_sequence,
             "dropped_total": cursor.dropped_total,
             "update_time": cursor.update_time,
+            "stretches": _encoded(cursor.stretches),
         }
         for (agent_id, journal_id), cursor in moved.items()
     ]

@@ -34,5 +34,7 @@ telemetry_cursors = Table(
     Column("last_sequence", BigInteger, nullable=False),
     Column("dropped_total", BigInteger, nullable=False, server_default=text("0")),
     Column("update_time", BigInteger, nullable=False),
+    # "epoch:number" of the last sessions that stored any: which, and where the journal stood before.
+    Column("stretches", Text, nullable=False, server_default=""),
     comment="How far each journal of an agent is committed.",
 )

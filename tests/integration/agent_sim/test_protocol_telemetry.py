@@ -33,11 +33,20 @@ _LONG = Duration(seconds=60)
 
 
 async def opened(
-    server: ScriptedServer, last_sequence: int, budget: int, linger: Duration = _BRIEF
+    server: ScriptedServer,
+    last_sequence: int,
+    budget: int,
+    linger: Duration = _BRIEF,
+    previous: tuple[int, int] | None = None,
 ) -> TelemetryPeer:
+    """Answer a Telemetry stream; ``previous`` is the session that it names, and how far that one came."""
     peer = await server.next_telemetry()
-    assert (await peer.next()).open.session_epoch == server.epoch
+    opening = (await peer.next()).open
+    assert opening.session_epoch == server.epoch
     answer = agent_service_pb2.TelemetryOpened(last_sequence=last_sequence, budget=budget, linger=linger)
+    if previous is not None:
+        assert opening.previous_session_epoch == previous[0]
+        answer.previous_last_sequence = previous[1]
     peer.send(agent_service_pb2.TelemetryResponse(opened=answer))
     return peer
 
@@ -122,6 +131,20 @@ async def test_numbering_goes_on_behind_a_server_that_knows_more(
     assert agent.journal.queued_points == 0
     await agent.journal.append_points([point(9.0)])
     assert (await agent.journal.read_points(0, 10, 1 << 20)).first_sequence == 41
+
+
+async def test_points_that_were_refused_are_sent_behind_those_of_a_copy(
+    server: ScriptedServer, start: Start
+) -> None:
+    start(await journal_with(3))
+    await server.welcome()
+    peer = await opened(server, 0, budget=10)
+    assert told((await peer.next()).batch) == (1, 0, [1.0, 2.0, 3.0])
+    before = server.epoch
+    peer.fail(grpc.StatusCode.FAILED_PRECONDITION, "SESSION_STALE")
+    await server.welcome()
+    peer = await opened(server, 6, budget=10, previous=(before, 1))
+    assert told((await peer.next()).batch) == (7, 0, [2.0, 3.0])
 
 
 @pytest.mark.parametrize("lost", [True, False])

@@ -193,6 +193,21 @@ async def test_telemetry_is_acknowledged_stored_queried_and_watched(admin: Admin
     assert (await again.expect("opened")).last_sequence == 7
 
 
+async def test_telemetry_says_how_far_an_earlier_session_came(agent: RawAgent) -> None:
+    epochs = []
+    for first in (1, 3):
+        session = await agent.come()
+        telemetry = await session.telemetry()
+        assert not (await telemetry.expect("opened")).HasField("previous_last_sequence")
+        await telemetry.send(batch=session.batch(first, [1.0, 2.0]))
+        await telemetry.expect("acknowledged")
+        epochs.append(session.epoch)
+    session = await agent.come()
+    for previous, reached in zip(epochs, (2, 4), strict=True):
+        opened = await (await session.telemetry(previous=previous)).expect("opened")
+        assert (opened.last_sequence, opened.previous_last_sequence) == (4, reached)
+
+
 async def test_telemetry_can_be_queried_by_metric_and_time(admin: Admin, agent: RawAgent) -> None:
     session = await agent.come()
     telemetry = await session.telemetry()

@@ -122,6 +122,22 @@ async def test_numbering_goes_on_behind_what_the_server_knows(journal: Journal) 
     assert journal.queued_points == 0
 
 
+async def test_points_whose_numbers_a_copy_has_used_are_kept_and_get_others(journal: Journal) -> None:
+    assert journal.points_epoch == 0
+    await journal.append_points(points(1, 2, 3))
+    assert await journal.resume_points(5, 0, None) == 0
+    await journal.read_points(0, 3, 1 << 20)
+    assert await journal.resume_points(7, 50, 1) == 1, "the one that the session of epoch 5 stored"
+    assert (journal.points_epoch, journal.queued_points) == (7, 2)
+    moved = await journal.read_points(0, 10, 1 << 20)
+    assert (moved.first_sequence, moved.points) == (
+        51,
+        [point.SerializeToString() for point in points(2, 3)],
+    )
+    assert await journal.resume_points(8, 51, 51) == 1
+    assert (await journal.read_points(0, 10, 1 << 20)).first_sequence == 52
+
+
 async def test_what_an_earlier_process_queued_may_have_been_sent(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     first = SQLiteJournal(path)

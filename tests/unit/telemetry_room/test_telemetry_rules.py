@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 
 from controlplane.telemetry.rules import (
     MAX_SEQUENCE,
+    MAX_STRETCHES,
     Placement,
     SequenceGap,
     SequenceTooLarge,
+    Stretches,
     decode_attributes,
     encode_attributes,
     place,
+    stored_until,
+    stretched,
 )
 
 
@@ -82,6 +86,37 @@ def test_every_number_is_stored_once_or_declared_lost(sent: list[tuple[int, int,
     assert len(stored) == len(set(stored))
     assert len(stored) + lost == last
     assert set(range(1, last + 1)) - set(stored) <= declared
+
+
+def test_where_a_session_came_to_is_where_the_next_one_began() -> None:
+    stretches = stretched(stretched((), 3, 0), 7, 40)
+    assert [stored_until(stretches, epoch, 60) for epoch in (2, 3, 5, 7, 9)] == [0, 40, 40, 60, 60]
+
+
+def test_a_journal_of_before_sessions_were_remembered_begins_where_it_stands() -> None:
+    assert stored_until((), 5, 60) == 60
+    assert stored_until(stretched((), 6, 60), 5, 80) == 60
+
+
+def test_what_was_before_the_sessions_that_are_remembered_is_not_guessed() -> None:
+    stretches: Stretches = ()
+    for epoch in range(1, MAX_STRETCHES + 3):
+        stretches = stretched(stretches, epoch, epoch * 10)
+    assert len(stretches) == MAX_STRETCHES
+    assert stored_until(stretches, 2, 500) is None
+    assert stored_until(stretches, 3, 500) == 40
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=12))
+def test_every_session_is_told_how_far_it_came(sessions: list[tuple[bool, int]]) -> None:
+    stretches: Stretches = ()
+    last, ends = 0, []
+    for epoch, (stores, points) in enumerate(sessions, start=1):
+        if stores:
+            stretches, last = stretched(stretches, epoch, last), last + points + 1
+        ends.append((epoch, last))
+    for epoch, end in ends:
+        assert stored_until(stretches, epoch, last) in (end, None)
 
 
 @given(st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=8))

@@ -913,16 +913,22 @@ class TelemetryOpen(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_EPOCH_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SESSION_EPOCH_FIELD_NUMBER: _builtins.int
     session_epoch: _builtins.int
     """session_epoch of the live session."""
+    previous_session_epoch: _builtins.int
+    """previous_session_epoch of the session in which the agent was last answered opened for this journal,
+    be it this one; 0 where there was none or it is not known. The server then says how far that one came.
+    """
     def __init__(
         self,
         *,
         session_epoch: _builtins.int = ...,
+        previous_session_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_epoch", b"session_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_session_epoch", b"previous_session_epoch", "session_epoch", b"session_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1009,10 +1015,17 @@ class TelemetryOpened(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     LINGER_FIELD_NUMBER: _builtins.int
+    PREVIOUS_LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     last_sequence: _builtins.int
     """last_sequence of the session's journal that is committed; 0 for none."""
     budget: _builtins.int
     """budget: how many points the agent may send before the next acknowledgement."""
+    previous_last_sequence: _builtins.int
+    """previous_last_sequence up to which the journal was committed when the session of previous_session_epoch
+    could store no more. Of what was sent in it nothing above this number is stored: where last_sequence is
+    greater, a copy of the agent has used the numbers between. Unset where no session was named, or the
+    server no longer knows.
+    """
     @_builtins.property
     def linger(self) -> _duration_pb2.Duration:
         """linger: how long the agent keeps the stream open with nothing to send before it half-closes it."""
@@ -1023,12 +1036,15 @@ class TelemetryOpened(_message.Message):
         last_sequence: _builtins.int = ...,
         budget: _builtins.int = ...,
         linger: _duration_pb2.Duration | None = ...,
+        previous_last_sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["linger", b"linger"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_previous_last_sequence", b"_previous_last_sequence", "linger", b"linger", "previous_last_sequence", b"previous_last_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "last_sequence", b"last_sequence", "linger", b"linger"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_previous_last_sequence", b"_previous_last_sequence", "budget", b"budget", "last_sequence", b"last_sequence", "linger", b"linger", "previous_last_sequence", b"previous_last_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__previous_last_sequence: _TypeAlias = _typing.Literal["previous_last_sequence"]  # noqa: Y015
+    _WhichOneofArgType__previous_last_sequence: _TypeAlias = _typing.Literal["_previous_last_sequence", b"_previous_last_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_last_sequence) -> _WhichOneofReturnType__previous_last_sequence | None: ...
 
 Global___TelemetryOpened: _TypeAlias = TelemetryOpened  # noqa: Y015
 
