@@ -35,7 +35,7 @@ class Observer:
         """Note that the server has committed all points up to a number; before they are forgotten."""
 
     def points_resumed(self, last_sequence: int) -> None:
-        """Note that of what was sent the server has committed all up to a number, and nothing above it."""
+        """Note that a stream begins: what was sent is committed up to a number; all else is sent again."""
 
     def points_acknowledged(self, count: int) -> None:
         """Note telemetry points that the server has committed, once they are forgotten."""

@@ -11,8 +11,9 @@ from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc, work_pb2
 from agent_sim import failpoints
 from agent_sim.protocol.batches import BatchSize
 from agent_sim.protocol.context import EngineContext
-from agent_sim.protocol.errors import JournalError
-from agent_sim.protocol.streams import ended, read
+from agent_sim.protocol.errors import JournalError, JournalFullError
+from agent_sim.protocol.failures import Failure
+from agent_sim.protocol.streams import StreamFailedError, ended, read
 
 _DEFAULT_MESSAGE_BYTES = 1024 * 1024
 _DEFAULT_BATCH = 1000
@@ -110,7 +111,10 @@ class TelemetryStream:
             known = opened.HasField("previous_last_sequence")
             previous = opened.previous_last_sequence if known else None
             self._context.observer.points_resumed(opened.last_sequence if previous is None else previous)
-            count = await self._context.journal.resume_points(self._epoch, opened.last_sequence, previous)
+            try:
+                count = await self._context.journal.resume_points(self._epoch, opened.last_sequence, previous)
+            except JournalFullError as error:
+                raise StreamFailedError(Failure(grpc.StatusCode.ABORTED, message=str(error))) from error
             self._stands_at(opened.last_sequence, opened.budget, count)
         elif message.HasField("acknowledged"):
             acknowledged = message.acknowledged

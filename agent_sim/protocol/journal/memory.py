@@ -18,8 +18,8 @@ from agent_sim.protocol.journal.port import (
     PointRange,
     cut,
     fill_lengths,
-    stored_of,
 )
+from agent_sim.protocol.journal.sent import SentPoints
 from agent_sim.protocol.rules import Admission, AttemptIndex, AttemptState
 
 
@@ -51,8 +51,7 @@ class MemoryJournal:
         self._points: deque[bytes | None] = deque()
         self._given_up = 0
         self._first_sequence = 1
-        self._sent_up_to = 0
-        self._points_epoch = 0
+        self._sent = SentPoints()
         self._max_points = max_points
         self.when_full: Callable[[], None] = _nothing
 
@@ -181,26 +180,25 @@ class MemoryJournal:
             if chosen and size > max_bytes:
                 break
             chosen.append(point)
-        self._sent_up_to = max(self._sent_up_to, first + len(chosen) - 1 if chosen else 0)
+        self._sent.read(first + len(chosen) - 1 if chosen else 0)
         return PointRange(first, chosen)
 
     @property
     def points_epoch(self) -> int:
-        """Epoch of the session that began to send points last; 0 where none of this process did."""
-        return self._points_epoch
+        """Greatest epoch of a session that began to send points; 0 where none did."""
+        return self._sent.epoch
 
     async def resume_points(self, epoch: int, last_sequence: int, previous: int | None) -> int:
         """Go on in the session of ``epoch`` where the server stands."""
-        self._points_epoch = epoch
-        self._sent_up_to = stored_of(self._sent_up_to, previous)
+        self._sent.resume(epoch, last_sequence, previous)
         return await self.acknowledge_points(last_sequence)
 
     async def acknowledge_points(self, last_sequence: int) -> int:
         """Forget the points up to ``last_sequence`` that were sent, and move others behind it."""
-        count = self._take(min(last_sequence, self._sent_up_to) + 1 - self._first_sequence)
+        count = self._take(min(last_sequence, self._sent.up_to) + 1 - self._first_sequence)
         # Numbers are places: what is left comes behind.
         self._first_sequence = max(self._first_sequence, last_sequence + 1)
-        self._sent_up_to = max(self._sent_up_to, last_sequence)
+        self._sent.acknowledge(last_sequence)
         return count
 
     async def drop_points(self, sequences: Sequence[int]) -> int:

@@ -146,7 +146,7 @@ class Journal(Protocol):
 
     @property
     def points_epoch(self) -> int:
-        """Epoch of the session that began to send points last; 0 where none of this process did.
+        """Greatest epoch of a session that began to send points; 0 where none of this process did.
 
         What an earlier process sent is not remembered: a journal that is opened may be an old copy, and
         its points another's, which would be stored twice.
@@ -156,8 +156,9 @@ class Journal(Protocol):
         """Go on in the session of ``epoch`` where the server stands; as ``acknowledge_points``.
 
         ``previous`` is how far the session of ``points_epoch`` came, None where the server does not
-        know. Points above it were not stored, sent or not: where the server stands beyond it, a copy of
-        this agent has used their numbers, and they get new ones.
+        know. Where the server stands beyond it, a copy of this agent has used the numbers between: points
+        above it were not stored, sent or not, and get new numbers. Raises JournalFullError where there is
+        no room for that; nothing is forgotten then.
         """
 
     async def acknowledge_points(self, last_sequence: int) -> int:
@@ -181,11 +182,6 @@ class Journal(Protocol):
 
     async def close(self) -> None:
         """Write what is pending and let go of what is open. The journal is not used afterwards."""
-
-
-def stored_of(sent_up_to: int, previous: int | None) -> int:
-    """Return up to which number points may be stored, of those that were sent."""
-    return sent_up_to if previous is None else min(sent_up_to, previous)
 
 
 def cut(data: bytes) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
@@ -22,9 +23,9 @@ from agent_sim.protocol.journal.port import (
     PointRange,
     cut,
     fill_lengths,
-    stored_of,
 )
 from agent_sim.protocol.journal.reserve import DEFAULT_RESERVE_BYTES, Reserve
+from agent_sim.protocol.journal.sent import SentPoints
 from agent_sim.protocol.journal.writer import Worth, Writer
 from agent_sim.protocol.rules import Admission, AttemptIndex, AttemptState
 
@@ -59,8 +60,7 @@ class SQLiteJournal:
         self._nonce: bytes = row[1]
         self._last_sequence: int = row[2]
         # What an earlier process queued, it may have sent.
-        self._sent_up_to = self._last_sequence
-        self._points_epoch = 0
+        self._sent = SentPoints(up_to=self._last_sequence)
         self._boot_id = uuid.uuid4().hex
         self._index = AttemptIndex(max_attempts)
         for attempt_id, task, state in connection.execute(
@@ -269,25 +269,39 @@ class SQLiteJournal:
         """Return up to ``limit`` points numbered above ``after``, of at most ``max_bytes`` together."""
         found = await self._writer.run(lambda db: _read_points(db, after, limit, max_bytes))
         if found.points:
-            self._sent_up_to = max(self._sent_up_to, found.first_sequence + len(found.points) - 1)
+            self._sent.read(found.first_sequence + len(found.points) - 1)
         return found
 
     @property
     def points_epoch(self) -> int:
-        """Epoch of the session that began to send points last; 0 where none of this process did."""
-        return self._points_epoch
+        """Greatest epoch of a session that began to send points; 0 where none of this process did."""
+        return self._sent.epoch
 
     async def resume_points(self, epoch: int, last_sequence: int, previous: int | None) -> int:
         """Go on in the session of ``epoch`` where the server stands."""
-        self._points_epoch = epoch
-        self._sent_up_to = stored_of(self._sent_up_to, previous)
-        return await self.acknowledge_points(last_sequence)
+        before = replace(self._sent)
+        self._sent.resume(epoch, last_sequence, previous)
+        if last_sequence <= self._sent.up_to:
+            return await self.acknowledge_points(last_sequence)
+        try:
+            return await self._settle(last_sequence)
+        except JournalFullError:
+            # As if it had not been answered: the next session names the same one again. Numbers that were
+            # given meanwhile leave a gap, which is declared.
+            self._sent = before
+            raise
 
     async def acknowledge_points(self, last_sequence: int) -> int:
         """Forget the points up to ``last_sequence`` that may have been sent, and move others behind it."""
-        sent, shift = self._sent_up_to, max(0, last_sequence - self._sent_up_to)
+        try:
+            return await self._settle(last_sequence)
+        except JournalFullError:
+            return 0
+
+    async def _settle(self, last_sequence: int) -> int:
+        sent = self._sent.up_to
+        shift = self._sent.acknowledge(last_sequence)
         self._last_sequence += shift
-        self._sent_up_to += shift
         last_given = self._last_sequence
 
         def operation(db: sqlite3.Connection) -> tuple[int, int]:
@@ -299,10 +313,7 @@ class SQLiteJournal:
             forgotten = db.execute("DELETE FROM points WHERE sequence <= ?", (last_sequence,)).rowcount
             return forgotten, _count_points(db)
 
-        try:
-            count, self._queued = await self._writer.run(operation, Worth.RESERVE)
-        except JournalFullError:
-            return 0
+        count, self._queued = await self._writer.run(operation, Worth.RESERVE)
         return count
 
     async def drop_points(self, sequences: Sequence[int]) -> int:

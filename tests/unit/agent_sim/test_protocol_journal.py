@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
-from agent_sim.protocol.errors import JournalError
+from agent_sim.protocol.errors import JournalError, JournalFullError
 from agent_sim.protocol.journal import Journal, MemoryJournal, SQLiteJournal
 from agent_sim.protocol.rules import Admission, AttemptState
 
@@ -138,6 +138,35 @@ async def test_points_whose_numbers_a_copy_has_used_are_kept_and_get_others(jour
     assert (await journal.read_points(0, 10, 1 << 20)).first_sequence == 52
 
 
+async def test_points_that_had_to_move_twice_leave_no_gap(journal: Journal) -> None:
+    await journal.append_points(points(1, 2))
+    await journal.resume_points(5, 0, None)
+    await journal.read_points(0, 2, 1 << 20)
+    # The session was replaced, and its gateway has not heard: what is sent now is refused again.
+    await journal.resume_points(5, 50, 0)
+    await journal.read_points(50, 2, 1 << 20)
+    await journal.resume_points(7, 80, 0)
+    assert (await journal.read_points(80, 2, 1 << 20)).first_sequence == 81
+
+
+async def test_a_late_answer_to_an_older_session_moves_nothing(journal: Journal) -> None:
+    await journal.append_points(points(1, 2))
+    await journal.resume_points(7, 0, None)
+    await journal.read_points(0, 2, 1 << 20)
+    assert await journal.resume_points(5, 2, 0) == 2, "session 7 has stored them"
+    assert (journal.points_epoch, journal.queued_points) == (7, 0)
+
+
+async def test_a_batch_that_is_committed_after_its_stream_is_not_sent_again(journal: Journal) -> None:
+    await journal.append_points(points(1, 2, 3))
+    await journal.resume_points(5, 0, None)
+    await journal.read_points(0, 3, 1 << 20)
+    await journal.resume_points(5, 1, 1)
+    await journal.read_points(1, 1, 1 << 20)
+    assert await journal.acknowledge_points(3) == 2
+    assert journal.queued_points == 0
+
+
 async def test_what_an_earlier_process_queued_may_have_been_sent(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     first = SQLiteJournal(path)
@@ -232,4 +261,26 @@ async def test_a_journal_that_cannot_be_written_says_so_and_admits_nothing(tmp_p
     with pytest.raises(JournalError, match="check its disk"):
         await journal.add(assignment("a"))
     assert (journal.state("a"), journal.unreported) == (None, 0)
+    await journal.close()
+
+
+async def test_points_that_have_no_room_to_move_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = SQLiteJournal(tmp_path / "journal.db")
+    await journal.append_points(points(1, 2))
+    await journal.resume_points(5, 0, None)
+    await journal.read_points(0, 2, 1 << 20)
+
+    async def full(*_: object) -> None:
+        raise JournalFullError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal._writer, "run", full)
+        with pytest.raises(JournalFullError):
+            await journal.resume_points(7, 50, 0)
+    assert journal.points_epoch == 5, "the next stream names it again"
+    assert await journal.resume_points(8, 60, 0) == 0
+    found = await journal.read_points(60, 10, 1 << 20)
+    assert [work_pb2.TelemetryPoint.FromString(point).value for point in found.points] == [1.0, 2.0]
     await journal.close()

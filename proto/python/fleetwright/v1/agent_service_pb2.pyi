@@ -917,8 +917,8 @@ class TelemetryOpen(_message.Message):
     session_epoch: _builtins.int
     """session_epoch of the live session."""
     previous_session_epoch: _builtins.int
-    """previous_session_epoch of the session in which the agent was last answered opened for this journal,
-    be it this one; 0 where there was none or it is not known. The server then says how far that one came.
+    """previous_session_epoch: the greatest epoch in which this process of the agent was answered opened for
+    this journal, be it this one; 0 for none. The server then says how far that session came.
     """
     def __init__(
         self,
@@ -1021,10 +1021,11 @@ class TelemetryOpened(_message.Message):
     budget: _builtins.int
     """budget: how many points the agent may send before the next acknowledgement."""
     previous_last_sequence: _builtins.int
-    """previous_last_sequence up to which the journal was committed when the session of previous_session_epoch
-    could store no more. Of what was sent in it nothing above this number is stored: where last_sequence is
-    greater, a copy of the agent has used the numbers between. Unset where no session was named, or the
-    server no longer knows.
+    """previous_last_sequence up to which the journal was committed when a later session than that of
+    previous_session_epoch stored its first. Where last_sequence is greater, what was sent in the named
+    session, or before, with a greater number than this one was not stored: a copy of the agent has used the
+    numbers between. Equal to last_sequence where there is no later one. Unset where no session was named, or
+    the server no longer knows.
     """
     @_builtins.property
     def linger(self) -> _duration_pb2.Duration:
