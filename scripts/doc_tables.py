@@ -204,14 +204,24 @@ def bench(backing: str = "sqlite") -> str:
     results = report.read(report.results_of(backing))
     if results is None:
         return "(not run yet)"
-    return f"{_rows(report.FIGURE_HEADER, report.figure_rows(results))}\n\n{report.origin(results)}"
+    rows = _rows(report.FIGURE_HEADER, report.figure_rows(results))
+    anchored = re.sub(r"#profile-of-\w+", lambda found: found[0] + _slug(_ON[backing]), rows)
+    return f"{anchored}\n\n{report.origin(results)}"
+
+
+_ON = {"sqlite": "", "postgresql": " on PostgreSQL", "postgresql-2-gateways": " with two gateways"}
+"""What the title of a profile says of the run that it is of."""
+
+
+def _slug(title: str) -> str:
+    return title.lower().replace(" ", "-")
 
 
 def profiles(backing: str = "sqlite") -> str:
     """Return a profile for each measure that missed a budget in that run."""
     results = report.read(report.results_of(backing))
     return "\n\n".join(
-        f"### Profile of {name}\n\n{report.summary(profile)}\n\n"
+        f"### Profile of {name}{_ON[backing]}\n\n{report.summary(profile)}\n\n"
         f"{_rows(report.PROFILE_HEADER, report.profile_rows(profile))}"
         for name, profile in (results.profiles if results else {}).items()
     )
@@ -227,7 +237,9 @@ TABLES = {
     "bench": Table("README.md", bench),
     "profiles": Table("docs/performance.md", profiles),
     "bench-postgresql": Table("docs/performance.md", partial(bench, "postgresql")),
+    "profiles-postgresql": Table("docs/performance.md", partial(profiles, "postgresql")),
     "bench-gateways": Table("docs/performance.md", partial(bench, "postgresql-2-gateways")),
+    "profiles-gateways": Table("docs/performance.md", partial(profiles, "postgresql-2-gateways")),
 }
 
 
