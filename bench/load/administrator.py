@@ -10,7 +10,6 @@ from fleetwright.v1 import task_service_pb2, task_service_pb2_grpc, work_pb2
 
 ECHO = work_pb2.TaskSpec(echo=work_pb2.EchoSpec(payload=b"bench"))
 _TIMEOUT = 120.0
-_TRIES = 3
 
 
 class Administrator:
@@ -23,22 +22,12 @@ class Administrator:
         self._tasks = task_service_pb2_grpc.TaskServiceStub(self._channel)
 
     async def create(self, agent_id: str) -> task_service_pb2.Task:
-        """Queue one task, under a request id of its own as an integrator would.
-
-        A call that the server could not take is made again under the same id: a connection that is new
-        may open more calls than its first settings allow, and those are refused.
-        """
+        """Queue one task, under a request id of its own as an integrator would."""
         request = task_service_pb2.CreateTaskRequest(
             agent=f"agents/{agent_id}", spec=ECHO, request_id=str(uuid.uuid4())
         )
         response: task_service_pb2.CreateTaskResponse
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                response = await self._tasks.CreateTask(request, timeout=_TIMEOUT)
-                break
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or not tries_left:
-                    raise
+        response = await self._tasks.CreateTask(request, timeout=_TIMEOUT)
         return response.task
 
     async def create_for(self, selector: str) -> int:

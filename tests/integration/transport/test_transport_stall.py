@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
+from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc, enrollment_token_service_pb2
 
 from tests.integration.transport.doors import HOST, Doors, opened
 
@@ -37,6 +37,28 @@ def renew(doors: Doors) -> Counter[grpc.StatusCode]:
     for channel in channels:
         channel.close()
     return codes
+
+
+async def test_more_calls_at_once_than_a_connection_may_hold_are_all_answered() -> None:
+    at_once, in_turn = 400, 5
+    codes: Counter[grpc.StatusCode] = Counter()
+    async with opened() as doors:
+        stub = doors.tokens_stub()
+        request = enrollment_token_service_pb2.ListEnrollmentTokensRequest()
+
+        async def busy() -> None:
+            # Keeps the loop from clearing away what it has answered.
+            time.sleep(0.0005)  # noqa: ASYNC251 # a busy handler
+            await asyncio.sleep(0.01)
+
+        async def calls() -> None:
+            for _ in range(in_turn):
+                call = stub.ListEnrollmentTokens(request)
+                codes[await call.code()] += 1
+
+        doors.tokens.on_list = busy
+        await asyncio.gather(*(calls() for _ in range(at_once)))
+    assert codes == {grpc.StatusCode.OK: at_once * in_turn}
 
 
 @pytest.mark.slow
