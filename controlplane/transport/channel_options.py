@@ -59,8 +59,8 @@ MAX_CONCURRENT_STREAMS: Final = "grpc.max_concurrent_streams"
 """Calls that one connection may hold at once; further ones wait in the client."""
 
 OVERLOAD_PROTECTION: Final = "grpc.http.overload_protection"
-"""1, gRPC's default: calls that are answered and not yet cleared away count too. Measured: a client with as many
-calls under way as it may have gets REFUSED_STREAM for two of five while the event loop is busy."""
+"""1, gRPC's default: calls that are answered and not yet cleared away count too. Measured: of a client with
+as many calls under way as it may have, two of five get REFUSED_STREAM while the event loop is busy."""
 
 HANDSHAKE_TIMEOUT: Final = "grpc.server_handshake_timeout_ms"
 """A TLS handshake not done by then is dropped: gRPC's default of two minutes lets a caller hold files open
