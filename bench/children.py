@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bench import machine
 from demo.processes import Program, Programs
 
@@ -34,7 +36,7 @@ class Child(Program):
 
     beside: int | None = None
     """The process of a database that works for it."""
-    _used: dict[int, float] = field(default_factory=dict, init=False)
+    _used: float = field(default=0.0, init=False)
     _unread: bytes = field(default=b"", init=False)
 
     @property
@@ -45,12 +47,12 @@ class Child(Program):
     def cpu(self) -> float:
         """Return the CPU seconds that it has used, with all that it has started and its database.
 
-        Of a process that has ended, what it had used when this was last asked.
+        Where it has ended, what it had used when this was last asked.
         """
-        for pid in (*machine.family(self.pid), *(machine.family(self.beside) if self.beside else ())):
-            with suppress(OSError):
-                self._used[pid] = machine.cpu_seconds(pid)
-        return sum(self._used.values())
+        beside = machine.cpu_of_family(self.beside) if self.beside else 0.0
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            self._used = machine.cpu_of_family(self.pid)
+        return self._used + beside
 
     def rss(self) -> int:
         """Return its resident memory in bytes, with that of all that it has started."""

@@ -12,9 +12,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import machine
 from bench.children import Child
 
 _FRAME = re.compile(r"(?P<function>.*) \((?P<path>.*?)(?::\d+)?\)")
@@ -57,7 +59,7 @@ def take(server: Child, seconds: int, into: Path) -> Profile:
 
 def _sample(pid: int, seconds: int, into: Path) -> str:
     """Let py-spy write its samples; returns why it could not, "" where it did."""
-    what = ["--pid", str(pid), "--duration", str(seconds), "--rate", _RATE, "--gil"]
+    what = ["--pid", str(pid), "--subprocesses", "--duration", str(seconds), "--rate", _RATE, "--gil"]
     command = [str(Path(sys.executable).with_name("py-spy")), "record", *what]
     try:
         done = subprocess.run(
@@ -82,7 +84,9 @@ def count(stacks: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
     whole: Counter[str] = Counter()
     for line in stacks:
         stack, _, number = line.rpartition(" ")
-        names = [_name(frame) for frame in stack.split(";")]
+        if not number.isdigit():
+            continue  # of a process's command line, which stands first in a stack, and may have several lines
+        names = [found for frame in stack.split(";") if (found := _name(frame))] or ["(none)"]
         alone[names[-1]] += int(number)
         whole.update(dict.fromkeys(names, int(number)))
     return alone, whole
@@ -90,11 +94,19 @@ def count(stacks: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
 
 def _name(frame: str) -> str:
     found = _FRAME.fullmatch(frame)
-    return f"{found['path'].removesuffix('.py')}: {found['function']}" if found else frame or "(none)"
+    return f"{found['path'].removesuffix('.py')}: {found['function']}" if found else ""
 
 
 def _threads(pid: int) -> dict[int, tuple[str, int]]:
-    """Return kind and CPU nanoseconds of each thread of a process."""
+    """Return kind and CPU nanoseconds of each thread of a process and all that it has started."""
+    found: dict[int, tuple[str, int]] = {}
+    for one in machine.family(pid):
+        with suppress(OSError):  # it ended between the two looks
+            found |= _threads_of(one)
+    return found
+
+
+def _threads_of(pid: int) -> dict[int, tuple[str, int]]:
     # Threads of Python bear the name of the process.
     own = Path(f"/proc/{pid}/comm").read_text()
     found = {}

@@ -126,9 +126,11 @@ def _profile_row(name: str, profile: Profile) -> tuple[str, ...]:
 def origin(results: Results) -> str:
     """Return where and when the figures were taken."""
     machine = results.machine
+    durability = next((line["durability"] for line in results.lines if line.get("durability")), "")
     return (
-        f"Taken of {results.of} on {results.date}: {machine['cores']} cores, {machine['memory_gb']:g} GB, "
-        f"{machine['system']}, Python {machine['python']}, grpcio {machine['grpcio']}; the machine's load "
+        f"Taken of {results.of} on {results.date}{f', {durability}' if durability else ''}: "
+        f"{machine['cores']} cores, {machine['memory_gb']:g} GB, {machine['system']}, "
+        f"Python {machine['python']}, grpcio {machine['grpcio']}; the machine's load "
         f"before the run began was {machine['load_before']:g}."
     )
 

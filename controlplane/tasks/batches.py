@@ -15,9 +15,8 @@ from controlplane.errors import NotFound, invalid
 from controlplane.ids import new_id
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
-from controlplane.tasks import windows
 from controlplane.tasks.creating import check_request_id, digest_of, made_before, unknown
-from controlplane.tasks.planning import plan
+from controlplane.tasks.planning import next_opening, plan
 from controlplane.tasks.records import BatchCancelled, BatchRecord, Chosen, Due, NewTask
 from controlplane.tasks.rules import TaskState
 from controlplane.tasks.store import creation, expansion, reading
@@ -125,7 +124,7 @@ class Batches:
         if batch is None:
             return False
         now, window = self._now(), batch.new_task.options.window
-        due = windows.opening(window, now) if window else Due(now)
+        due = next_opening(window, now) if window else Due(now)
         await self._expand(work, batch, due, now, self._slice_size)
         failpoints.hit("slice.before_commit")
         return True

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from controlplane.clock import from_micros
+from datetime import timedelta
+
+import structlog
+
+from controlplane.clock import duration_micros, from_micros
 from controlplane.errors import invalid
 from controlplane.tasks import windows
-from controlplane.tasks.records import Due, Options
+from controlplane.tasks.records import Due, Options, Window
 from controlplane.tasks.rules import OfflinePolicy
+
+LOOK_AGAIN = timedelta(hours=1)
+"""After which a window is read again that could not be."""
+
+_log = structlog.get_logger(__name__)
+
+
+def next_opening(window: Window, now: int) -> Due:
+    """Return the window that is open at ``now``, or else the next one, of what was created before.
+
+    One that can be read no longer is looked at again after ``LOOK_AGAIN``, and holds up nobody else.
+    """
+    try:
+        return windows.opening(window, now)
+    except windows.WindowInvalid as error:
+        # It could be read when the task was created: what knows the zones has changed, or is older here.
+        _log.warning("a maintenance window can no longer be read", cron=window.cron, error=str(error))
+        later = now + duration_micros(LOOK_AGAIN)
+        return Due(later, later)
 
 
 def plan(options: Options, now: int) -> Due:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from datetime import timedelta
 
 import structlog
 
@@ -13,8 +12,8 @@ from controlplane.agents.service import AgentsService
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
-from controlplane.tasks import rules, windows
-from controlplane.tasks.records import Due, Window
+from controlplane.tasks import rules
+from controlplane.tasks.planning import next_opening
 from controlplane.tasks.rules import AttemptState, Event, TaskState
 from controlplane.tasks.service import REQUEST_MEMORY, TasksService
 from controlplane.tasks.settling import Settling
@@ -23,9 +22,6 @@ from controlplane.tasks.store import creation, delivery, ending, waiting
 STEP = 1_000
 """Tasks that one transaction ends: a sweep after a long stop must not hold up the agents."""
 
-
-LOOK_AGAIN = timedelta(hours=1)
-"""After which a window is read again that could not be."""
 
 TASKS_NAMED = 10
 """Tasks that a line of the log names; of more it gives the number alone."""
@@ -141,7 +137,7 @@ class Sweep:
     async def _move(self, work: UnitOfWork, now: int) -> Sequence[str]:
         missed = await waiting.missed_windows(work.connection, now, STEP)
         for window, task_ids in missed.items():
-            await waiting.move_to(work, task_ids, _next(window, now), now)
+            await waiting.move_to(work, task_ids, next_opening(window, now), now)
         return [task_id for task_ids in missed.values() for task_id in task_ids]
 
 
@@ -149,16 +145,6 @@ _EXPIRED = {
     Event.EXPIRE: "expired: its agent did not take it in time",
     Event.CANCEL: "cancelled, and its agent did not take it in time",
 }
-
-
-def _next(window: Window, now: int) -> Due:
-    try:
-        return windows.opening(window, now)
-    except windows.WindowInvalid as error:
-        # It could be read when the task was created: what knows the zones has changed since.
-        _log.warning("a maintenance window can no longer be read", cron=window.cron, error=str(error))
-        later = now + duration_micros(LOOK_AGAIN)
-        return Due(later, later)
 
 
 def _tell(event: str, task_ids: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 
 from controlplane.agents import rules as agent_rules
 from controlplane.errors import InvalidArgument, NotFound
@@ -18,6 +19,7 @@ from controlplane.tasks import batches
 from controlplane.tasks.records import Window
 from controlplane.tasks.rules import BatchState, OfflinePolicy, TaskState
 from controlplane.tasks.service import TasksService
+from controlplane.tasks.store.tables import task_batches
 from tests.contracts.agents_world import OPERATOR, SECRET
 from tests.contracts.tasks_world import SECOND, TasksWorld, open_tasks_world
 
@@ -196,6 +198,26 @@ async def test_a_large_batch_of_a_key_is_as_old_as_its_creation(work: TasksWorld
     assert await work.state(later) is TaskState.QUEUED
     assert await work.state(f"{batch.batch_id}.b04") is TaskState.SUPERSEDED
     assert await work.state(f"{batch.batch_id}.b00") is TaskState.QUEUED
+
+
+@pytest.mark.usefixtures("by_hand")
+async def test_a_window_that_can_no_longer_be_read_holds_up_no_other_batch(work: TasksWorld) -> None:
+    await enrol(work, 5)
+    window = Window("0 12 * * *", "UTC", 3_600 * SECOND)
+    first = await work.batch(OSLO, offline=OfflinePolicy.WINDOW, window=window, queue=200_000)
+    second = await work.batch(OSLO)
+    async with work.world.database.unit_of_work() as transaction:
+        await transaction.connection.execute(
+            update(task_batches)
+            .where(task_batches.c.batch_id == first.batch_id)
+            .values(window_zone="Gone/Zone")
+        )
+    await work.tasks.batches.expand()
+    for batch in (first, second):
+        found, _ = await work.tasks.batches.get(batch.batch_id)
+        assert (found.state, found.task_count) == (BatchState.EXPANDED, 5)
+    due = await work.rows(f"SELECT not_before FROM tasks WHERE batch_id = '{first.batch_id}'")
+    assert {row.not_before for row in due} == {work.world.clock.micros() + 3_600 * SECOND}
 
 
 @pytest.mark.usefixtures("by_hand")

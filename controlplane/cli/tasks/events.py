@@ -20,7 +20,7 @@ from controlplane.cli.tasks.naming import BATCHES, resource
 from controlplane.cli.values import enum_name, instant, moment, timestamp_message
 
 SHORT_ID = 8
-"""Characters of an attempt's id that tell a task's attempts apart."""
+"""Characters at the end of an attempt's id that tell a task's attempts apart: it begins with its moment."""
 
 _COLORS = {
     "COMMITTED": "green",
@@ -41,7 +41,7 @@ def columns(*, of_task: bool) -> Sequence[Column[DeliveryEvent]]:
         Column("EVENT", event_name, style=lambda value: _COLORS.get(value, "")),
         Column("TASK", lambda event: event.task, wide=of_task),
         Column("AGENT", lambda event: event.agent.removeprefix("agents/"), wide=of_task),
-        Column("ATTEMPT", lambda event: event.attempt_id[:SHORT_ID]),
+        Column("ATTEMPT", lambda event: event.attempt_id[-SHORT_ID:]),
         Column("SESSION", lambda event: str(event.session_epoch or "")),
         Column("DETAIL", lambda event: event.detail),
         Column("ATTEMPT ID", lambda event: event.attempt_id, wide=True),
