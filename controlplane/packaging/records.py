@@ -130,3 +130,9 @@ class Finding:
     """"affected", or what an OpenVEX statement says: "not_affected", "fixed", "under_investigation"."""
     justification: str = ""
     """Of the OpenVEX statement."""
+    certain: bool = True
+    """False where the versions could not be compared: it may be affected, and nobody can say."""
+    sources: Sequence[str] = ()
+    """Ids of the records that matched, sorted."""
+    disagreements: Sequence[str] = ()
+    """In what those records, or the engines that found it, differ; in words."""

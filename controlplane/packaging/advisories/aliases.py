@@ -1,0 +1,133 @@
+"""One finding for each vulnerability and component, whatever number of records speak of it.
+
+Records are of one vulnerability when one names the other, or both name a third, as an alias. ``related`` and
+``upstream`` are no aliases: an advisory of a distribution is related to several CVEs. Nothing is lost in the
+merge: every record that matched stays a source, and where they disagree the finding says how.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from controlplane.packaging.advisories.matching import Outcome, Verdict
+from controlplane.packaging.advisories.records import UNRATED, Rated, Record
+from controlplane.packaging.advisories.versions import UnknownEcosystemError, VersionError, key
+from controlplane.packaging.records import Component, Finding, Severity
+
+FOUND_BY = "fleetwright"
+"""This engine. A second one over the same advisories adds its name to the findings that it has too."""
+
+_CVE = re.compile(r"CVE-(\d{4})-(\d{4,19})")
+_WORST_FIRST = (Severity.CRITICAL, Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A record that affects a component, or may; or one of the same vulnerability that does not."""
+
+    record: Record
+    verdict: Verdict
+    rated: Rated = UNRATED
+
+
+class Groups:
+    """Ids that name the same vulnerability (union-find)."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, str] = {}
+
+    def join(self, ids: Sequence[str]) -> None:
+        """Let ids be of one group."""
+        for other in ids:
+            self._parents[self.of(other)] = self.of(ids[0])
+
+    def of(self, identifier: str) -> str:
+        """Return the id that stands for the group of this one."""
+        parents = self._parents
+        parents.setdefault(identifier, identifier)
+        while parents[identifier] != identifier:
+            parents[identifier] = parents[parents[identifier]]
+            identifier = parents[identifier]
+        return identifier
+
+
+def merge(component: Component, hits: Sequence[Hit], others: Sequence[Hit] = ()) -> list[Finding]:
+    """Return one finding for each vulnerability of a component, by their ids.
+
+    ``others`` are hits of the same vulnerabilities that say "not affected" of this component: they make no
+    finding, and are told of as a disagreement.
+    """
+    groups = Groups()
+    for hit in (*hits, *others):
+        groups.join([hit.record.id, *hit.record.aliases])
+    grouped: dict[str, list[Hit]] = {}
+    for hit in sorted(hits, key=lambda hit: hit.record.id):
+        grouped.setdefault(groups.of(hit.record.id), []).append(hit)
+    against: dict[str, list[Hit]] = {}
+    for hit in sorted(others, key=lambda hit: hit.record.id):
+        against.setdefault(groups.of(hit.record.id), []).append(hit)
+    found = [_finding(component, same, against.get(group, [])) for group, same in grouped.items()]
+    return sorted(found, key=lambda finding: finding.vulnerability)
+
+
+def leading(ids: Sequence[str]) -> str:
+    """Return the id that leads: the oldest CVE, else the first by name that is a record's own."""
+    numbered = [(int(found[1]), int(found[2]), one) for one in ids if (found := _CVE.fullmatch(one))]
+    return min(numbered)[2] if numbered else ids[0]
+
+
+def _finding(component: Component, hits: Sequence[Hit], against: Sequence[Hit]) -> Finding:
+    own = [hit.record.id for hit in hits]
+    ids = sorted({one for hit in (*hits, *against) for one in hit.record.ids})
+    sure = [hit for hit in hits if hit.verdict.outcome is Outcome.AFFECTED]
+    rated = _worst([hit.rated for hit in hits])
+    fixes = {hit.record.id: hit.verdict.fixed for hit in sure or hits}
+    return Finding(
+        vulnerability=leading([*own, *ids]),
+        aliases=tuple(ids),
+        component=component.purl,
+        severity=rated.severity,
+        severity_source=rated.source,
+        score=rated.score,
+        matched="; ".join(f"{hit.record.id}: {hit.verdict.words}" for hit in hits),
+        fixed=_highest(component.ecosystem, list(fixes.values())),
+        found_by=(FOUND_BY,),
+        certain=bool(sure),
+        sources=tuple(own),
+        disagreements=tuple(_disagreements(hits, against, fixes)),
+    )
+
+
+def _worst(rated: Sequence[Rated]) -> Rated:
+    """Return the worst severity; of equal ones that with a score, and the higher one."""
+    return min(rated, key=lambda one: (_WORST_FIRST.index(one.severity), -(one.score or 0.0), one.source))
+
+
+def _highest(ecosystem: str, fixes: Sequence[str]) -> str:
+    """Return the version that is fixed by every record that knows a fix."""
+    known = [fix for fix in fixes if fix]
+    try:
+        return max(known, key=lambda fix: key(ecosystem, fix), default="")
+    except (VersionError, UnknownEcosystemError):
+        return max(known)
+
+
+def _disagreements(hits: Sequence[Hit], against: Sequence[Hit], fixes: Mapping[str, str]) -> list[str]:
+    said: list[str] = []
+    if len(hits) + len(against) == 1:
+        return said
+    if len(set(fixes.values())) > 1:
+        said.append("fixed: " + _each({one: fix or "none known" for one, fix in fixes.items()}))
+    severities = {hit.record.id: hit.rated for hit in hits if hit.rated != UNRATED}
+    if len({rated.severity for rated in severities.values()}) > 1:
+        said.append("severity: " + _each({one: rated.severity.value for one, rated in severities.items()}))
+    outcomes = {hit.record.id: hit.verdict.outcome.value for hit in (*hits, *against)}
+    if len(set(outcomes.values())) > 1:
+        said.append("affected: " + _each(outcomes))
+    return said
+
+
+def _each(said: Mapping[str, str]) -> str:
+    return ", ".join(f"{identifier} says {what}" for identifier, what in sorted(said.items()))

@@ -1,0 +1,1 @@
+"""The tables of the advisories, and all SQL that touches them. Instants are microseconds."""
