@@ -1,4 +1,4 @@
-"""The room's own shapes. Digests are SHA-256 in lower-case hexadecimal, instants microseconds since 1970, UTC."""
+"""The room's own shapes. Digests are SHA-256 in lower-case hexadecimal, instants microseconds since 1970."""
 
 from __future__ import annotations
 
@@ -69,11 +69,39 @@ class FileEntry:
     """Permission bits, set-id bits cleared."""
     link_target: str = ""
     """Of a symbolic link, which stays below the root; empty for a file."""
+    sha1: str = ""
+    """SHA-1, which SPDX 2.3 wants of every file and nothing of ours trusts; may be empty."""
+
+
+class Scope(Enum):
+    """How a component belongs to a package. The first that applies, from the top, is the one that is kept."""
+
+    CONTAINED = "contained"
+    """Its bytes are in the package."""
+    REQUIRED = "required"
+    """The package needs exactly this version at run time and does not bring it."""
+    OPTIONAL = "optional"
+    """As REQUIRED, for a feature that somebody may choose."""
+    DEVELOPMENT = "development"
+    """Who builds or tests the package needs it; who runs it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a component says that it needs, without bringing it."""
+
+    name: str
+    """By the rules of the ecosystem of the component that says it."""
+    constraint: str
+    """In the ecosystem's notation, with its condition: ">=2; python_version < '3.12'"; empty for any."""
+    scope: Scope
+    purl: str = ""
+    """Of the component that meets it, where the constraint leaves one version only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A piece of software within a package."""
+    """A piece of software within a package, or one that it needs at exactly one version."""
 
     ecosystem: str
     """OSV's name, with a release where OSV has one ("Debian:12"); empty where none is known."""
@@ -86,6 +114,14 @@ class Component:
     """Which cataloguers found it, sorted: "fleetwright", "syft", "trivy"."""
     licences: Sequence[str] = ()
     """SPDX expressions, or the package's own words."""
+    scope: Scope = Scope.CONTAINED
+    requires: Sequence[Requirement] = ()
+    """What it needs besides itself, sorted."""
+    source_name: str = ""
+    """Source package that it was built from (Debian, RPM): advisories of Debian speak of those."""
+    source_version: str = ""
+    notes: Sequence[str] = ()
+    """What could not be found out about it, in words, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +134,9 @@ class Inventory:
     """Sorted by purl."""
     files: Sequence[FileEntry]
     tools: Mapping[str, str] = field(default_factory=dict)
-    """Name to version, of what looked."""
+    """Name to version, of what looked; for what could not look, why."""
+    problems: Sequence[str] = ()
+    """Metadata that could not be read, each with its member and what is wrong with it; bounded."""
 
     @property
     def claimed(self) -> int:
