@@ -39,6 +39,11 @@ class Layout:
         return self.root / DATABASE
 
     @property
+    def release_trust(self) -> Path:
+        """Online keys and first metadata of the package repository, from ``fleetwright trust init``."""
+        return self.root / "release-trust"
+
+    @property
     def unfinished(self) -> Path:
         """What ``init`` has written but not yet put in place; gone once it is done."""
         return self.root / ".init"

@@ -58,8 +58,22 @@ def test_every_module_of_the_wheel_is_imported_without_a_warning_or_the_validati
         names = [name for name in wheel.namelist() if name.endswith(".py")]
     modules = sorted(name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in names)
     assert "fleetwright.v1.task_service_pb2_grpc" in modules
-    code = f"import sys, {', '.join(modules)}\nprint('buf' in sys.modules)"
+    plain = [name for name in modules if not name.startswith("fleetwright.verify")]
+    code = f"import sys, {', '.join(plain)}\nprint('buf' in sys.modules)"
     done = environment.run("-W", "error", "-c", code, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_the_verifier_needs_its_extra_and_nothing_of_the_server(
+    copy: Environment, wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    installed.install(copy, wheels["fleetwright"], extras=["verify"])
+    with zipfile.ZipFile(wheels["fleetwright"]) as wheel:
+        files = [name for name in wheel.namelist() if name.startswith("fleetwright/verify/")]
+    modules = sorted(name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in files)
+    assert "fleetwright.verify.bundle" in modules
+    code = f"import sys, {', '.join(modules)}\nprint('grpc' in sys.modules)"
+    done = copy.run("-W", "error", "-c", code, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 

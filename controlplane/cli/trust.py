@@ -1,0 +1,163 @@
+"""``fleetwright trust``: the keys by which packages are released."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from controlplane.cli.calling import calling, noun
+from controlplane.cli.failures import CommandFailed, Exit
+from controlplane.cli.output import Output
+from controlplane.settings import ClientSettings
+from controlplane.trust.layout import Layout
+from controlplane.trust.tuf.ceremony import Initialised, initialise
+from controlplane.trust.tuf.roles import Expiries, RepositoryError, Thresholds
+
+app = noun(
+    "The keys by which packages are released: init.\n\n"
+    "Keys of the roles root and targets stay offline, those of snapshot, timestamp and the channels are the "
+    "server's.\n\n"
+    "\b\nExample:\n"
+    "  fleetwright trust init --offline /media/usb/fleetwright-keys"
+)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What is printed of the keys that were made."""
+
+    made: Initialised
+    thresholds: Thresholds
+
+    @property
+    def name(self) -> str:
+        return str(self.made.trusted_root)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "offline": str(self.made.offline),
+            "online": str(self.made.online),
+            "offlineKeys": [str(path) for path in self.made.offline_keys],
+            "trustedRoot": str(self.made.trusted_root),
+            "channels": list(self.made.state.channels),
+            "thresholds": {
+                "root": f"{self.thresholds.root} of {self.thresholds.root_keys}",
+                "targets": f"{self.thresholds.targets} of {self.thresholds.targets_keys}",
+            },
+        }
+
+
+@app.command("init")
+@calling
+def init(
+    output: Output,
+    offline: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder to make for the offline keys, to carry away.")
+    ],
+    online: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder to make for the server. [default: DATA-DIR/release-trust]"
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Data folder of the server on this machine.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Channel to release in; repeatable. [default: stable, beta]"),
+    ] = None,
+    root: Annotated[
+        str, typer.Option(metavar="N/KEYS", help="How many of how many keys sign for the role root.")
+    ] = "2/3",
+    targets: Annotated[
+        str, typer.Option(metavar="N/KEYS", help="How many of how many keys sign for the role targets.")
+    ] = "2/3",
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Ask for a passphrase, and encrypt the offline keys with it.")
+    ] = False,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Encrypt them with the passphrase on this file's first line."),
+    ] = None,
+) -> None:
+    """Make the keys and the first metadata of a package repository. Needs no server; overwrites nothing.
+
+    \b
+    Examples:
+      fleetwright trust init --offline /media/usb/fleetwright-keys --data-dir /var/lib/fleetwright
+      fleetwright trust init --offline ./offline --online ./online --root 1/1 --targets 1/1 --channel stable
+    """
+    thresholds = _thresholds(root, targets)
+    try:
+        made = initialise(
+            offline,
+            online or Layout(data_dir or ClientSettings().data_dir).release_trust,
+            now=datetime.now(UTC),
+            thresholds=thresholds,
+            expiries=Expiries(),
+            channels=channel or ["stable", "beta"],
+            passphrase=_passphrase(encrypt, passphrase_file),
+        )
+    except RepositoryError as error:
+        raise CommandFailed(str(error)) from None
+    _print(output, _Made(made, thresholds), encrypted=encrypt or passphrase_file is not None)
+
+
+def _thresholds(root: str, targets: str) -> Thresholds:
+    found: dict[str, int] = {}
+    for name, text in (("root", root), ("targets", targets)):
+        needed, slash, keys = text.partition("/")
+        if not (slash and needed.isdecimal() and keys.isdecimal()) or len(text) > 8:
+            raise typer.BadParameter(f"{text!r}: write N/KEYS, such as 2/3", param_hint=f"--{name}")
+        found |= {name: int(needed), f"{name}_keys": int(keys)}
+    try:
+        return Thresholds(**found)
+    except RepositoryError as error:
+        raise CommandFailed(str(error), Exit.USAGE) from None
+
+
+def _passphrase(encrypt: bool, file: Path | None) -> str | None:
+    if encrypt and file is not None:
+        raise CommandFailed("--encrypt and --passphrase-file: give one of them", Exit.USAGE)
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except UnicodeError:
+            raise CommandFailed(
+                f"{file}: its bytes are not text in UTF-8: write the passphrase in UTF-8"
+            ) from None
+        return lines[0] if lines else ""
+    if encrypt:
+        return str(
+            typer.prompt(
+                "Passphrase of the offline keys", hide_input=True, confirmation_prompt=True, err=True
+            )
+        )
+    return None
+
+
+def _print(output: Output, what: _Made, *, encrypted: bool) -> None:
+    if not output.for_people:
+        output.document(what, [what])
+        return
+    made, thresholds = what.made, what.thresholds
+    output.text(f"offline: {made.offline}")
+    output.text(f"  root-*.pem      {thresholds.root} of {thresholds.root_keys} sign for the role root")
+    output.text(
+        f"  targets-*.pem   {thresholds.targets} of {thresholds.targets_keys} sign for the role targets"
+    )
+    output.text("  Move each key to another person or safe, off this machine, then remove the folder here.")
+    if not encrypted:
+        output.text("  They are not encrypted: whoever finds a file has the key.")
+    output.text(f"online:  {made.online}")
+    output.text(
+        f"  keys of snapshot, timestamp, the channels {', '.join(made.state.channels)}, and of who attests"
+    )
+    output.text("  It belongs on the server, open to its user alone; back it up as you do the data folder.")
+    output.text(f"trusted root: {made.trusted_root}")
+    output.text("  Agents get it when they enrol; auditors, by another way than the bundles.")
