@@ -1,4 +1,4 @@
-"""The room's own shapes. Digests are SHA-256 in lower-case hexadecimal, instants microseconds since 1970."""
+"""The room's own shapes. Digests are SHA-256 in lower-case hexadecimal, instants microseconds, UTC."""
 
 from __future__ import annotations
 
