@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import PackageNotFoundError, metadata
+from importlib.metadata import PackageNotFoundError, files, metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,8 +181,18 @@ def licence(name: str) -> str | None:
         if text.startswith("License ::")
     ]
     stated = [*(declared.get_all("License-Expression") or []), *(declared.get_all("License") or [])]
-    text = next(filter(None, [*stated, " AND ".join(classifiers)]), "")
+    text = next(filter(None, [*stated, " AND ".join(classifiers), _of_file(name)]), "")
     return str(text).strip().partition("\n")[0]
+
+
+def _of_file(name: str) -> str:
+    """Return the licence whose text a distribution brings, where that is one that we know; else ""."""
+    for path in files(name) or ():
+        if path.name.startswith(("LICENSE", "LICENCE")):
+            words = " ".join(path.read_text(encoding="utf-8").split())
+            if words.startswith("Apache License Version 2.0"):
+                return "Apache-2.0"
+    return ""
 
 
 def licences() -> str:

@@ -10,6 +10,7 @@ from controlplane.bootstrap import policies
 from controlplane.bootstrap.engines import Engines
 from controlplane.identity import operations as identity_operations
 from controlplane.identity.service import DENIALS, IdentityPolicy, IdentityService
+from controlplane.packaging.advisories.service import AdvisoriesService
 from controlplane.processes.service import LeaseTimes, Member, Processes
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.explaining.service import ExplainingService
@@ -48,6 +49,7 @@ class Rooms:
             identity_policy,
             engines.secret,
         )
+        self.advisories = AdvisoriesService(database, clock)
         self.tasks = TasksService(
             database,
             writer,
