@@ -203,9 +203,9 @@ def test_a_damaged_package_never_raises_anything_but_its_own_error(
         b"!<arch>\n" + b"x" * 60,
         b"!<arch>\n" + f"{'_fleetwright':<16}{0:<12}{0:<6}{0:<6}{100644:<8}{'-5':<10}`\n".encode(),
         b"!<arch>\n" + f"{'_fleetwright':<16}{0:<12}{0:<6}{0:<6}{100644:<8}{10**9:<10}`\n".encode(),
-        gzip.compress(b""),
-        gzip.compress(b"\0" * 1024),
-        gzip.compress(tarfile.TarInfo("other").tobuf()),
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"\0" * 1024, mtime=0),
+        gzip.compress(tarfile.TarInfo("other").tobuf(), mtime=0),
     ],
 )
 def test_what_is_no_package_is_told(tmp_path: Path, content: bytes) -> None:

@@ -152,6 +152,7 @@ def lying_size(data: bytes) -> bytes:
         (lying_size(zipped({"a": "b"})), "its directory has"),
         (zipped({"META-INF/MANIFEST.MF": b"A: b\n" * 1_000_000}), "unpacks to more than"),
     ],
+    ids=["empty", "no zip", "cut", "lying", "bomb"],
 )
 def test_a_broken_or_hostile_archive_within_a_package_is_a_problem(
     tmp_path: Path, data: bytes, complaint: str
