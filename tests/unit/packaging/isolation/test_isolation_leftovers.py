@@ -20,6 +20,8 @@ from controlplane.packaging.isolation.scratch import Scratch, sweep
 from tests.unit.packaging.isolation.attempts import ROOT, SMALL, attempt, call
 from tests.unit.packaging.isolation.test_isolation_reach import processes_called
 
+pytestmark = pytest.mark.slow
+
 
 def left(settings: IsolationSettings) -> list[Path]:
     return list(settings.scratch_root.iterdir())

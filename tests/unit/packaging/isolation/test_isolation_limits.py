@@ -11,6 +11,8 @@ import pytest
 from controlplane.packaging.isolation.records import IsolationSettings
 from tests.unit.packaging.isolation.attempts import SMALL, attempt
 
+pytestmark = pytest.mark.slow
+
 ONE_SECOND = replace(SMALL, cpu=timedelta(seconds=1))
 SHORT = replace(SMALL, wall=timedelta(seconds=0.5))
 

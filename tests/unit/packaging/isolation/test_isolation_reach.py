@@ -17,6 +17,8 @@ from controlplane.packaging.isolation.records import IsolationSettings
 from tests.unit.packaging.isolation.attempts import Came, attempt
 from tests.unit.packaging.isolation.conftest import SITUATIONS, SOMEONE, Attempting
 
+pytestmark = pytest.mark.slow
+
 everywhere = pytest.mark.parametrize("situation", SITUATIONS)
 InASituation = Callable[[str], Attempting]
 
