@@ -15,7 +15,7 @@ from typing import Any, Final
 from controlplane.packaging.building.errors import BuildFailed
 
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
-BUILD_TYPE: Final = "https://fleetwright.dev/build-types/package/v1"
+BUILD_TYPE: Final = "https://example.org/fleetwright/build-types/package/v1"
 """The name of what ``work.build`` does; its external parameters are those of ``Provenance``."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -25,7 +25,7 @@ from controlplane.packaging.policy.rules import (
 )
 
 PREDICATE_TYPE: Final = "https://slsa.dev/verification_summary/v1"
-EXTENSION: Final = "https://fleetwright.dev/verdict/v1"
+EXTENSION: Final = "https://example.org/fleetwright/verdict/v1"
 """The field of the predicate that holds our decision and its trace."""
 _LEVELS: Final = {
     Decision.PASS: "FLEETWRIGHT_POLICY_PASS",
@@ -90,7 +90,7 @@ def predicate(
         "timeVerified": _timestamp(judged.time),
         "resourceUri": resource_uri,
         "policy": {
-            "uri": f"https://fleetwright.dev/policies/{policy.name}/{policy.version}",
+            "uri": f"https://example.org/fleetwright/policies/{policy.name}/{policy.version}",
             "digest": {"sha256": policy.sha256},
         },
         "inputAttestations": [{"uri": one.uri, "digest": {"sha256": one.sha256}} for one in inputs],
