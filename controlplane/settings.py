@@ -230,7 +230,8 @@ class Settings(BaseSettings):
         30 * _SECOND,
         _SECOND,
         _HOUR,
-        "After which an assignment that was not accepted is queued again, once its session is gone.",
+        "After which an assignment that was not accepted is queued again, once its session is gone; a stream "
+        "on which nothing was heard since is ended.",
     )
 
     drain_window: Duration = _between(
