@@ -707,22 +707,26 @@ class AttemptProgress(_message.Message):
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_STATUS_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """attempt_id of the assignment."""
     percent: _builtins.int
     """percent done, 0 to 100."""
     message: _builtins.str
     """message for people, at most 256 characters."""
+    deployment_status: _work_pb2.DeploymentStatus.ValueType
+    """deployment_status of an installation; unspecified for other kinds."""
     def __init__(
         self,
         *,
         attempt_id: _builtins.str = ...,
         percent: _builtins.int = ...,
         message: _builtins.str = ...,
+        deployment_status: _work_pb2.DeploymentStatus.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "message", b"message", "percent", b"percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "deployment_status", b"deployment_status", "message", b"message", "percent", b"percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1120,3 +1124,103 @@ class RenewCertificateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewCertificateResponse: _TypeAlias = RenewCertificateResponse  # noqa: Y015
+
+@_typing.final
+class FetchMetadataRequest(_message.Message):
+    """FetchMetadataRequest names a file of the TUF metadata."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    file_name: _builtins.str
+    """file_name in the repository, for example "timestamp.json", "3.root.json" or "12.stable.json"."""
+    def __init__(
+        self,
+        *,
+        file_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchMetadataRequest: _TypeAlias = FetchMetadataRequest  # noqa: Y015
+
+@_typing.final
+class FetchMetadataResponse(_message.Message):
+    """FetchMetadataResponse carries a file of the TUF metadata."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """content of it."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchMetadataResponse: _TypeAlias = FetchMetadataResponse  # noqa: Y015
+
+@_typing.final
+class DownloadArtefactRequest(_message.Message):
+    """DownloadArtefactRequest names bytes by their digest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """sha256 of the package or of the file of its attestations, in lower-case hexadecimal."""
+    offset: _builtins.int
+    """offset of the first byte: what the agent has already is not sent again."""
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadArtefactRequest: _TypeAlias = DownloadArtefactRequest  # noqa: Y015
+
+@_typing.final
+class DownloadArtefactResponse(_message.Message):
+    """DownloadArtefactResponse is a piece of what was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """offset of the piece."""
+    data: _builtins.bytes
+    """data of the piece, at most 256 KiB."""
+    total_bytes: _builtins.int
+    """total_bytes of the whole."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        total_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadArtefactResponse: _TypeAlias = DownloadArtefactResponse  # noqa: Y015

@@ -57,6 +57,16 @@ class AgentServiceStub:
                 request_serializer=fleetwright_dot_v1_dot_agent__service__pb2.RenewCertificateRequest.SerializeToString,
                 response_deserializer=fleetwright_dot_v1_dot_agent__service__pb2.RenewCertificateResponse.FromString,
                 _registered_method=True)
+        self.FetchMetadata = channel.unary_unary(
+                '/fleetwright.v1.AgentService/FetchMetadata',
+                request_serializer=fleetwright_dot_v1_dot_agent__service__pb2.FetchMetadataRequest.SerializeToString,
+                response_deserializer=fleetwright_dot_v1_dot_agent__service__pb2.FetchMetadataResponse.FromString,
+                _registered_method=True)
+        self.DownloadArtefact = channel.unary_stream(
+                '/fleetwright.v1.AgentService/DownloadArtefact',
+                request_serializer=fleetwright_dot_v1_dot_agent__service__pb2.DownloadArtefactRequest.SerializeToString,
+                response_deserializer=fleetwright_dot_v1_dot_agent__service__pb2.DownloadArtefactResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -97,6 +107,20 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchMetadata(self, request, context):
+        """FetchMetadata sends a file of the TUF metadata, by its name in the repository.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadArtefact(self, request, context):
+        """DownloadArtefact sends the bytes of a package that is released, or its attestations, from an offset on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -119,6 +143,16 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.RenewCertificate,
                     request_deserializer=fleetwright_dot_v1_dot_agent__service__pb2.RenewCertificateRequest.FromString,
                     response_serializer=fleetwright_dot_v1_dot_agent__service__pb2.RenewCertificateResponse.SerializeToString,
+            ),
+            'FetchMetadata': grpc.unary_unary_rpc_method_handler(
+                    servicer.FetchMetadata,
+                    request_deserializer=fleetwright_dot_v1_dot_agent__service__pb2.FetchMetadataRequest.FromString,
+                    response_serializer=fleetwright_dot_v1_dot_agent__service__pb2.FetchMetadataResponse.SerializeToString,
+            ),
+            'DownloadArtefact': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadArtefact,
+                    request_deserializer=fleetwright_dot_v1_dot_agent__service__pb2.DownloadArtefactRequest.FromString,
+                    response_serializer=fleetwright_dot_v1_dot_agent__service__pb2.DownloadArtefactResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -232,6 +266,60 @@ class AgentService:
             '/fleetwright.v1.AgentService/RenewCertificate',
             fleetwright_dot_v1_dot_agent__service__pb2.RenewCertificateRequest.SerializeToString,
             fleetwright_dot_v1_dot_agent__service__pb2.RenewCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchMetadata(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleetwright.v1.AgentService/FetchMetadata',
+            fleetwright_dot_v1_dot_agent__service__pb2.FetchMetadataRequest.SerializeToString,
+            fleetwright_dot_v1_dot_agent__service__pb2.FetchMetadataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadArtefact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fleetwright.v1.AgentService/DownloadArtefact',
+            fleetwright_dot_v1_dot_agent__service__pb2.DownloadArtefactRequest.SerializeToString,
+            fleetwright_dot_v1_dot_agent__service__pb2.DownloadArtefactResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,10 @@ class AgentServiceStub:
     """RenewCertificate issues the next certificate for a fresh key, over the live
     connection. The former one stays good until the next one is first used.
     """
+    FetchMetadata: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.FetchMetadataRequest, _agent_service_pb2.FetchMetadataResponse]
+    """FetchMetadata sends a file of the TUF metadata, by its name in the repository."""
+    DownloadArtefact: _grpc.UnaryStreamMultiCallable[_agent_service_pb2.DownloadArtefactRequest, _agent_service_pb2.DownloadArtefactResponse]
+    """DownloadArtefact sends the bytes of a package that is released, or its attestations, from an offset on."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -75,6 +79,10 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """RenewCertificate issues the next certificate for a fresh key, over the live
     connection. The former one stays good until the next one is first used.
     """
+    FetchMetadata: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.FetchMetadataRequest, _agent_service_pb2.FetchMetadataResponse]  # type: ignore[assignment]
+    """FetchMetadata sends a file of the TUF metadata, by its name in the repository."""
+    DownloadArtefact: _aio.UnaryStreamMultiCallable[_agent_service_pb2.DownloadArtefactRequest, _agent_service_pb2.DownloadArtefactResponse]  # type: ignore[assignment]
+    """DownloadArtefact sends the bytes of a package that is released, or its attestations, from an offset on."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """AgentService is what agents hold: three streams over one mutual-TLS
@@ -120,5 +128,21 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """RenewCertificate issues the next certificate for a fresh key, over the live
         connection. The former one stays good until the next one is first used.
         """
+
+    @_abc_1.abstractmethod
+    def FetchMetadata(
+        self,
+        request: _agent_service_pb2.FetchMetadataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.FetchMetadataResponse, _abc.Awaitable[_agent_service_pb2.FetchMetadataResponse]]:
+        """FetchMetadata sends a file of the TUF metadata, by its name in the repository."""
+
+    @_abc_1.abstractmethod
+    def DownloadArtefact(
+        self,
+        request: _agent_service_pb2.DownloadArtefactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_service_pb2.DownloadArtefactResponse], _abc.AsyncIterator[_agent_service_pb2.DownloadArtefactResponse]]:
+        """DownloadArtefact sends the bytes of a package that is released, or its attestations, from an offset on."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -116,6 +116,34 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: Hello shows a session nonce that an earlier session used up, and the server turns
     away what may be a copy of the agent, until an operator clears the suspicion or enrols it again.
     """
+    ERROR_REASON_UPLOAD_UNKNOWN: _ErrorReason.ValueType  # 100
+    """NOT_FOUND: no upload has this name, or it has expired."""
+    ERROR_REASON_UPLOAD_OFFSET: _ErrorReason.ValueType  # 101
+    """FAILED_PRECONDITION: a piece does not begin where the upload stands; metadata `committed_bytes` says where."""
+    ERROR_REASON_DIGEST_MISMATCH: _ErrorReason.ValueType  # 102
+    """INVALID_ARGUMENT: the bytes do not have the digest or the size that was announced; they are thrown away."""
+    ERROR_REASON_ARTEFACT_UNKNOWN: _ErrorReason.ValueType  # 103
+    """NOT_FOUND: no artefact has this digest."""
+    ERROR_REASON_PIPELINE_UNKNOWN: _ErrorReason.ValueType  # 104
+    """NOT_FOUND: no pipeline has this name."""
+    ERROR_REASON_PIPELINE_STATE: _ErrorReason.ValueType  # 105
+    """FAILED_PRECONDITION: the pipeline is in a state in which that cannot be done."""
+    ERROR_REASON_PACKAGE_UNKNOWN: _ErrorReason.ValueType  # 106
+    """NOT_FOUND: no package has this digest, or it has no such part."""
+    ERROR_REASON_PACKAGE_NOT_RELEASED: _ErrorReason.ValueType  # 107
+    """FAILED_PRECONDITION: policy does not let agents have the package, or it is not released."""
+    ERROR_REASON_EXCEPTION_UNKNOWN: _ErrorReason.ValueType  # 108
+    """NOT_FOUND: no exception has this name."""
+    ERROR_REASON_APPROVER_IS_REQUESTER: _ErrorReason.ValueType  # 109
+    """PERMISSION_DENIED: who asked for an exception cannot approve it."""
+    ERROR_REASON_ADVISORIES_ROLLED_BACK: _ErrorReason.ValueType  # 110
+    """FAILED_PRECONDITION: the export is older than what is known already."""
+    ERROR_REASON_ADVISORIES_MALFORMED: _ErrorReason.ValueType  # 111
+    """INVALID_ARGUMENT: the export cannot be read; the message names the member."""
+    ERROR_REASON_TRUST_NOT_SET_UP: _ErrorReason.ValueType  # 112
+    """FAILED_PRECONDITION: the keys that sign and release packages are not set up: `fleetwright trust init`."""
+    ERROR_REASON_METADATA_UNKNOWN: _ErrorReason.ValueType  # 113
+    """NOT_FOUND: the repository of TUF metadata has no such file."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorDomain of every google.rpc.ErrorInfo that this product sends is
@@ -221,4 +249,32 @@ ERROR_REASON_CLONE_SUSPECTED: ErrorReason.ValueType  # 88
 """PERMISSION_DENIED: Hello shows a session nonce that an earlier session used up, and the server turns
 away what may be a copy of the agent, until an operator clears the suspicion or enrols it again.
 """
+ERROR_REASON_UPLOAD_UNKNOWN: ErrorReason.ValueType  # 100
+"""NOT_FOUND: no upload has this name, or it has expired."""
+ERROR_REASON_UPLOAD_OFFSET: ErrorReason.ValueType  # 101
+"""FAILED_PRECONDITION: a piece does not begin where the upload stands; metadata `committed_bytes` says where."""
+ERROR_REASON_DIGEST_MISMATCH: ErrorReason.ValueType  # 102
+"""INVALID_ARGUMENT: the bytes do not have the digest or the size that was announced; they are thrown away."""
+ERROR_REASON_ARTEFACT_UNKNOWN: ErrorReason.ValueType  # 103
+"""NOT_FOUND: no artefact has this digest."""
+ERROR_REASON_PIPELINE_UNKNOWN: ErrorReason.ValueType  # 104
+"""NOT_FOUND: no pipeline has this name."""
+ERROR_REASON_PIPELINE_STATE: ErrorReason.ValueType  # 105
+"""FAILED_PRECONDITION: the pipeline is in a state in which that cannot be done."""
+ERROR_REASON_PACKAGE_UNKNOWN: ErrorReason.ValueType  # 106
+"""NOT_FOUND: no package has this digest, or it has no such part."""
+ERROR_REASON_PACKAGE_NOT_RELEASED: ErrorReason.ValueType  # 107
+"""FAILED_PRECONDITION: policy does not let agents have the package, or it is not released."""
+ERROR_REASON_EXCEPTION_UNKNOWN: ErrorReason.ValueType  # 108
+"""NOT_FOUND: no exception has this name."""
+ERROR_REASON_APPROVER_IS_REQUESTER: ErrorReason.ValueType  # 109
+"""PERMISSION_DENIED: who asked for an exception cannot approve it."""
+ERROR_REASON_ADVISORIES_ROLLED_BACK: ErrorReason.ValueType  # 110
+"""FAILED_PRECONDITION: the export is older than what is known already."""
+ERROR_REASON_ADVISORIES_MALFORMED: ErrorReason.ValueType  # 111
+"""INVALID_ARGUMENT: the export cannot be read; the message names the member."""
+ERROR_REASON_TRUST_NOT_SET_UP: ErrorReason.ValueType  # 112
+"""FAILED_PRECONDITION: the keys that sign and release packages are not set up: `fleetwright trust init`."""
+ERROR_REASON_METADATA_UNKNOWN: ErrorReason.ValueType  # 113
+"""NOT_FOUND: the repository of TUF metadata has no such file."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66leetwright/v1/work.proto\x12\x0e\x66leetwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n\x08TaskSpec\x12=\n\tinventory\x18\x01 \x01(\x0b\x32\x1d.fleetwright.v1.InventorySpecH\x00R\tinventory\x12\x34\n\x06script\x18\x02 \x01(\x0b\x32\x1a.fleetwright.v1.ScriptSpecH\x00R\x06script\x12.\n\x04logs\x18\x03 \x01(\x0b\x32\x18.fleetwright.v1.LogsSpecH\x00R\x04logs\x12.\n\x04\x65\x63ho\x18\x04 \x01(\x0b\x32\x18.fleetwright.v1.EchoSpecH\x00R\x04\x65\x63hoB\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\":\n\rInventorySpec\x12)\n\x10include_packages\x18\x01 \x01(\x08R\x0fincludePackages\"\x81\x04\n\nScriptSpec\x12J\n\x0binterpreter\x18\x01 \x01(\tB(\xbaH%r#\x10\x01\x18@2\x1d^[A-Za-z0-9][A-Za-z0-9._+-]*$R\x0binterpreter\x12\x1f\n\x04\x62ody\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x10R\x04\x62ody\x12-\n\targuments\x18\x03 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05r\x03(\x80 R\targuments\x12\x7f\n\x0b\x65nvironment\x18\x04 \x03(\x0b\x32+.fleetwright.v1.ScriptSpec.EnvironmentEntryB0\xbaH-\x9a\x01*\x10@\"\x1fr\x1d\x18\x80\x01\x32\x18^[A-Za-z_][A-Za-z0-9_]*$*\x05r\x03(\x80 R\x0b\x65nvironment\x12\x1b\n\x04user\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x04user\x12J\n\ntime_limit\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\ttimeLimit\x12-\n\x0coutput_limit\x18\x07 \x01(\x04\x42\n\xbaH\x07\x32\x05\x18\x80\x80\x80\x08R\x0boutputLimit\x1a>\n\x10\x45nvironmentEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"y\n\x08LogsSpec\x12\x1e\n\x04path\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80 R\x04path\x12\'\n\tmax_bytes\x18\x02 \x01(\x04\x42\n\xbaH\x07\x32\x05\x18\x80\x80\x80\x08R\x08maxBytes\x12$\n\x08\x63ontains\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08R\x08\x63ontains\"o\n\x08\x45\x63hoSpec\x12#\n\x07payload\x18\x01 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x04R\x07payload\x12>\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00R\x05\x64\x65lay\"\xd5\x04\n\rAttemptResult\x12=\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.fleetwright.v1.OutcomeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07outcome\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x10R\x06reason\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12!\n\x0cstdout_bytes\x18\x05 \x01(\x04R\x0bstdoutBytes\x12!\n\x0cstderr_bytes\x18\x06 \x01(\x04R\x0bstderrBytes\x12\x1b\n\tlog_bytes\x18\x07 \x01(\x04R\x08logBytes\x12\'\n\x0f\x64iscarded_bytes\x18\x08 \x01(\x04R\x0e\x64iscardedBytes\x12?\n\tinventory\x18\n \x01(\x0b\x32\x1f.fleetwright.v1.InventoryResultH\x00R\tinventory\x12\x36\n\x06script\x18\x0b \x01(\x0b\x32\x1c.fleetwright.v1.ScriptResultH\x00R\x06script\x12\x30\n\x04logs\x18\x0c \x01(\x0b\x32\x1a.fleetwright.v1.LogsResultH\x00R\x04logs\x12\x30\n\x04\x65\x63ho\x18\r \x01(\x0b\x32\x1a.fleetwright.v1.EchoResultH\x00R\x04\x65\x63hoB\x08\n\x06\x64\x65tail\"\xfa\x03\n\x0fInventoryResult\x12-\n\x04host\x18\x01 \x01(\x0b\x32\x19.fleetwright.v1.HostFactsR\x04host\x12%\n\tcpu_model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08\x63puModel\x12\x1b\n\tcpu_count\x18\x03 \x01(\rR\x08\x63puCount\x12!\n\x0cmemory_bytes\x18\x04 \x01(\x04R\x0bmemoryBytes\x12\x35\n\x05\x64isks\x18\x05 \x03(\x0b\x32\x14.fleetwright.v1.DiskB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x05\x64isks\x12K\n\ninterfaces\x18\x06 \x03(\x0b\x32 .fleetwright.v1.NetworkInterfaceB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\ninterfaces\x12H\n\x08packages\x18\x07 \x03(\x0b\x32 .fleetwright.v1.InstalledPackageB\n\xbaH\x07\x92\x01\x04\x10\xd0\x86\x03R\x08packages\x12\x37\n\tboot_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x62ootTime\x12\x1f\n\x06\x64igest\x18\t \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06\x64igest\x12)\n\x07missing\x18\n \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05r\x03\x18\x80\x02R\x07missing\"\x81\x02\n\tHostFacts\x12$\n\x08hostname\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfd\x01R\x08hostname\x12$\n\tos_family\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x08osFamily\x12!\n\x07os_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06osName\x12\'\n\nos_version\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tosVersion\x12/\n\x0ekernel_version\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\rkernelVersion\x12+\n\x0c\x61rchitecture\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0c\x61rchitecture\"{\n\x04\x44isk\x12)\n\x0bmount_point\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\nmountPoint\x12\'\n\nfilesystem\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\nfilesystem\x12\x1f\n\x0btotal_bytes\x18\x03 \x01(\x04R\ntotalBytes\"]\n\x10NetworkInterface\x12\x1b\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x04name\x12,\n\taddresses\x18\x02 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04r\x02\x18@R\taddresses\"\xa4\x01\n\x10InstalledPackage\x12!\n\x07manager\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x07manager\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\"\n\x07version\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07version\x12+\n\x0c\x61rchitecture\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0c\x61rchitecture\"\\\n\x0cScriptResult\x12$\n\x0b\x65xit_status\x18\x01 \x01(\x05H\x00R\nexitStatus\x88\x01\x01\x12\x16\n\x06signal\x18\x02 \x01(\x05R\x06signalB\x0e\n\x0c_exit_status\"I\n\nLogsResult\x12\x1d\n\nfile_bytes\x18\x01 \x01(\x04R\tfileBytes\x12\x1c\n\ttruncated\x18\x02 \x01(\x08R\ttruncated\"1\n\nEchoResult\x12#\n\x07payload\x18\x01 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x04R\x07payload\"\xd5\x02\n\x0eTelemetryPoint\x12\x44\n\x06metric\x18\x01 \x01(\tB,\xbaH)r\'\x10\x01\x18\x80\x01\x32 ^[a-z][a-z0-9_]*(\\.[a-z0-9_]+)*$R\x06metric\x12\x36\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x04time\x12\x1d\n\x05value\x18\x03 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01R\x05value\x12g\n\nattributes\x18\x04 \x03(\x0b\x32..fleetwright.v1.TelemetryPoint.AttributesEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x08\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02R\nattributes\x1a=\n\x0f\x41ttributesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*\xa9\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x12\x17\n\x13OUTCOME_INTERRUPTED\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05\x12\x15\n\x11OUTCOME_TIMED_OUT\x10\x06*x\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x12\x15\n\x11OUTPUT_STREAM_LOG\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66leetwright/v1/work.proto\x12\x0e\x66leetwright.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x02\n\x08TaskSpec\x12=\n\tinventory\x18\x01 \x01(\x0b\x32\x1d.fleetwright.v1.InventorySpecH\x00R\tinventory\x12\x34\n\x06script\x18\x02 \x01(\x0b\x32\x1a.fleetwright.v1.ScriptSpecH\x00R\x06script\x12.\n\x04logs\x18\x03 \x01(\x0b\x32\x18.fleetwright.v1.LogsSpecH\x00R\x04logs\x12.\n\x04\x65\x63ho\x18\x04 \x01(\x0b\x32\x18.fleetwright.v1.EchoSpecH\x00R\x04\x65\x63ho\x12\x37\n\x07install\x18\x05 \x01(\x0b\x32\x1b.fleetwright.v1.InstallSpecH\x00R\x07installB\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\":\n\rInventorySpec\x12)\n\x10include_packages\x18\x01 \x01(\x08R\x0fincludePackages\"\x81\x04\n\nScriptSpec\x12J\n\x0binterpreter\x18\x01 \x01(\tB(\xbaH%r#\x10\x01\x18@2\x1d^[A-Za-z0-9][A-Za-z0-9._+-]*$R\x0binterpreter\x12\x1f\n\x04\x62ody\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x10R\x04\x62ody\x12-\n\targuments\x18\x03 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05r\x03(\x80 R\targuments\x12\x7f\n\x0b\x65nvironment\x18\x04 \x03(\x0b\x32+.fleetwright.v1.ScriptSpec.EnvironmentEntryB0\xbaH-\x9a\x01*\x10@\"\x1fr\x1d\x18\x80\x01\x32\x18^[A-Za-z_][A-Za-z0-9_]*$*\x05r\x03(\x80 R\x0b\x65nvironment\x12\x1b\n\x04user\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x04user\x12J\n\ntime_limit\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xa3\x05\x32\x02\x08\x01R\ttimeLimit\x12-\n\x0coutput_limit\x18\x07 \x01(\x04\x42\n\xbaH\x07\x32\x05\x18\x80\x80\x80\x08R\x0boutputLimit\x1a>\n\x10\x45nvironmentEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"y\n\x08LogsSpec\x12\x1e\n\x04path\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80 R\x04path\x12\'\n\tmax_bytes\x18\x02 \x01(\x04\x42\n\xbaH\x07\x32\x05\x18\x80\x80\x80\x08R\x08maxBytes\x12$\n\x08\x63ontains\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08R\x08\x63ontains\"o\n\x08\x45\x63hoSpec\x12#\n\x07payload\x18\x01 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x04R\x07payload\x12>\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00R\x05\x64\x65lay\"\xc5\x01\n\x0bInstallSpec\x12\x38\n\x07package\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^packages/[0-9a-f]{64}$R\x07package\x12+\n\x0btarget_path\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08R\ntargetPath\x12+\n\x0cpackage_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0bpackageName\x12\"\n\x07version\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07version\"\x90\x05\n\rAttemptResult\x12=\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.fleetwright.v1.OutcomeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x07outcome\x12 \n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\x80\x10R\x06reason\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x35\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12!\n\x0cstdout_bytes\x18\x05 \x01(\x04R\x0bstdoutBytes\x12!\n\x0cstderr_bytes\x18\x06 \x01(\x04R\x0bstderrBytes\x12\x1b\n\tlog_bytes\x18\x07 \x01(\x04R\x08logBytes\x12\'\n\x0f\x64iscarded_bytes\x18\x08 \x01(\x04R\x0e\x64iscardedBytes\x12?\n\tinventory\x18\n \x01(\x0b\x32\x1f.fleetwright.v1.InventoryResultH\x00R\tinventory\x12\x36\n\x06script\x18\x0b \x01(\x0b\x32\x1c.fleetwright.v1.ScriptResultH\x00R\x06script\x12\x30\n\x04logs\x18\x0c \x01(\x0b\x32\x1a.fleetwright.v1.LogsResultH\x00R\x04logs\x12\x30\n\x04\x65\x63ho\x18\r \x01(\x0b\x32\x1a.fleetwright.v1.EchoResultH\x00R\x04\x65\x63ho\x12\x39\n\x07install\x18\x0e \x01(\x0b\x32\x1d.fleetwright.v1.InstallResultH\x00R\x07installB\x08\n\x06\x64\x65tail\"\xfa\x03\n\x0fInventoryResult\x12-\n\x04host\x18\x01 \x01(\x0b\x32\x19.fleetwright.v1.HostFactsR\x04host\x12%\n\tcpu_model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x08\x63puModel\x12\x1b\n\tcpu_count\x18\x03 \x01(\rR\x08\x63puCount\x12!\n\x0cmemory_bytes\x18\x04 \x01(\x04R\x0bmemoryBytes\x12\x35\n\x05\x64isks\x18\x05 \x03(\x0b\x32\x14.fleetwright.v1.DiskB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\x05\x64isks\x12K\n\ninterfaces\x18\x06 \x03(\x0b\x32 .fleetwright.v1.NetworkInterfaceB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\ninterfaces\x12H\n\x08packages\x18\x07 \x03(\x0b\x32 .fleetwright.v1.InstalledPackageB\n\xbaH\x07\x92\x01\x04\x10\xd0\x86\x03R\x08packages\x12\x37\n\tboot_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x62ootTime\x12\x1f\n\x06\x64igest\x18\t \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06\x64igest\x12)\n\x07missing\x18\n \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10@\"\x05r\x03\x18\x80\x02R\x07missing\"\x89\x02\n\rInstallResult\x12\x42\n\x06status\x18\x01 \x01(\x0e\x32 .fleetwright.v1.DeploymentStatusB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06status\x12(\n\x0breason_code\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\nreasonCode\x12\x33\n\x10previous_version\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x0fpreviousVersion\x12*\n\x08verified\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10 \"\x04r\x02\x18@R\x08verified\x12)\n\x10\x64ownloaded_bytes\x18\x05 \x01(\x04R\x0f\x64ownloadedBytes\"\x81\x02\n\tHostFacts\x12$\n\x08hostname\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfd\x01R\x08hostname\x12$\n\tos_family\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x08osFamily\x12!\n\x07os_name\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\x06osName\x12\'\n\nos_version\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tosVersion\x12/\n\x0ekernel_version\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\rkernelVersion\x12+\n\x0c\x61rchitecture\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0c\x61rchitecture\"{\n\x04\x44isk\x12)\n\x0bmount_point\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\nmountPoint\x12\'\n\nfilesystem\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\nfilesystem\x12\x1f\n\x0btotal_bytes\x18\x03 \x01(\x04R\ntotalBytes\"]\n\x10NetworkInterface\x12\x1b\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x04name\x12,\n\taddresses\x18\x02 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04r\x02\x18@R\taddresses\"\xa4\x01\n\x10InstalledPackage\x12!\n\x07manager\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x07manager\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x04name\x12\"\n\x07version\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07version\x12+\n\x0c\x61rchitecture\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0c\x61rchitecture\"\\\n\x0cScriptResult\x12$\n\x0b\x65xit_status\x18\x01 \x01(\x05H\x00R\nexitStatus\x88\x01\x01\x12\x16\n\x06signal\x18\x02 \x01(\x05R\x06signalB\x0e\n\x0c_exit_status\"I\n\nLogsResult\x12\x1d\n\nfile_bytes\x18\x01 \x01(\x04R\tfileBytes\x12\x1c\n\ttruncated\x18\x02 \x01(\x08R\ttruncated\"1\n\nEchoResult\x12#\n\x07payload\x18\x01 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x04R\x07payload\"\xd5\x02\n\x0eTelemetryPoint\x12\x44\n\x06metric\x18\x01 \x01(\tB,\xbaH)r\'\x10\x01\x18\x80\x01\x32 ^[a-z][a-z0-9_]*(\\.[a-z0-9_]+)*$R\x06metric\x12\x36\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x04time\x12\x1d\n\x05value\x18\x03 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01R\x05value\x12g\n\nattributes\x18\x04 \x03(\x0b\x32..fleetwright.v1.TelemetryPoint.AttributesEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x08\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02R\nattributes\x1a=\n\x0f\x41ttributesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01*\x9c\x02\n\x10\x44\x65ploymentStatus\x12!\n\x1d\x44\x45PLOYMENT_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45PLOYMENT_STATUS_PENDING\x10\x01\x12!\n\x1d\x44\x45PLOYMENT_STATUS_DOWNLOADING\x10\x02\x12\x1f\n\x1b\x44\x45PLOYMENT_STATUS_VERIFYING\x10\x03\x12 \n\x1c\x44\x45PLOYMENT_STATUS_INSTALLING\x10\x04\x12\x1f\n\x1b\x44\x45PLOYMENT_STATUS_INSTALLED\x10\x05\x12\x1c\n\x18\x44\x45PLOYMENT_STATUS_FAILED\x10\x06\x12!\n\x1d\x44\x45PLOYMENT_STATUS_ROLLED_BACK\x10\x07*\xa9\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x12\x17\n\x13OUTCOME_INTERRUPTED\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05\x12\x15\n\x11OUTCOME_TIMED_OUT\x10\x06*x\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x12\x15\n\x11OUTPUT_STREAM_LOG\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,6 +61,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ECHOSPEC'].fields_by_name['payload']._serialized_options = b'\272H\006z\004\030\200\200\004'
   _globals['_ECHOSPEC'].fields_by_name['delay']._loaded_options = None
   _globals['_ECHOSPEC'].fields_by_name['delay']._serialized_options = b'\272H\n\252\001\007\"\003\010\220\0342\000'
+  _globals['_INSTALLSPEC'].fields_by_name['package']._loaded_options = None
+  _globals['_INSTALLSPEC'].fields_by_name['package']._serialized_options = b'\272H\033r\0312\027^packages/[0-9a-f]{64}$'
+  _globals['_INSTALLSPEC'].fields_by_name['target_path']._loaded_options = None
+  _globals['_INSTALLSPEC'].fields_by_name['target_path']._serialized_options = b'\272H\007r\005\020\001(\200\010'
+  _globals['_INSTALLSPEC'].fields_by_name['package_name']._loaded_options = None
+  _globals['_INSTALLSPEC'].fields_by_name['package_name']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_INSTALLSPEC'].fields_by_name['version']._loaded_options = None
+  _globals['_INSTALLSPEC'].fields_by_name['version']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_ATTEMPTRESULT'].fields_by_name['outcome']._loaded_options = None
   _globals['_ATTEMPTRESULT'].fields_by_name['outcome']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_ATTEMPTRESULT'].fields_by_name['reason']._loaded_options = None
@@ -77,6 +85,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVENTORYRESULT'].fields_by_name['digest']._serialized_options = b'\272H\004r\002\030@'
   _globals['_INVENTORYRESULT'].fields_by_name['missing']._loaded_options = None
   _globals['_INVENTORYRESULT'].fields_by_name['missing']._serialized_options = b'\272H\014\222\001\t\020@\"\005r\003\030\200\002'
+  _globals['_INSTALLRESULT'].fields_by_name['status']._loaded_options = None
+  _globals['_INSTALLRESULT'].fields_by_name['status']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_INSTALLRESULT'].fields_by_name['reason_code']._loaded_options = None
+  _globals['_INSTALLRESULT'].fields_by_name['reason_code']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_INSTALLRESULT'].fields_by_name['previous_version']._loaded_options = None
+  _globals['_INSTALLRESULT'].fields_by_name['previous_version']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_INSTALLRESULT'].fields_by_name['verified']._loaded_options = None
+  _globals['_INSTALLRESULT'].fields_by_name['verified']._serialized_options = b'\272H\013\222\001\010\020 \"\004r\002\030@'
   _globals['_HOSTFACTS'].fields_by_name['hostname']._loaded_options = None
   _globals['_HOSTFACTS'].fields_by_name['hostname']._serialized_options = b'\272H\005r\003\030\375\001'
   _globals['_HOSTFACTS'].fields_by_name['os_family']._loaded_options = None
@@ -117,42 +133,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TELEMETRYPOINT'].fields_by_name['value']._serialized_options = b'\272H\004\022\002@\001'
   _globals['_TELEMETRYPOINT'].fields_by_name['attributes']._loaded_options = None
   _globals['_TELEMETRYPOINT'].fields_by_name['attributes']._serialized_options = b'\272H\024\232\001\021\020\010\"\006r\004\020\001\030@*\005r\003\030\200\002'
-  _globals['_OUTCOME']._serialized_start=3484
-  _globals['_OUTCOME']._serialized_end=3653
-  _globals['_OUTPUTSTREAM']._serialized_start=3655
-  _globals['_OUTPUTSTREAM']._serialized_end=3775
+  _globals['_DEPLOYMENTSTATUS']._serialized_start=4068
+  _globals['_DEPLOYMENTSTATUS']._serialized_end=4352
+  _globals['_OUTCOME']._serialized_start=4355
+  _globals['_OUTCOME']._serialized_end=4524
+  _globals['_OUTPUTSTREAM']._serialized_start=4526
+  _globals['_OUTPUTSTREAM']._serialized_end=4646
   _globals['_TASKSPEC']._serialized_start=111
-  _globals['_TASKSPEC']._serialized_end=349
-  _globals['_INVENTORYSPEC']._serialized_start=351
-  _globals['_INVENTORYSPEC']._serialized_end=409
-  _globals['_SCRIPTSPEC']._serialized_start=412
-  _globals['_SCRIPTSPEC']._serialized_end=925
-  _globals['_SCRIPTSPEC_ENVIRONMENTENTRY']._serialized_start=863
-  _globals['_SCRIPTSPEC_ENVIRONMENTENTRY']._serialized_end=925
-  _globals['_LOGSSPEC']._serialized_start=927
-  _globals['_LOGSSPEC']._serialized_end=1048
-  _globals['_ECHOSPEC']._serialized_start=1050
-  _globals['_ECHOSPEC']._serialized_end=1161
-  _globals['_ATTEMPTRESULT']._serialized_start=1164
-  _globals['_ATTEMPTRESULT']._serialized_end=1761
-  _globals['_INVENTORYRESULT']._serialized_start=1764
-  _globals['_INVENTORYRESULT']._serialized_end=2270
-  _globals['_HOSTFACTS']._serialized_start=2273
-  _globals['_HOSTFACTS']._serialized_end=2530
-  _globals['_DISK']._serialized_start=2532
-  _globals['_DISK']._serialized_end=2655
-  _globals['_NETWORKINTERFACE']._serialized_start=2657
-  _globals['_NETWORKINTERFACE']._serialized_end=2750
-  _globals['_INSTALLEDPACKAGE']._serialized_start=2753
-  _globals['_INSTALLEDPACKAGE']._serialized_end=2917
-  _globals['_SCRIPTRESULT']._serialized_start=2919
-  _globals['_SCRIPTRESULT']._serialized_end=3011
-  _globals['_LOGSRESULT']._serialized_start=3013
-  _globals['_LOGSRESULT']._serialized_end=3086
-  _globals['_ECHORESULT']._serialized_start=3088
-  _globals['_ECHORESULT']._serialized_end=3137
-  _globals['_TELEMETRYPOINT']._serialized_start=3140
-  _globals['_TELEMETRYPOINT']._serialized_end=3481
-  _globals['_TELEMETRYPOINT_ATTRIBUTESENTRY']._serialized_start=3420
-  _globals['_TELEMETRYPOINT_ATTRIBUTESENTRY']._serialized_end=3481
+  _globals['_TASKSPEC']._serialized_end=406
+  _globals['_INVENTORYSPEC']._serialized_start=408
+  _globals['_INVENTORYSPEC']._serialized_end=466
+  _globals['_SCRIPTSPEC']._serialized_start=469
+  _globals['_SCRIPTSPEC']._serialized_end=982
+  _globals['_SCRIPTSPEC_ENVIRONMENTENTRY']._serialized_start=920
+  _globals['_SCRIPTSPEC_ENVIRONMENTENTRY']._serialized_end=982
+  _globals['_LOGSSPEC']._serialized_start=984
+  _globals['_LOGSSPEC']._serialized_end=1105
+  _globals['_ECHOSPEC']._serialized_start=1107
+  _globals['_ECHOSPEC']._serialized_end=1218
+  _globals['_INSTALLSPEC']._serialized_start=1221
+  _globals['_INSTALLSPEC']._serialized_end=1418
+  _globals['_ATTEMPTRESULT']._serialized_start=1421
+  _globals['_ATTEMPTRESULT']._serialized_end=2077
+  _globals['_INVENTORYRESULT']._serialized_start=2080
+  _globals['_INVENTORYRESULT']._serialized_end=2586
+  _globals['_INSTALLRESULT']._serialized_start=2589
+  _globals['_INSTALLRESULT']._serialized_end=2854
+  _globals['_HOSTFACTS']._serialized_start=2857
+  _globals['_HOSTFACTS']._serialized_end=3114
+  _globals['_DISK']._serialized_start=3116
+  _globals['_DISK']._serialized_end=3239
+  _globals['_NETWORKINTERFACE']._serialized_start=3241
+  _globals['_NETWORKINTERFACE']._serialized_end=3334
+  _globals['_INSTALLEDPACKAGE']._serialized_start=3337
+  _globals['_INSTALLEDPACKAGE']._serialized_end=3501
+  _globals['_SCRIPTRESULT']._serialized_start=3503
+  _globals['_SCRIPTRESULT']._serialized_end=3595
+  _globals['_LOGSRESULT']._serialized_start=3597
+  _globals['_LOGSRESULT']._serialized_end=3670
+  _globals['_ECHORESULT']._serialized_start=3672
+  _globals['_ECHORESULT']._serialized_end=3721
+  _globals['_TELEMETRYPOINT']._serialized_start=3724
+  _globals['_TELEMETRYPOINT']._serialized_end=4065
+  _globals['_TELEMETRYPOINT_ATTRIBUTESENTRY']._serialized_start=4004
+  _globals['_TELEMETRYPOINT_ATTRIBUTESENTRY']._serialized_end=4065
 # @@protoc_insertion_point(module_scope)

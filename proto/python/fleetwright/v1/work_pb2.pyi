@@ -21,6 +21,50 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DeploymentStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeploymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeploymentStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPLOYMENT_STATUS_UNSPECIFIED: _DeploymentStatus.ValueType  # 0
+    """Nothing was said."""
+    DEPLOYMENT_STATUS_PENDING: _DeploymentStatus.ValueType  # 1
+    """It has not begun."""
+    DEPLOYMENT_STATUS_DOWNLOADING: _DeploymentStatus.ValueType  # 2
+    """The agent fetches metadata and bytes."""
+    DEPLOYMENT_STATUS_VERIFYING: _DeploymentStatus.ValueType  # 3
+    """It verifies digests, signatures and the verdict."""
+    DEPLOYMENT_STATUS_INSTALLING: _DeploymentStatus.ValueType  # 4
+    """It installs."""
+    DEPLOYMENT_STATUS_INSTALLED: _DeploymentStatus.ValueType  # 5
+    """It is there, and was detected."""
+    DEPLOYMENT_STATUS_FAILED: _DeploymentStatus.ValueType  # 6
+    """It is not there; the reason says whether what was before still is."""
+    DEPLOYMENT_STATUS_ROLLED_BACK: _DeploymentStatus.ValueType  # 7
+    """It was not detected after its installation, and what was before is back."""
+
+class DeploymentStatus(_DeploymentStatus, metaclass=_DeploymentStatusEnumTypeWrapper):
+    """DeploymentStatus is where the installation of a package stands on an agent."""
+
+DEPLOYMENT_STATUS_UNSPECIFIED: DeploymentStatus.ValueType  # 0
+"""Nothing was said."""
+DEPLOYMENT_STATUS_PENDING: DeploymentStatus.ValueType  # 1
+"""It has not begun."""
+DEPLOYMENT_STATUS_DOWNLOADING: DeploymentStatus.ValueType  # 2
+"""The agent fetches metadata and bytes."""
+DEPLOYMENT_STATUS_VERIFYING: DeploymentStatus.ValueType  # 3
+"""It verifies digests, signatures and the verdict."""
+DEPLOYMENT_STATUS_INSTALLING: DeploymentStatus.ValueType  # 4
+"""It installs."""
+DEPLOYMENT_STATUS_INSTALLED: DeploymentStatus.ValueType  # 5
+"""It is there, and was detected."""
+DEPLOYMENT_STATUS_FAILED: DeploymentStatus.ValueType  # 6
+"""It is not there; the reason says whether what was before still is."""
+DEPLOYMENT_STATUS_ROLLED_BACK: DeploymentStatus.ValueType  # 7
+"""It was not detected after its installation, and what was before is back."""
+Global___DeploymentStatus: _TypeAlias = DeploymentStatus  # noqa: Y015
+
 class _Outcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -102,6 +146,7 @@ class TaskSpec(_message.Message):
     SCRIPT_FIELD_NUMBER: _builtins.int
     LOGS_FIELD_NUMBER: _builtins.int
     ECHO_FIELD_NUMBER: _builtins.int
+    INSTALL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def inventory(self) -> Global___InventorySpec:
         """inventory of the operating system, the hardware and the installed packages."""
@@ -118,6 +163,10 @@ class TaskSpec(_message.Message):
     def echo(self) -> Global___EchoSpec:
         """echo, which returns its payload and touches nothing: for measuring."""
 
+    @_builtins.property
+    def install(self) -> Global___InstallSpec:
+        """install of a package."""
+
     def __init__(
         self,
         *,
@@ -125,12 +174,13 @@ class TaskSpec(_message.Message):
         script: Global___ScriptSpec | None = ...,
         logs: Global___LogsSpec | None = ...,
         echo: Global___EchoSpec | None = ...,
+        install: Global___InstallSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["echo", b"echo", "inventory", b"inventory", "kind", b"kind", "logs", b"logs", "script", b"script"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["echo", b"echo", "install", b"install", "inventory", b"inventory", "kind", b"kind", "logs", b"logs", "script", b"script"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["echo", b"echo", "inventory", b"inventory", "kind", b"kind", "logs", b"logs", "script", b"script"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["echo", b"echo", "install", b"install", "inventory", b"inventory", "kind", b"kind", "logs", b"logs", "script", b"script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["inventory", "script", "logs", "echo"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["inventory", "script", "logs", "echo", "install"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -299,6 +349,42 @@ class EchoSpec(_message.Message):
 Global___EchoSpec: _TypeAlias = EchoSpec  # noqa: Y015
 
 @_typing.final
+class InstallSpec(_message.Message):
+    """InstallSpec asks the agent to install a package. What the agent trusts is the TUF metadata that it fetches
+    itself and the attestations of the package; this says only which package is meant.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    TARGET_PATH_FIELD_NUMBER: _builtins.int
+    PACKAGE_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    package: _builtins.str
+    """package: "packages/<sha256>" of the bytes."""
+    target_path: _builtins.str
+    """target_path of it in the TUF metadata: "<channel>/<name>/<version>/<file>"."""
+    package_name: _builtins.str
+    """package_name of it, for people."""
+    version: _builtins.str
+    """version of it, for people."""
+    def __init__(
+        self,
+        *,
+        package: _builtins.str = ...,
+        target_path: _builtins.str = ...,
+        package_name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["package", b"package", "package_name", b"package_name", "target_path", b"target_path", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstallSpec: _TypeAlias = InstallSpec  # noqa: Y015
+
+@_typing.final
 class AttemptResult(_message.Message):
     """AttemptResult is how one attempt ended. Output does not stand here: it goes
     ahead in chunks.
@@ -318,6 +404,7 @@ class AttemptResult(_message.Message):
     SCRIPT_FIELD_NUMBER: _builtins.int
     LOGS_FIELD_NUMBER: _builtins.int
     ECHO_FIELD_NUMBER: _builtins.int
+    INSTALL_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     """outcome of the attempt."""
     reason: _builtins.str
@@ -356,6 +443,10 @@ class AttemptResult(_message.Message):
     def echo(self) -> Global___EchoResult:
         """echo of the payload."""
 
+    @_builtins.property
+    def install(self) -> Global___InstallResult:
+        """install of the package."""
+
     def __init__(
         self,
         *,
@@ -371,12 +462,13 @@ class AttemptResult(_message.Message):
         script: Global___ScriptResult | None = ...,
         logs: Global___LogsResult | None = ...,
         echo: Global___EchoResult | None = ...,
+        install: Global___InstallResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "echo", b"echo", "end_time", b"end_time", "inventory", b"inventory", "logs", b"logs", "script", b"script", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "echo", b"echo", "end_time", b"end_time", "install", b"install", "inventory", b"inventory", "logs", b"logs", "script", b"script", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "discarded_bytes", b"discarded_bytes", "echo", b"echo", "end_time", b"end_time", "inventory", b"inventory", "log_bytes", b"log_bytes", "logs", b"logs", "outcome", b"outcome", "reason", b"reason", "script", b"script", "start_time", b"start_time", "stderr_bytes", b"stderr_bytes", "stdout_bytes", b"stdout_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "discarded_bytes", b"discarded_bytes", "echo", b"echo", "end_time", b"end_time", "install", b"install", "inventory", b"inventory", "log_bytes", b"log_bytes", "logs", b"logs", "outcome", b"outcome", "reason", b"reason", "script", b"script", "start_time", b"start_time", "stderr_bytes", b"stderr_bytes", "stdout_bytes", b"stdout_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_detail: _TypeAlias = _typing.Literal["inventory", "script", "logs", "echo"]  # noqa: Y015
+    _WhichOneofReturnType_detail: _TypeAlias = _typing.Literal["inventory", "script", "logs", "echo", "install"]  # noqa: Y015
     _WhichOneofArgType_detail: _TypeAlias = _typing.Literal["detail", b"detail"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_detail) -> _WhichOneofReturnType_detail | None: ...
 
@@ -451,6 +543,46 @@ class InventoryResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InventoryResult: _TypeAlias = InventoryResult  # noqa: Y015
+
+@_typing.final
+class InstallResult(_message.Message):
+    """InstallResult is how an installation ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_CODE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    DOWNLOADED_BYTES_FIELD_NUMBER: _builtins.int
+    status: Global___DeploymentStatus.ValueType
+    """status in the end: INSTALLED, FAILED or ROLLED_BACK."""
+    reason_code: _builtins.str
+    """reason_code where it did not go well, a stable word, for example "METADATA_EXPIRED"."""
+    previous_version: _builtins.str
+    """previous_version that was there before; empty for none."""
+    downloaded_bytes: _builtins.int
+    """downloaded_bytes that were fetched; less than the package where a part was there already."""
+    @_builtins.property
+    def verified(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """verified says which checks the package passed, in their order, at most 32."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___DeploymentStatus.ValueType = ...,
+        reason_code: _builtins.str = ...,
+        previous_version: _builtins.str = ...,
+        verified: _abc.Iterable[_builtins.str] | None = ...,
+        downloaded_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["downloaded_bytes", b"downloaded_bytes", "previous_version", b"previous_version", "reason_code", b"reason_code", "status", b"status", "verified", b"verified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstallResult: _TypeAlias = InstallResult  # noqa: Y015
 
 @_typing.final
 class HostFacts(_message.Message):
