@@ -1,0 +1,1 @@
+"""The room's tables and every SQL statement of it."""
