@@ -21,6 +21,9 @@ from dataclasses import dataclass
 
 NAMES = frozenset(
     {
+        "pipelines.after_begin",
+        "pipelines.before_commit",
+        "pipelines.after_commit",
         "tasks.after_receive",
         "tasks.after_create",
         "leases.after_commit",

@@ -169,7 +169,7 @@ package_attestations = Table(
     _digest(nullable=False),
     Column("envelope", LargeBinary, nullable=False),
     Column("create_time", BigInteger, nullable=False),
-    comment="Signed statements about a package: the first one of a kind stands, but for scans and verdicts.",
+    comment="Signed statements about a package, the one that stands of each kind.",
 )
 
 package_components = Table(
