@@ -1,4 +1,4 @@
-"""Uploads on real databases and a real folder: resumed where they stand, whole by their digest or not at all."""
+"""Uploads on real databases and in a real folder: resumed where they stand, whole or not at all."""
 
 from __future__ import annotations
 
