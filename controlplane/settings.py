@@ -230,8 +230,7 @@ class Settings(BaseSettings):
         30 * _SECOND,
         _SECOND,
         _HOUR,
-        "After which an assignment that was not accepted is queued again, once its session is gone; a stream "
-        "on which nothing was heard since is ended.",
+        "After which an assignment that was not accepted is queued again, once its session is gone.",
     )
 
     drain_window: Duration = _between(

@@ -70,7 +70,6 @@ class TasksStream:
         self._linger: float | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._finishing = False
-        self._asked_while_open = 0
         self.closing = False
 
     async def serve(self) -> None:
@@ -112,17 +111,6 @@ class TasksStream:
         """Send a result that is in the journal."""
         self._report(attempt_id).result = True
         self._has_news(attempt_id)
-
-    def work_available(self) -> None:
-        """Hear, on the lifeline, that the server asks for a stream: it has none of this session.
-
-        Once that may cross this stream's end on its way. The second time it is this stream that the server
-        does not know any more, and whose end will not come.
-        """
-        self._asked_while_open += 1
-        if self._asked_while_open > 1 and not self._call.done():
-            log.warning("the server does not know this Tasks stream any more; opening another")
-            self._call.cancel()
 
     def finish_up(self) -> None:
         """Take no more work; half-close once every finished attempt is acknowledged."""

@@ -43,8 +43,6 @@ class Work:
     def work_available(self) -> None:
         """Open the stream: the server has work."""
         self._demand.want()
-        if self._stream is not None:
-            self._stream.work_available()
 
     async def close(self, grace: timedelta) -> None:
         """Report what is finished, as far as ``grace`` allows, and end the stream."""

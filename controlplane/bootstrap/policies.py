@@ -23,7 +23,6 @@ def session_policy(settings: Settings) -> SessionPolicy:
         telemetry_linger=settings.telemetry_linger,
         slow_reader_after=settings.slow_reader_after,
         first_message_after=settings.handshake_timeout,
-        unheard_after=settings.lease_time,
         drain_window=settings.drain_window,
         max_message_bytes=AGENT_MESSAGE_BYTES,
         max_credits=settings.max_credits,

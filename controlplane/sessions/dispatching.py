@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 import structlog
 from fleetwright.v1 import agent_service_pb2 as pb2
 from fleetwright.v1 import work_pb2
 
 from controlplane import failpoints
-from controlplane.clock import duration_micros
-from controlplane.errors import Unavailable
 from controlplane.sessions.outbox import Outbox
 from controlplane.storage.writer import Writer
 from controlplane.tasks.operations import Adopt, Adopted, Lease
@@ -29,8 +26,7 @@ class Dispatcher:
     """Says into ``outbox`` what one session's agent is to do.
 
     ``max_credits`` bounds what it may be handed at once; ``now`` gives the instant in
-    microseconds. A stream on which an assignment was sent and nothing heard for ``unheard_after`` is not
-    believed in any more: ``run`` raises ``Unavailable``, and the next stream tells what became of the work.
+    microseconds.
     """
 
     def __init__(
@@ -40,7 +36,6 @@ class Dispatcher:
         writer: Writer,
         tasks: TasksService,
         max_credits: int,
-        unheard_after: timedelta,
         now: Callable[[], int],
     ) -> None:
         self._agent_id = agent_id
@@ -54,9 +49,7 @@ class Dispatcher:
         self._look = False  # a wake-up came that no lease has answered
         self._look_for_stops = False
         self._more = False  # the last lease found as much as it was allowed
-        self._unheard_after = duration_micros(unheard_after)
-        self._untaken: dict[str, int] = {}  # since when, oldest first
-        self._heard = 0
+        self._untaken: set[str] = set()
         self._stopping: set[str] = set()
         self._ended = False
         self._log = _log.bind()  # once for a stream: at the usual level its debug lines then cost nothing
@@ -109,11 +102,7 @@ class Dispatcher:
 
     def taken(self, attempt_id: str) -> None:
         """Note that the agent has an attempt in its journal."""
-        self._untaken.pop(attempt_id, None)
-
-    def heard(self) -> None:
-        """Note that the agent said something."""
-        self._heard = self._now()
+        self._untaken.discard(attempt_id)
 
     def stop(self, attempt_id: str) -> None:
         """Ask for an attempt to be stopped, once until ``forget``."""
@@ -139,8 +128,6 @@ class Dispatcher:
             if self._ended:
                 return
             looked, self._look = self._look, False
-            if looked:
-                self._believe()
             if not (looked or self._more):
                 continue
             if self._credits <= 0 or not self.outbox.takes_assignments:
@@ -156,18 +143,6 @@ class Dispatcher:
             if self._more and self._credits > 0:
                 self._woken.set()
 
-    def _believe(self) -> None:
-        # Asked when somebody woke us: leases that run out untaken do. What either end of a stream has come to
-        # wait for, and why for ever, need not be known to begin another one.
-        attempt_id, assigned = next(iter(self._untaken.items()), ("", 0))
-        if attempt_id and (unheard := self._now() - max(assigned, self._heard)) >= self._unheard_after:
-            self._log.warning("stream given up: nothing heard since an assignment", attempt=attempt_id)
-            raise Unavailable(
-                "UNAVAILABLE",
-                f"nothing was heard on this stream for {unheard / 1e6:.0f} s since attempt {attempt_id} was "
-                "assigned; open Tasks again",
-            )
-
     async def _say_stops(self) -> None:
         if self._look_for_stops and not self._ended:
             self._look_for_stops = False
@@ -176,7 +151,7 @@ class Dispatcher:
 
     def _assign(self, assigned: Assigned) -> None:
         self._credits -= 1
-        self._untaken[assigned.attempt_id] = self._now()
+        self._untaken.add(assigned.attempt_id)
         self._log.debug(
             "attempt assigned", task=assigned.task_id, attempt=assigned.attempt_id, number=assigned.number
         )

@@ -21,8 +21,6 @@ class SessionPolicy:
     slow_reader_after: timedelta
     first_message_after: timedelta
     """How long a stream that was opened may wait for its first message."""
-    unheard_after: timedelta
-    """How long a Tasks stream on which an assignment was sent may say nothing before it is given up."""
     drain_window: timedelta
     max_message_bytes: int
     max_credits: int

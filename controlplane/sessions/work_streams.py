@@ -143,13 +143,7 @@ class _WorkStream:
         self._metrics = metrics
         self._log = _log.bind()  # once for a stream: at the usual level its debug lines then cost nothing
         self._dispatcher = Dispatcher(
-            session.agent_id,
-            session.epoch,
-            writer,
-            tasks,
-            policy.max_credits,
-            policy.unheard_after,
-            self._now,
+            session.agent_id, session.epoch, writer, tasks, policy.max_credits, self._now
         )
         self._outbox = self._dispatcher.outbox
         self._messages = rules.message_allowance(self._time())
@@ -265,7 +259,6 @@ class _WorkStream:
             message = await self._context.read()
             if message is grpc.aio.EOF:
                 return
-            self._dispatcher.heard()
             kind = message.WhichOneof("message")
             if kind not in take:
                 raise InvalidArgument("PROTOCOL_VIOLATION", "message: open comes only once")

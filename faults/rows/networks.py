@@ -60,6 +60,8 @@ async def _delayed(world: World, sizes: Sizes) -> None:
         begun = time.monotonic()
         proxy.mend()
         await world.recover(since=begun)
+        # Results of the probes too: with the proxy gone, no agent could tell them any more.
+        await world.work_done()
 
 
 def _swallowing(name: str, what: str, *, up: bool, down: bool) -> Fault:

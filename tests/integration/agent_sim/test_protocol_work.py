@@ -110,23 +110,6 @@ async def test_a_result_is_sent_on_every_stream_until_it_is_acknowledged(
     assert agent.journal.unreported == 0
 
 
-async def test_a_stream_that_the_server_no_longer_knows_is_given_up_and_its_work_told_on_the_next(
-    server: ScriptedServer, start: Start
-) -> None:
-    start()
-    peer, _ = await server.welcome()
-    lost, _ = await server.open_tasks(peer)
-    lost.send(echo("t1"))
-    await _until_finished(lost)
-    # What a server says that has no stream of the session: once may cross its end, twice may not.
-    available = agent_service_pb2.WorkAvailable()
-    for _ in range(2):
-        peer.send(agent_service_pb2.HeartbeatResponse(work_available=available))
-    tasks, opening = await server.open_tasks()
-    assert [(entry.attempt_id, entry.finished) for entry in opening.journal] == [("t1", True)]
-    assert (await _until_finished(tasks))[-1].finished.attempt_id == "t1"
-
-
 async def test_chunks_keep_the_limit_and_go_ahead_of_the_result(server: ScriptedServer, start: Start) -> None:
     start()
     peer, _ = await server.welcome()

@@ -42,29 +42,6 @@ def names(found: list[pb2.DeliveryEvent]) -> list[str]:
     return [Type.Name(event.event_type).removeprefix("DELIVERY_EVENT_TYPE_") for event in found]
 
 
-@pytest.mark.slow
-async def test_a_stream_that_says_nothing_to_an_assignment_is_ended_and_the_next_has_the_same_attempt(
-    folder: Path,
-) -> None:
-    async with serving(folder, lease_time="1s", tasks_sweep="200ms") as site:
-        admin = site.admin()
-        _, token = await admin.token()
-        agent = await site.enroll("node-1", token)
-        session = await agent.come()
-        tasks = await session.tasks()
-        await tasks.expect("opened")
-        await admin.create(agent.agent_id, b"ping")
-        attempt = (await tasks.expect("assignment")).attempt_id
-        refusal = await tasks.refused()
-        assert refusal.code is grpc.StatusCode.UNAVAILABLE
-        assert attempt in refusal.text
-        again = await session.tasks()
-        assert (await again.until("assignment")).attempt_id == attempt
-        await again.send(accepted=accepted(attempt))
-        await again.send(finished=succeeded(attempt, b"ping"))
-        await again.expect("result_acknowledged")
-
-
 async def test_the_whole_life_of_a_task_stands_in_the_ledger_in_order(
     site: LocalSite, admin: Admin, agent: RawAgent, delivery: Any
 ) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 from fleetwright.v1 import work_pb2
 
-from controlplane.errors import Unavailable
 from controlplane.sessions import outbox
 from controlplane.sessions.dispatching import LEASED_AT_ONCE, Dispatcher
 from controlplane.tasks.operations import Adopt, Adopted, Lease
 from controlplane.tasks.records import Assigned
 
-UNHEARD_AFTER = timedelta(seconds=30)
 SPEC = work_pb2.TaskSpec(echo=work_pb2.EchoSpec(payload=bytes(1_000))).SerializeToString()
 
 
@@ -55,18 +51,8 @@ class Room:
         return self.stops
 
 
-class Clock:
-    """Stands where the test puts it, in microseconds."""
-
-    def __init__(self) -> None:
-        self.now = 0
-
-    def __call__(self) -> int:
-        return self.now
-
-
-def dispatcher_on(room: Room, allowed: int, clock: Clock | None = None) -> Dispatcher:
-    made = Dispatcher("a1", 1, cast(Any, room), cast(Any, room), 64, UNHEARD_AFTER, clock or Clock())
+def dispatcher_on(room: Room, allowed: int) -> Dispatcher:
+    made = Dispatcher("a1", 1, cast(Any, room), cast(Any, room), 64, lambda: 0)
     made.add_credits(allowed)
     return made
 
@@ -200,32 +186,3 @@ async def test_what_is_not_an_agents_is_stopped_and_not_remembered() -> None:
         dispatcher.cancel(f"made-up-{number}")
     assert dispatcher._stopping == set()
     assert await said(dispatcher) == ["cancel"] * 1_000
-
-
-async def test_a_stream_that_says_nothing_to_an_assignment_is_given_up_and_leaves_work() -> None:
-    clock = Clock()
-    dispatcher = dispatcher_on(Room(queued=1), 8, clock)
-    running = asyncio.create_task(dispatcher.run())
-    dispatcher.wake()
-    await idle()
-    clock.now = 30_000_000
-    dispatcher.wake()
-    with pytest.raises(Unavailable, match="for 30 s since attempt attempt-0 was assigned"):
-        await running
-    assert dispatcher.leaves_work
-
-
-@pytest.mark.parametrize("said", [Dispatcher.heard, lambda dispatcher: dispatcher.taken("attempt-0")])
-async def test_a_stream_that_is_heard_of_or_took_all_lives_on(said: Callable[[Dispatcher], None]) -> None:
-    clock = Clock()
-    dispatcher = dispatcher_on(Room(queued=1), 8, clock)
-    running = asyncio.create_task(dispatcher.run())
-    dispatcher.wake()
-    await idle()
-    clock.now = 20_000_000
-    said(dispatcher)
-    clock.now = 40_000_000
-    dispatcher.wake()
-    await idle()
-    dispatcher.end()
-    await running
