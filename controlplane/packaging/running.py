@@ -84,6 +84,11 @@ class Running:
         failpoints.hit("pipelines.after_commit")
         return following
 
+    @property
+    def here(self) -> list[str]:
+        """The pipelines of which a stage runs in this process."""
+        return list(self._under_way)
+
     def cancel(self, pipeline_id: str) -> None:
         """End the stage of a pipeline that runs here, if one does."""
         if task := self._under_way.get(pipeline_id):

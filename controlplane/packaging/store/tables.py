@@ -233,6 +233,18 @@ deployments = Table(
     comment="Where packages stand on agents.",
 )
 
+packaging_requests = Table(
+    "packaging_requests",
+    metadata,
+    Column("creator", String(512), primary_key=True),
+    Column("request_id", String(64), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_id", String(63), nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Index(None, "create_time"),
+    comment="What a request_id made, so that the same call again gives the first answer.",
+)
+
 tuf_files = Table(
     "tuf_files",
     metadata,

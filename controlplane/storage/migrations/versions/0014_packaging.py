@@ -243,6 +243,19 @@ def _make_releases() -> None:
     )
     op.create_index(op.f("ix_policy_exceptions_package"), "policy_exceptions", ["package"], unique=False)
     op.create_table(
+        "packaging_requests",
+        sa.Column("creator", sa.String(length=512), nullable=False),
+        sa.Column("request_id", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("created_id", sa.String(length=63), nullable=False),
+        sa.Column("create_time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("creator", "request_id", name=op.f("pk_packaging_requests")),
+        comment="What a request_id made, so that the same call again gives the first answer.",
+    )
+    op.create_index(
+        op.f("ix_packaging_requests_create_time"), "packaging_requests", ["create_time"], unique=False
+    )
+    op.create_table(
         "tuf_files",
         sa.Column("file_name", sa.String(length=64), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
