@@ -8,9 +8,9 @@ two, a process that only serves callers needs no engine, and a worker starts its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -68,6 +68,10 @@ class Steps:
             except ServiceError as error:
                 # Done again, it finds what it had committed.
                 _log.warning("a step is tried again", workflow=workflow_id, step=name, error=error.message)
+            except Exception:  # noqa: BLE001 # a defect must not leave a pipeline that never ends
+                # A defect would come again and again; what the pipeline has done so far is kept.
+                _log.exception("a step failed", workflow=workflow_id, step=name)
+                return await self._running.give_up(workflow_id)
             await asyncio.sleep(pause.total_seconds())
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -81,20 +85,28 @@ class Dispatching:
         self._running = running
         self._engine = engine
         self._starting = asyncio.Lock()
-        self._started = False
+        self._started = self._ending = False
         self._queued: set[Run] = set()
 
-    async def run(self) -> None:
-        """Look whenever a pipeline changes, until cancelled."""
+    async def run(self, living: Collection[str] | None = None) -> None:
+        """Look whenever a pipeline changes, until cancelled.
+
+        ``living`` is given where no others can live: what they had in hand is taken over first.
+        """
+        if living is not None:
+            await self._outlive(self.take_over(living))
         with self._wakeups.listening(TOPIC) as listener:
             while True:
-                try:
-                    await self.look()
-                except ServiceError as error:
-                    _log.warning("could not look for pipelines", error=error.message)
-                except Exception:  # noqa: BLE001 # looking must outlive whatever the database or the engine says
-                    _log.exception("could not look for pipelines")
+                await self._outlive(self.look())
                 await listener.wait(POLL)
+
+    async def _outlive(self, looking: Coroutine[Any, Any, object]) -> None:
+        try:
+            await looking
+        except ServiceError as error:
+            _log.warning("could not look for pipelines", error=error.message)
+        except Exception:  # noqa: BLE001 # looking must outlive whatever the database or the engine says
+            _log.exception("could not look for pipelines")
 
     async def look(self) -> None:
         """Queue what waits for a worker, and stop here what is to stop."""
@@ -109,17 +121,18 @@ class Dispatching:
         for run in waiting:
             if run not in self._queued:
                 await self._queue(run)
-                self._queued.add(run)
 
     async def _queue(self, run: Run) -> None:
-        await self._start()
-        await self._engine.queue(workflow_of(run.pipeline_id, run.number))
+        if await self._start():
+            await self._engine.queue(workflow_of(run.pipeline_id, run.number))
+            self._queued.add(run)
 
-    async def _start(self) -> None:
+    async def _start(self) -> bool:
         async with self._starting:
-            if not self._started:
+            if not self._started and not self._ending:
                 await self._engine.start()
                 self._started = True
+            return self._started
 
     async def take_over(self, living: Collection[str]) -> list[str]:
         """Go on with what workers had in hand that do not live; returns the workflows.
@@ -129,14 +142,21 @@ class Dispatching:
         """
         async with self._database.reading() as connection:
             under_way = await queue.under_way(connection, MOST_LOOKED_AT)
-        if not under_way:
+        if not under_way or not await self._start():
             return []
-        await self._start()
         taken = await self._engine.take_over(living)
-        named = {workflow_of(run.pipeline_id, run.number): run for run in under_way}
-        for lost in named.keys() - await self._engine.alive(named):
-            taken += await self._revive(named[lost])
+        lost = await self._lost({workflow_of(run.pipeline_id, run.number): run for run in under_way})
+        for run in lost:
+            taken += await self._revive(run)
         return taken
+
+    async def _lost(self, named: dict[str, Run]) -> list[Run]:
+        """Return the runs whose workflow is over, though they are not; one that has none yet gets it."""
+        missing = named.keys() - await self._engine.alive(named)
+        for workflow_id in missing:
+            await self._engine.queue(workflow_id)
+        over = missing - await self._engine.alive(missing) if missing else set()
+        return [named[workflow_id] for workflow_id in sorted(over)]
 
     async def _revive(self, run: Run) -> list[str]:
         async with self._database.unit_of_work() as work:
@@ -152,6 +172,7 @@ class Dispatching:
     async def stop(self) -> None:
         """End what runs here; another worker, or the next start, goes on with it."""
         async with self._starting:
+            self._ending = True
             if self._started:
                 await self._engine.stop()
                 self._started = False

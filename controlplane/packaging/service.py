@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from controlplane.callers import Caller
@@ -19,17 +19,19 @@ from controlplane.packaging.requests import Request, refuse_nul
 from controlplane.packaging.rules import Decision, PipelineState, Stage, StageState
 from controlplane.packaging.running import TOPIC
 from controlplane.packaging.store import pipelines as stored
-from controlplane.packaging.store import uploads
+from controlplane.packaging.store import queue, uploads
 from controlplane.packaging.store.pipelines import PipelineRecord, StageRecord
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
-from controlplane.trust.tuf.roles import RepositoryError, check_channel
 from controlplane.wakeups import WakeUps
 
 _PLATFORM = re.compile(r"any|[a-z0-9][a-z0-9_.-]{0,31}/[a-z0-9][a-z0-9_.-]{0,31}")
 
-Ready = Callable[[], Awaitable[None]]
-"""Raises ``FailedPrecondition`` TRUST_NOT_SET_UP where nothing can be signed here."""
+Channels = Callable[[], Awaitable[Collection[str]]]
+"""Returns the channels that packages can be released to.
+
+Raises ``FailedPrecondition`` TRUST_NOT_SET_UP where nothing can be signed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,14 @@ class PipelinesService:
         clock: Clock,
         pages: Pages,
         default_channel: str,
-        ready: Ready | None = None,
+        channels: Channels,
     ) -> None:
         self._database = database
         self._wakeups = wakeups
         self._clock = clock
         self._pages = pages
         self._default_channel = default_channel
-        self._ready = ready
+        self._channels = channels
 
     # --- creation
 
@@ -85,9 +87,9 @@ class PipelinesService:
         Raises ``NotFound`` ARTEFACT_UNKNOWN, ``FailedPrecondition`` TRUST_NOT_SET_UP, and
         ``InvalidArgument`` for a field that cannot be right and REQUEST_ID_REUSED.
         """
+        new = replace(new, channel=new.channel or self._default_channel)
         await asyncio.to_thread(_check, new)
-        if self._ready is not None:
-            await self._ready()
+        _check_channel(new.channel, await self._channels())
         request = Request.of(caller.spiffe_id, request_id, "pipeline", new)
         async with self._database.unit_of_work() as work:
             made = await request.made(work)
@@ -112,7 +114,7 @@ class PipelinesService:
             target_platform=new.target_platform,
             package_name="",
             package_version="",
-            channel=new.channel or self._default_channel,
+            channel=new.channel,
             state=PipelineState.CREATED if new.on_demand else PipelineState.QUEUED,
             state_time=now,
             reason="",
@@ -144,8 +146,7 @@ class PipelinesService:
 
         Raises ``NotFound`` PIPELINE_UNKNOWN, ``FailedPrecondition`` PIPELINE_STATE and TRUST_NOT_SET_UP.
         """
-        if self._ready is not None:
-            await self._ready()
+        await self._channels()
         async with self._database.unit_of_work() as work:
             found = await self._locked(work, pipeline_id)
             if found.state.final:
@@ -176,8 +177,7 @@ class PipelinesService:
 
         Raises ``NotFound`` PIPELINE_UNKNOWN, ``FailedPrecondition`` PIPELINE_STATE and TRUST_NOT_SET_UP.
         """
-        if self._ready is not None:
-            await self._ready()
+        await self._channels()
         async with self._database.unit_of_work() as work:
             found = await self._locked(work, pipeline_id)
             if found.state is not PipelineState.ERROR:
@@ -244,6 +244,11 @@ class PipelinesService:
         async with self._database.reading() as connection:
             return await stored.count(connection, chosen)
 
+    async def counts(self) -> dict[PipelineState, int]:
+        """Return how many pipelines are in each state that is not final."""
+        async with self._database.reading() as connection:
+            return await queue.counts(connection)
+
     async def _with_signatures(self, found: Sequence[PipelineRecord]) -> list[Shown]:
         async with self._database.reading() as connection:
             signed = await stored.outcomes(connection, [one.pipeline_id for one in found], Stage.SIGN)
@@ -286,15 +291,19 @@ def _check(new: NewPipeline) -> None:
             "target_platform",
             f'{new.target_platform!r} is no platform; write it as "linux/amd64", or "any", in lower case',
         )
-    if new.channel:
-        try:
-            check_channel(new.channel)
-        except RepositoryError as error:
-            raise invalid("channel", str(error)) from None
     if new.manifest:
         _check_manifest(new.manifest)
     if new.vex:
         _check_vex(new.vex)
+
+
+def _check_channel(channel: str, known: Collection[str]) -> None:
+    if channel not in known:
+        raise invalid(
+            "channel",
+            f"{channel!r} is none of this server's: {', '.join(sorted(known))}; a new one is delegated to by "
+            "those who hold the offline keys",
+        )
 
 
 def _check_manifest(text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -41,16 +41,26 @@ class UploadPolicy:
 
 
 class Uploads:
-    """Use cases around uploads. ``scratch`` is a folder on a disk of this machine's own."""
+    """Use cases around uploads.
+
+    ``scratch`` is a folder on a disk of this machine's own; ``kept`` is told how many bytes were kept.
+    """
 
     def __init__(
-        self, database: Database, blobs: Blobs, clock: Clock, policy: UploadPolicy, scratch: Path
+        self,
+        database: Database,
+        blobs: Blobs,
+        clock: Clock,
+        policy: UploadPolicy,
+        scratch: Path,
+        kept: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._clock = clock
         self._policy = policy
         self._scratch = scratch
+        self._kept = kept
 
     async def start(
         self, creator: str, file_name: str, size: int, sha256: str, request_id: str = ""
@@ -148,6 +158,7 @@ class Uploads:
                 raise FailedPrecondition(
                     "UPLOAD_OFFSET", "another call goes on with this upload; ask GetUpload where it stands"
                 )
+        self._kept(len(held))
         return replace(upload, committed=committed)
 
     async def _finish(self, upload: UploadRecord) -> UploadRecord:

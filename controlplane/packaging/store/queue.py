@@ -30,9 +30,7 @@ async def under_way(connection: AsyncConnection, limit: int) -> list[Run]:
     return await _runs(connection, (PipelineState.QUEUED, PipelineState.RUNNING), limit)
 
 
-async def _runs(
-    connection: AsyncConnection, states: Collection[PipelineState], limit: int
-) -> list[Run]:
+async def _runs(connection: AsyncConnection, states: Collection[PipelineState], limit: int) -> list[Run]:
     table = pipelines.c
     found = await connection.execute(
         select(table.pipeline_id, table.run_count)
@@ -47,9 +45,7 @@ async def to_stop(connection: AsyncConnection, pipeline_ids: Collection[str]) ->
     """Return which of these pipelines somebody has asked to stop."""
     table = pipelines.c
     found = await connection.execute(
-        select(table.pipeline_id).where(
-            table.pipeline_id.in_(pipeline_ids), table.cancel_requested.is_(True)
-        )
+        select(table.pipeline_id).where(table.pipeline_id.in_(pipeline_ids), table.cancel_requested.is_(True))
     )
     return [row.pipeline_id for row in found]
 
