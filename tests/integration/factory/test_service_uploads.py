@@ -11,7 +11,7 @@ import pytest
 from fleetwright.v1 import packaging_service_pb2 as pb2
 
 from controlplane.packaging import uploads
-from tests.integration.packaging.factory_world import DATA, SHA256, Factory, factory_of
+from tests.integration.factory.factory_world import DATA, SHA256, Factory, factory_of
 from tests.support.streams import PATIENCE
 
 PART = 512

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from fleetwright.v1 import advisory_service_pb2 as pb2
 
-from tests.integration.packaging.factory_world import Factory, factory_of
+from tests.integration.factory.factory_world import Factory, factory_of
 
 NOW = datetime.now(UTC)
 

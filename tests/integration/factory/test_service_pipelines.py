@@ -13,7 +13,7 @@ from fleetwright.v1 import packaging_service_pb2 as pb2
 
 from controlplane.packaging.rules import Decision, Stage
 from controlplane.packaging.stages import Job, StageDone, StageFailed
-from tests.integration.packaging.factory_world import ENDED, Factory, Stages, factory_of, states
+from tests.integration.factory.factory_world import ENDED, Factory, Stages, factory_of, states
 from tests.support.streams import PATIENCE
 
 UNKNOWN = "pipelines/0123"
