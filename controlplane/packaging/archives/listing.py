@@ -42,8 +42,8 @@ def facts_from_json(value: object) -> ArtefactFacts:
         raise ValueError(f"facts.details: not an object of at most {DETAILS} fields")
     plain = {name: value[name] for name in _FACTS[:-1]} | details
     for name, text in plain.items():
-        if not isinstance(text, str) or len(text) > TEXT or len(name) > TEXT:
-            raise ValueError(f"facts.{name[:64]}: not a text of at most {TEXT} characters")
+        if not isinstance(text, str) or len(text) > TEXT or len(name) > TEXT or "\0" in f"{name}{text}":
+            raise ValueError(f"facts.{name[:64]}: not a text of at most {TEXT} characters without NUL")
         f"{name}{text}".encode()  # half of a surrogate pair is a ValueError too
     kind = ArtefactType(value["type"])
     texts = {name: value[name] for name in _FACTS[1:-1]}
