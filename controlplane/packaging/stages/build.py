@@ -141,7 +141,13 @@ async def _taken(workshop: Workshop, job: Job, ran: Ran) -> list[_Built]:
     kinds = [one.get("format") if isinstance(one, dict) else None for one in told]
     if len(set(kinds)) != len(kinds) or not set(kinds) <= set(PACKAGES):
         raise bad_result("build_packages", "a package in a format that is not known")
-    return [await _one(workshop, job.folder / "out", one) for one in told]
+    built = [await _one(workshop, job.folder / "out", one) for one in told]
+    facts = job.outcomes[Stage.INTAKE]["facts"]
+    for one in built:
+        made_of = (one.manifest.name, one.manifest.version, one.manifest.source_sha256)
+        if made_of != (facts["name"], facts["version"], job.pipeline.artefact):
+            raise bad_result("build_packages", "a manifest of something else than the artefact")
+    return built
 
 
 async def _one(workshop: Workshop, folder: Path, told: dict[str, Any]) -> _Built:
