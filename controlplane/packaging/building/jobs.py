@@ -34,7 +34,9 @@ def build_packages(declared_name: str, expected_sha256: str) -> dict[str, Any]:
     tree.mkdir()
     name, version = asked["name"], asked["version"]
     artefact = Path("in/artefact")
-    found = inspect(artefact, declared_name, tree, name=name, version=version, expected_sha256=expected_sha256)
+    found = inspect(
+        artefact, declared_name, tree, name=name, version=version, expected_sha256=expected_sha256
+    )
     _check_same(found.facts, found.files, facts, recorded)
     request = BuildRequest(
         artefact=str(artefact),

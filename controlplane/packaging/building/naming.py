@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from fleetwright.manifest import ANY, Manifest, Platform
@@ -38,13 +39,13 @@ def deb_name(manifest: Manifest) -> str:
     return _bounded("_".join(map(_word, words)), ".deb")
 
 
-def _platform_words(platforms: tuple[Platform, ...]) -> list[str]:
+def _platform_words(platforms: Sequence[Platform]) -> list[str]:
     if len(platforms) != 1:
         return ["multi"]
     return [word for word in (platforms[0].os, platforms[0].architecture) if word != ANY]
 
 
-def _debian_word(platforms: tuple[Platform, ...]) -> str:
+def _debian_word(platforms: Sequence[Platform]) -> str:
     try:
         return debian_architecture(platforms)
     except BuildFailed:

@@ -86,7 +86,10 @@ def _instant(micros: int) -> datetime:
 
 
 def _check(build: Provenance) -> None:
-    digests = {"artefact_sha256": build.artefact_sha256, **{f"unsigned.{k}": v for k, v in build.unsigned.items()}}
+    digests = {
+        "artefact_sha256": build.artefact_sha256,
+        **{f"unsigned.{k}": v for k, v in build.unsigned.items()},
+    }
     for name, sha256 in digests.items():
         if not _SHA256.fullmatch(sha256):
             raise BuildFailed("PROVENANCE", name, "is no SHA-256 in lower-case hexadecimal")

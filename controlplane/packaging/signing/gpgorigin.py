@@ -120,9 +120,7 @@ def _digest(source: Path) -> str:
 def _unsigned(stream: BinaryIO, source: Path) -> list[ar.Member]:
     members = ar.members(stream)
     if MEMBER in {one.name for one in members}:
-        raise SigningFailed(
-            "ALREADY_SIGNED", f"{source.name} has a member {MEMBER} already; build it again"
-        )
+        raise SigningFailed("ALREADY_SIGNED", f"{source.name} has a member {MEMBER} already; build it again")
     return members
 
 

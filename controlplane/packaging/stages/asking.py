@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from controlplane.packaging.isolation.external import run_program
-from controlplane.packaging.isolation.records import MEBIBYTE, IsolationFailed, IsolationLimits, Program
-from controlplane.packaging.isolation.records import ProgramOutcome
+from controlplane.packaging.isolation.records import (
+    MEBIBYTE,
+    IsolationFailed,
+    IsolationLimits,
+    Program,
+    ProgramOutcome,
+)
 from controlplane.packaging.sbom.external import MAX_OUTPUT, TOOLS, Tool, find_program, version_of
 from controlplane.packaging.sbom.tools import NOT_RUN
 from controlplane.packaging.stages.stage import Job
@@ -45,7 +50,11 @@ class Asked:
 
     def told(self) -> dict[str, str]:
         """Return it as the job takes it."""
-        return {"name": self.name, "version": self.version, "document": self.document.name if self.document else ""}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "document": self.document.name if self.document else "",
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class Scanners:
     def present(self) -> dict[str, Path]:
         """Return by name the programs that are installed."""
         found = {tool.name: self.find(tool.name) for tool in TOOLS}
-        return {name: path for name, path in found.items() if path is not None}
+        return {name: path.resolve() for name, path in found.items() if path is not None}
 
     async def ask(self, workshop: Workshop, job: Job, tree: Path) -> list[Asked]:
         """Have each tool look at the files below ``tree``."""
@@ -78,9 +87,7 @@ class Scanners:
             digest = await asyncio.to_thread(_digest, program)
             pinned = self.pinned.get(tool.name, digest)
             version = await self._run(workshop, job, program, pinned, tool.version_arguments, {})
-            found = await self._run(
-                workshop, job, program, pinned, _pointed(tool.arguments), {TREE: tree}
-            )
+            found = await self._run(workshop, job, program, pinned, _pointed(tool.arguments), {TREE: tree})
         except (IsolationFailed, OSError) as error:
             job.say("warning", f"{tool.name} did not look: {error}")
             return Asked(tool.name, f"{NOT_RUN}it failed: {str(error)[:300]}")
@@ -101,7 +108,7 @@ class Scanners:
         arguments: Sequence[str],
         inputs: Mapping[str, Path],
     ) -> ProgramOutcome:
-        wanted = Program(program.resolve(), sha256, arguments, inputs, environment=_ENVIRONMENT)
+        wanted = Program(program, sha256, arguments, inputs, environment=_ENVIRONMENT)
         return await run_program(
             wanted, self.limits, settings=workshop.settings, log=lambda line: job.say("info", line)
         )

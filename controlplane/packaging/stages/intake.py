@@ -15,7 +15,12 @@ from typing import Any, Final
 from fleetwright.manifest import ManifestError, Platform
 
 from controlplane.packaging.archives.jobs import FILES
-from controlplane.packaging.archives.listing import LIST_BYTES, facts_from_json, facts_to_json, files_from_json
+from controlplane.packaging.archives.listing import (
+    LIST_BYTES,
+    facts_from_json,
+    facts_to_json,
+    files_from_json,
+)
 from controlplane.packaging.building.errors import BuildFailed
 from controlplane.packaging.building.platforms import fits, parse_platform, platform_text, platforms_of
 from controlplane.packaging.given import Given, read_given
@@ -128,9 +133,7 @@ def _say(job: Job, facts: ArtefactFacts, listing: list[FileEntry], ran: Ran) -> 
         job.say("info", f"{count} archives within it, left closed: {', '.join(shown)}{more}")
 
 
-def _done(
-    job: Job, facts: ArtefactFacts, files: Kept, file_count: int, target: str, ran: Ran
-) -> StageDone:
+def _done(job: Job, facts: ArtefactFacts, files: Kept, file_count: int, target: str, ran: Ran) -> StageDone:
     outcome: dict[str, Any] = {
         "facts": facts_to_json(facts),
         "files": files.sha256,

@@ -21,7 +21,16 @@ from controlplane.packaging.stages.asking import Scanners
 from controlplane.packaging.stages.attesting import KeyFor, attest, key_of
 from controlplane.packaging.stages.intake import given_of
 from controlplane.packaging.stages.stage import Job, StageDone, StageFailed, StageRun
-from controlplane.packaging.stages.workshop import Kept, Ran, Workshop, named_texts, number, read, texts
+from controlplane.packaging.stages.workshop import (
+    Kept,
+    Ran,
+    Workshop,
+    named_texts,
+    number,
+    read,
+    texts,
+    together,
+)
 from controlplane.trust import statements
 
 _DOCUMENTS: Final = {"components": jobs.COMPONENTS, "cyclonedx": jobs.CYCLONEDX, "spdx": jobs.SPDX}
@@ -51,7 +60,7 @@ def sbom(workshop: Workshop, key_for: KeyFor, scanners: Scanners | None = None) 
             name: await workshop.keep(job.folder / "documents" / file) for name, file in _DOCUMENTS.items()
         }
         subject = Subject(package["file_name"], package["sha256"])
-        document = await _document(job.folder / "documents" / jobs.CYCLONEDX)
+        document = await _document(kept["cyclonedx"].size, job.folder / "documents" / jobs.CYCLONEDX)
         attested = await attest(
             workshop,
             job,
@@ -78,12 +87,12 @@ async def _cataloguing(
     return isolation.Job("catalogue", arguments, {jobs.PACKAGE: path}, job.folder / "found")
 
 
-async def _document(path: Path) -> bytes:
-    size = path.stat().st_size
+async def _document(size: int, path: Path) -> bytes:
     if size > LARGEST_STATEMENT:
         raise StageFailed(
             "NOT_ATTESTABLE",
-            f"the CycloneDX document has {size} bytes, and verifiers read {LARGEST_STATEMENT}; split the package",
+            f"the CycloneDX document has {size} bytes, and verifiers read {LARGEST_STATEMENT} at most; "
+            "split the package",
         )
     return await read(path, LARGEST_STATEMENT)
 
@@ -113,5 +122,5 @@ def _done(
         tools=named_texts(ran.value, "tools"),
         inputs={"package": package["sha256"]},
         outputs={**digests, "sbom": attestation},
-        isolation={**ran.isolation, **catalogued.isolation},
+        isolation=together(ran.isolation, catalogued.isolation),
     )

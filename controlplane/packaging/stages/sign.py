@@ -31,7 +31,7 @@ from controlplane.packaging.signing.states import SignatureState, SigningFailed,
 from controlplane.packaging.stages.attesting import KeyFor, attest, key_of
 from controlplane.packaging.stages.intake import given_of
 from controlplane.packaging.stages.stage import Job, StageDone, StageFailed, StageRun
-from controlplane.packaging.stages.workshop import Workshop, bad_result
+from controlplane.packaging.stages.workshop import Workshop, bad_result, together
 from controlplane.packaging.store import signatures
 from controlplane.storage.database import Database
 from controlplane.trust.statements import statement
@@ -114,7 +114,8 @@ class _Signing:
         except BlobMissing:
             pass
         raise StageFailed(
-            "BYTES_CHANGED", f"package: what BUILD stored under {sha256} is not there; start the pipeline again"
+            "BYTES_CHANGED",
+            f"package: what BUILD stored under {sha256} is not there; start the pipeline again",
         )
 
     async def _signed(
@@ -125,22 +126,20 @@ class _Signing:
         async with self.database.reading() as connection:
             standing = await signatures.find_signature(connection, sha256, key.fingerprint)
         try:
-            signature = standing or await asyncio.to_thread(detached, unsigned, key, job.folder)
-            made, size = await asyncio.to_thread(attach, unsigned, final, signature, epoch)
             if standing is None:
-                standing = await self._keep(sha256, key, made, signature)
-            if standing != signature:
-                # Another worker was first.
-                final.unlink()
-                _, size = await asyncio.to_thread(attach, unsigned, final, standing, epoch)
+                standing = await self._new(job, key, sha256, unsigned)
+            _, size = await asyncio.to_thread(attach, unsigned, final, standing, epoch)
         except SigningFailed as error:
             raise StageFailed(error.code, error.message) from None
         return standing, size
 
-    async def _keep(self, unsigned: str, key: OriginKey, final: str, signature: bytes) -> bytes:
-        now = to_micros(self.clock.now())
+    async def _new(self, job: Job, key: OriginKey, sha256: str, unsigned: Path) -> bytes:
+        """Sign; returns the signature that stands from now on, another one where another worker was first."""
+        signature = await asyncio.to_thread(detached, unsigned, key, job.folder)
+        # Kept before the final bytes are: whoever runs again comes to the same ones.
         async with self.database.unit_of_work() as work:
-            return await signatures.keep_signature(work, unsigned, key.fingerprint, final, signature, now)
+            now = to_micros(self.clock.now())
+            return await signatures.keep_signature(work, sha256, key.fingerprint, signature, now)
 
     async def _verified(
         self, job: Job, key: OriginKey, signature: bytes, final: Path
@@ -198,6 +197,6 @@ def _done(
         tools={"fleetwright": own_version(), "pysequoia": version("pysequoia")},
         inputs={"unsigned package": before["package"]["sha256"]},
         outputs=outputs,
-        isolation={name: held for one in finals for name, held in one.isolation.items()},
+        isolation=together(*(one.isolation for one in finals)),
         facts={"package": package.file["sha256"]},
     )

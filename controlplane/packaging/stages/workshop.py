@@ -41,6 +41,7 @@ LIMITS = IsolationLimits(
 )
 """What one job of making a package may use."""
 
+_NOT_HELD = "NOT HELD"
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
@@ -101,11 +102,9 @@ class Workshop:
 
     async def keep(self, path: Path) -> Kept:
         """Store a file that is no link under its digest."""
-        if path.is_symlink() or not path.is_file():
-            raise bad_result(path.name, "the job did not leave it behind as a file")
-        sha256 = await asyncio.to_thread(_digest, path)
-        await self.blobs.put_file(path, sha256)
-        return Kept(sha256, path.stat().st_size)
+        kept = await asyncio.to_thread(_measured, path)
+        await self.blobs.put_file(path, kept.sha256)
+        return kept
 
     async def keep_bytes(self, content: bytes, path: Path) -> Kept:
         """Store some bytes, by way of a new file."""
@@ -120,7 +119,16 @@ def bad_result(what: str, problem: str) -> StageFailed:
 
 def evidence(facts: tuple[isolation.Fact, ...]) -> dict[str, str]:
     """Return by name which limits held, for the report of a stage."""
-    return {fact.name.value: f"{'held' if fact.held else 'NOT HELD'}: {fact.detail}" for fact in facts}
+    return {fact.name.value: f"{'held' if fact.held else _NOT_HELD}: {fact.detail}" for fact in facts}
+
+
+def together(*evidences: Mapping[str, str]) -> dict[str, str]:
+    """Return the evidence of several jobs as one: what did not hold in one of them did not hold."""
+    found: dict[str, str] = {}
+    for one in evidences:
+        worse = {name: said for name, said in one.items() if name not in found or said.startswith(_NOT_HELD)}
+        found |= worse
+    return found
 
 
 def number(value: Mapping[str, Any], name: str) -> int:
@@ -142,16 +150,18 @@ def texts(value: Mapping[str, Any], name: str, most: int = 1_000) -> list[str]:
 def named_texts(value: Mapping[str, Any], name: str) -> dict[str, str]:
     """Return an object of texts of a job's answer, made printable and cut likewise."""
     found = value.get(name)
-    if not isinstance(found, dict) or len(found) > 100 or not all(isinstance(one, str) for one in found.values()):
+    if (
+        not isinstance(found, dict)
+        or len(found) > 100
+        or not all(isinstance(one, str) for one in found.values())
+    ):
         raise bad_result(name, "no object of at most 100 texts")
     return {printable(key[:100]): printable(text[:1_000]) for key, text in found.items()}
 
 
 async def read(path: Path, most: int) -> bytes:
     """Return what a job left in a file of at most ``most`` bytes."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > most:
-        raise bad_result(path.name, f"no file of at most {most} bytes")
-    return await asyncio.to_thread(path.read_bytes)
+    return await asyncio.to_thread(_content, path, most)
 
 
 def as_json(value: object) -> bytes:
@@ -173,6 +183,21 @@ def _say_usage(job: Job, function: str, outcome: Outcome) -> None:
         job.say("warning", f"isolation without {fact.name.value}: {fact.detail}")
 
 
-def _digest(path: Path) -> str:
+def _measured(path: Path) -> Kept:
+    _check_file(path)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return Kept(hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
+
+
+def _content(path: Path, most: int) -> bytes:
+    _check_file(path)
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise bad_result(path.name, f"longer than {most} bytes")
+    return content
+
+
+def _check_file(path: Path) -> None:
+    if path.is_symlink() or not path.is_file():
+        raise bad_result(path.name, "the job did not leave it behind as a file")

@@ -7,6 +7,8 @@ the unsigned bytes, by key: another key's is another signature.
 
 from __future__ import annotations
 
+import hashlib
+
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,16 +33,13 @@ async def find_signature(connection: AsyncConnection, unsigned: str, fingerprint
 
 
 async def keep_signature(
-    work: UnitOfWork, unsigned: str, fingerprint: str, final: str, signature: bytes, now: int
+    work: UnitOfWork, unsigned: str, fingerprint: str, signature: bytes, now: int
 ) -> bytes:
-    """Keep a signature unless one stands; returns the one that stands.
-
-    ``final`` is the digest of the package with it, ``now`` microseconds.
-    """
+    """Keep a signature unless one stands; returns the one that stands. ``now`` is in microseconds."""
     row = {
         "package": unsigned,
         "kind": kind_of(fingerprint),
-        "sha256": final,
+        "sha256": hashlib.sha256(signature).hexdigest(),
         "envelope": signature,
         "create_time": now,
     }
