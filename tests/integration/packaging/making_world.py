@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,13 +74,14 @@ class World:
         self.blobs = Blobs(self.folder / "blobs")
         settings = IsolationSettings(self.folder / "scratch", uid=FIRST_USER + os.getpid() % 5_000)
         self.workshop = Workshop(self.blobs, settings)
+        self.origin_for: Callable[[], OriginKey | None] = lambda: self.origin
 
     def stage(self, stage: Stage) -> StageRun:
         made = {
             Stage.INTAKE: lambda: intake(self.workshop),
             Stage.BUILD: lambda: build(self.workshop, self.clock, BUILDER),
             Stage.SIGN: lambda: sign(
-                self.workshop, self.database, self.clock, self.keys.get, lambda: self.origin
+                self.workshop, self.database, self.clock, self.keys.get, self.origin_for
             ),
             Stage.SBOM: lambda: sbom(self.workshop, self.keys.get, self.scanners),
         }
@@ -94,7 +95,8 @@ class World:
         await self.blobs.put_file(path, sha256)
         record = PipelineRecord(
             f"p{next(_numbers)}", sha256, file_name, "", "", "", "", "stable", PipelineState.RUNNING, 0, "",
-            Stage.INTAKE, None, Decision.UNJUDGED, "build-1", "", "", "", "", None, "ada", 0, 0, 1, 1, False, 0,
+            Stage.INTAKE, None, Decision.UNJUDGED, "build-1", "", "", "", "", None, "ada", 0, 0, 1, 1, False,
+            0,
         )  # fmt: skip
         if "manifest" in fields:
             fields["manifest"] = json.dumps(fields["manifest"])
@@ -144,7 +146,8 @@ class Made:
         self.done[stage] = found
         self.outcomes[stage] = json.loads(json.dumps(found.outcome))
         json.dumps(found.report())
-        self.pipeline = replace(self.pipeline, **found.facts)
+        facts: Any = found.facts
+        self.pipeline = replace(self.pipeline, **facts)
         return found
 
 
