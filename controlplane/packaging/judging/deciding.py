@@ -92,7 +92,7 @@ def _judged(
         Coverage(subject.files, subject.claimed, facts.components, facts.not_covered),
         AdvisoryFacts(
             ", ".join(f"{name} {facts.imports[name]}" for name in sorted(facts.imports)),
-            (facts.age + now - facts.time) // 1_000_000,
+            max(facts.age + now - facts.time, 0) // 1_000_000,
         ),
         subject.provenance,
     )
@@ -109,7 +109,8 @@ def _end(terms: Terms, scan: Scan, judged: Judged, decision: Decision, now: int)
     expires = min(longest, scan.facts.usable_until, *(one.expires for one in used(judged)))
     if expires <= now:
         raise JudgingFailed(
-            "ADVISORIES_STALE", "the advisories that the package was scanned with are too old; import newer ones"
+            "ADVISORIES_STALE",
+            "the advisories that the package was scanned with are too old; import newer ones",
         )
     return expires
 
@@ -125,9 +126,7 @@ def _lifted(judged: Judged) -> dict[tuple[str, str], str]:
 def _payload(terms: Terms, subject: Subject, scan: Scan, judged: Judged, expires: int) -> bytes:
     inputs = [*(subject.attestations[kind] for kind in sorted(subject.attestations)), scan.facts.attestation]
     try:
-        said = verdict(
-            judged, verifier=terms.verifier, resource=subject.purl, inputs=inputs, expires=expires
-        )
+        said = verdict(judged, verifier=terms.verifier, resource=subject.purl, inputs=inputs, expires=expires)
         return statements.verdict([Named(subject.file_name, subject.sha256)], said, trace(judged))
     except (Malformed, PolicyError) as error:
         raise JudgingFailed("ATTESTATION", f"verdict: cannot be attested: {error}") from None

@@ -275,9 +275,7 @@ class Judging:
             return await decisions.write(work, new, seen)
 
 
-async def _before(
-    connection: Any, sha256: str
-) -> tuple[PackageRecord | None, Sequence[PolicyException]]:
+async def _before(connection: Any, sha256: str) -> tuple[PackageRecord | None, Sequence[PolicyException]]:
     known = await excepted.of_package(connection, sha256)
     return await packages.find(connection, sha256), [one.for_policy() for one in known]
 

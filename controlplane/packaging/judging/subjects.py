@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from fleetwright.verify.documents import canonical
 
+from controlplane.packaging.advisories.names import normalise
 from controlplane.packaging.advisories.records import Standing
 from controlplane.packaging.forms import FormError, facts_of, plain
 from controlplane.packaging.policy.cel import CompiledPolicy
 from controlplane.packaging.policy.facts import ProvenanceFacts
 from controlplane.packaging.policy.verdict import Verifier
-from controlplane.packaging.records import ArtefactFacts, Finding
+from controlplane.packaging.records import ArtefactFacts, Component, Finding, Scope
 from controlplane.packaging.store.decisions import Attested
 
 
@@ -139,4 +141,26 @@ class Scan:
 
 def known_by(standings: Sequence[Standing]) -> str:
     """Return a digest that changes with every import: what was looked at by another one is looked at anew."""
-    return hashlib.sha256(canonical({one.ecosystem: [one.version, one.digest] for one in standings})).hexdigest()
+    return hashlib.sha256(
+        canonical({one.ecosystem: [one.version, one.digest] for one in standings})
+    ).hexdigest()
+
+
+def purl_of(facts: ArtefactFacts, components: Sequence[Component], sha256: str) -> str:
+    """Return the URI by which a package is spoken of: the purl of the component that it is itself.
+
+    Where it is none, a generic purl of its name; the name of its bytes (RFC 6920) where it has none.
+    """
+    own = facts.name.strip()
+    for one in components:
+        if one.scope is Scope.CONTAINED and one.version == facts.version and _is_named(one, own):
+            return one.purl
+    if not own:
+        return f"nih:sha-256;{sha256}"
+    version = f"@{quote(facts.version, safe='')}" if facts.version else ""
+    return f"pkg:generic/{quote(own, safe='')}{version}"
+
+
+def _is_named(one: Component, name: str) -> bool:
+    names = {one.name, one.name.rpartition("/")[2], one.name.rpartition(":")[2]}
+    return bool(name) and normalise(one.ecosystem, name) in {normalise(one.ecosystem, each) for each in names}

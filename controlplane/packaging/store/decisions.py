@@ -77,9 +77,7 @@ async def write(work: UnitOfWork, new: NewDecision, seen: int | None) -> bool:
     return True
 
 
-async def touch(
-    work: UnitOfWork, sha256: str, seen: int, *, known: str, policy: str, due_time: int
-) -> bool:
+async def touch(work: UnitOfWork, sha256: str, seen: int, *, known: str, policy: str, due_time: int) -> bool:
     """Note that a package was looked at again and nothing has changed; False where something has since."""
     table = packages.c
     statement = update(packages).where(table.sha256 == sha256, table.judgement == seen)
@@ -125,9 +123,7 @@ async def _attest(work: UnitOfWork, package: str, one: Attested, now: int) -> No
     )
 
 
-async def _replace(
-    work: UnitOfWork, table: Table, package: str, rows: Sequence[Mapping[str, Any]]
-) -> None:
+async def _replace(work: UnitOfWork, table: Table, package: str, rows: Sequence[Mapping[str, Any]]) -> None:
     await work.connection.execute(delete(table).where(table.c.package == package))
     for part in _parts(rows):
         await work.connection.execute(insert(table), [{"package": package, **row} for row in part])

@@ -89,9 +89,7 @@ async def find(
 async def change(work: UnitOfWork, exception_id: str, **values: Any) -> None:
     """Write columns of an exception."""
     table = policy_exceptions
-    await work.connection.execute(
-        update(table).where(table.c.exception_id == exception_id).values(**values)
-    )
+    await work.connection.execute(update(table).where(table.c.exception_id == exception_id).values(**values))
 
 
 async def of_package(connection: AsyncConnection, package: str) -> list[ExceptionRecord]:

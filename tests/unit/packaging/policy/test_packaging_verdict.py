@@ -38,12 +38,13 @@ def judged(*findings: Finding, exceptions: tuple[PolicyException, ...] = (), now
 
 
 def payload(
-    *findings: Finding, exceptions: tuple[PolicyException, ...] = (), now: int = NOW, expires: int = NOW + HOUR
+    *findings: Finding,
+    exceptions: tuple[PolicyException, ...] = (),
+    now: int = NOW,
+    expires: int = NOW + HOUR,
 ) -> bytes:
     made = judged(*findings, exceptions=exceptions, now=now)
-    said = verdict(
-        made, verifier=VERIFIER, resource="pkg:generic/x@1", inputs=["d" * 64], expires=expires
-    )
+    said = verdict(made, verifier=VERIFIER, resource="pkg:generic/x@1", inputs=["d" * 64], expires=expires)
     return statements.verdict([Subject("x", SHA256)], said, trace(made))
 
 
