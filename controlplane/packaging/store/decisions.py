@@ -95,7 +95,9 @@ def _values(package: PackageRecord) -> dict[str, Any]:
 
 async def _insert(work: UnitOfWork, package: PackageRecord) -> bool:
     fresh = insert_into(work.connection, packages).values({**_values(package), "judgement": 1})
-    return bool((await work.connection.execute(fresh.on_conflict_do_nothing())).rowcount == 1)
+    # Not every driver counts the rows of an insert.
+    inserted = fresh.on_conflict_do_nothing().returning(packages.c.sha256)
+    return (await work.connection.execute(inserted)).first() is not None
 
 
 async def _update(work: UnitOfWork, package: PackageRecord, seen: int) -> bool:

@@ -74,7 +74,9 @@ async def insert_once(work: UnitOfWork, exception: ExceptionRecord) -> bool:
     """Insert an exception; False where there is one of its id."""
     values = {name: getattr(exception, name) for name in ExceptionRecord.__slots__}
     fresh = insert_into(work.connection, policy_exceptions).values(values).on_conflict_do_nothing()
-    return bool((await work.connection.execute(fresh)).rowcount == 1)
+    # Not every driver counts the rows of an insert.
+    inserted = fresh.returning(policy_exceptions.c.exception_id)
+    return (await work.connection.execute(inserted)).first() is not None
 
 
 async def find(
