@@ -114,9 +114,12 @@ def scan(subjects: Sequence[Subject], found: Scan) -> bytes:
     return statement(subjects, SCAN, predicate)
 
 
-def verdict(subjects: Sequence[Subject], made: Verdict) -> bytes:
-    """Return a verification summary, SLSA's VSA v1. Raises ``Malformed`` for what no verifier would take."""
-    predicate = {
+def verdict(subjects: Sequence[Subject], made: Verdict, trace: Json | None = None) -> bytes:
+    """Return a verification summary, SLSA's VSA v1. ``trace`` is how it came about, for whoever audits it.
+
+    Raises ``Malformed`` for what no verifier would take.
+    """
+    predicate: dict[str, Any] = {
         "verifier": {"id": made.verifier, "version": {"fleetwright": made.verifier_version}},
         "timeVerified": instant_text(made.verified),
         "resourceUri": made.resource,
@@ -140,6 +143,8 @@ def verdict(subjects: Sequence[Subject], made: Verdict) -> bytes:
             for used in made.exceptions
         ],
     }
+    if trace:
+        predicate["fleetwright_trace"] = dict(trace)
     return statement(subjects, VERDICT, predicate)
 
 

@@ -149,6 +149,7 @@ def _make_packages() -> None:
         sa.Column("ecosystem", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=256), nullable=False),
         sa.Column("version", sa.String(length=256), nullable=False),
+        sa.Column("scope", sa.String(length=16), server_default="contained", nullable=False),
         sa.Column("found_by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("package", "purl", name=op.f("pk_package_components")),
         comment="The components of packages, to scan them again when more is known.",
@@ -159,19 +160,30 @@ def _make_packages() -> None:
         ["ecosystem", "name"],
         unique=False,
     )
+    op.create_index(op.f("ix_package_components_purl"), "package_components", ["purl"], unique=False)
     op.create_table(
         "package_findings",
         sa.Column("package", sa.String(length=64), nullable=False),
-        sa.Column("purl", sa.String(length=1024), nullable=False),
-        sa.Column("vulnerability", sa.String(length=128), nullable=False),
+        sa.Column("place", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("severity", sa.String(length=16), nullable=False),
         sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("exception_id", sa.String(length=63), server_default="", nullable=False),
         sa.Column("finding", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("package", "purl", "vulnerability", name=op.f("pk_package_findings")),
+        sa.PrimaryKeyConstraint("package", "place", name=op.f("pk_package_findings")),
         comment="The vulnerabilities of packages as of the last scan.",
     )
+    op.create_table(
+        "package_vulnerabilities",
+        sa.Column("package", sa.String(length=64), nullable=False),
+        sa.Column("vulnerability", sa.String(length=512), nullable=False),
+        sa.PrimaryKeyConstraint("package", "vulnerability", name=op.f("pk_package_vulnerabilities")),
+        comment="Every id of every vulnerability of packages, to find them by.",
+    )
     op.create_index(
-        op.f("ix_package_findings_vulnerability"), "package_findings", ["vulnerability"], unique=False
+        op.f("ix_package_vulnerabilities_vulnerability"),
+        "package_vulnerabilities",
+        ["vulnerability"],
+        unique=False,
     )
     op.create_table(
         "packages",
@@ -196,6 +208,14 @@ def _make_packages() -> None:
         sa.Column("file_count", sa.Integer(), nullable=False),
         sa.Column("claimed_file_count", sa.Integer(), nullable=False),
         sa.Column("create_time", sa.BigInteger(), nullable=False),
+        sa.Column("purl", sa.String(length=1024), server_default="", nullable=False),
+        sa.Column("facts", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("scan", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("known", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("policy", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("judgement", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("due_time", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("verdict_expire_time", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_packages")),
         comment="What the factory made, by the digest of its bytes.",
     )
