@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from fleetwright.verify.evidence import ATTESTATIONS_SUFFIX
 from fleetwright.verify.keys import PublicKey
+from tuf import __version__ as LIBRARY_VERSION
 from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES
 
 from controlplane.trust.keys import SigningKey
