@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,5 +130,3 @@ async def _at_most(pieces: AsyncIterator[Piece], length: int) -> AsyncIterator[P
         left -= len(piece.data)
         if left <= 0:
             return
-
-

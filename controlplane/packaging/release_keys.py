@@ -47,4 +47,6 @@ class ReleaseKeys:
         try:
             return load_online(self._folder)
         except (RepositoryError, DataFolderError) as error:
-            raise trust_not_set_up(f"the keys that sign and release packages cannot be used: {error}") from None
+            raise trust_not_set_up(
+                f"the keys that sign and release packages cannot be used: {error}"
+            ) from None

@@ -86,7 +86,7 @@ def is_agreed(candidate: Candidate, chosen: Mapping[str, str], channel: str = ""
     if (candidate.channel, candidate.target_path) != shown(candidate, chosen, channel):
         return False
     lines = " ".join(sha256 for _, sha256 in candidate.evidence)
-    expected = {path: "" for path in chosen.values()}
+    expected = dict.fromkeys(chosen.values(), "")
     expected |= {attestations_path(path): lines for path in chosen.values()}
     return {target.target_path: target.evidence for target in candidate.live} == expected
 
@@ -117,7 +117,7 @@ def plan(
 
 def shown(candidate: Candidate, chosen: Mapping[str, str], channel: str = "") -> tuple[str, str]:
     """Return the channel and path that a package is shown with, ``channel`` before others."""
-    for one in (channel, candidate.channel, *reversed(chosen)):
+    for one in (channel, candidate.channel, *reversed(list(chosen))):
         if one in chosen:
             return one, chosen[one]
     return "", ""

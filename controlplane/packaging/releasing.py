@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 from fleetwright.verify.chain import LARGEST_ATTESTATIONS, verify_attestations
-from fleetwright.verify.keys import KEYS_TARGET, parse_keys
+from fleetwright.verify.keys import parse_keys
 from fleetwright.verify.reports import Outcome
 
 from controlplane.clock import Clock, to_micros
@@ -64,12 +64,12 @@ class Releases:
         clock: Clock,
         keys: ReleaseKeys,
         scratch: Path,
-        expiries: Expiries = Expiries(),
+        expiries: Expiries | None = None,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._clock = clock
-        self._expiries = expiries
+        self._expiries = expiries or Expiries()
         self.repository = Repository(database, blobs, clock, keys, scratch)
 
     # --- packages
@@ -276,7 +276,9 @@ def _published(
         gone = [one.target_path for one in planned.withdraw if one.channel == channel]
         state = publishing.revoke(state, channel, gone, keys, now, expiries).state
     for channel in dict.fromkeys(one.channel for one in planned.put):
-        fresh = [Target(one.target_path, one.size, one.sha256) for one in planned.put if one.channel == channel]
+        fresh = [
+            Target(one.target_path, one.size, one.sha256) for one in planned.put if one.channel == channel
+        ]
         state = publishing.publish(state, channel, fresh, keys, now, expiries).state
     return state
 

@@ -1,4 +1,4 @@
-"""What agents fetch of packages: unary metadata, and a stream of bytes that is ended with their certificate."""
+"""What agents fetch of packages: metadata at once, bytes as a stream that ends with their certificate."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ class PackageStreams:
         """Send what is asked for; raises the ``ServiceError`` that refuses or ends it."""
         caller = current_caller()
         await self._identity.admit(caller)
-        await while_admitted(
-            self._send(caller, request, context), lambda: self._check(caller), CHECKED_EVERY
-        )
+        await while_admitted(self._send(caller, request, context), lambda: self._check(caller), CHECKED_EVERY)
 
     async def _send(self, caller: Caller, request: pb2.DownloadArtefactRequest, context: Context) -> None:
         pieces = self._downloads.artefact(caller.name, request.sha256, request.offset)

@@ -78,7 +78,7 @@ async def begin(work: UnitOfWork, files: Mapping[str, bytes], now: int) -> bool:
     """Write the first files of a repository; False where there is one already."""
     stamp = {"file_name": TIMESTAMP, "content": files[TIMESTAMP], "create_time": now}
     fresh = insert_into(work.connection, tuf_files).values(stamp).on_conflict_do_nothing()
-    if (await work.connection.execute(fresh)).rowcount != 1:
+    if (await work.connection.execute(fresh.returning(tuf_files.c.file_name))).first() is None:
         return False
     await _insert(work, {name: content for name, content in files.items() if name != TIMESTAMP}, now)
     return True
