@@ -94,6 +94,7 @@ pipelines = Table(
     Column("revision", BigInteger, nullable=False),
     Index(None, "revision"),
     Index(None, "create_time"),
+    Index(None, "package"),
     comment="Ways of artefacts through the factory.",
 )
 # The number stands in the statement: SQLite proves the use of a partial index from the text.
@@ -274,4 +275,23 @@ tuf_files = Table(
     Column("content", LargeBinary, nullable=False),
     Column("create_time", BigInteger, nullable=False),
     comment="The TUF metadata that agents fetch; a version that is there is never written again.",
+)
+
+tuf_targets = Table(
+    "tuf_targets",
+    metadata,
+    Column("target_path", String(1024), primary_key=True),
+    Column("channel", String(32), nullable=False),
+    # Empty for what belongs to no package: the document of the keys that attest.
+    _digest("package", nullable=False, server_default=""),
+    _digest(nullable=False),
+    Column("size", BigInteger, nullable=False),
+    # Of a file of attestations: the digests of its lines, to see when others stand.
+    Column("evidence", Text, nullable=False, server_default=""),
+    Column("create_time", BigInteger, nullable=False),
+    # A path that was released once never means other bytes, also after it was withdrawn.
+    Column("withdraw_time", BigInteger, nullable=True),
+    Index(None, "package"),
+    Index(None, "sha256"),
+    comment="What the TUF metadata releases, and released; written with it in one transaction.",
 )

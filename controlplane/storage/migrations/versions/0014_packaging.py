@@ -87,6 +87,7 @@ def _make_pipelines() -> None:
         comment="Ways of artefacts through the factory.",
     )
     op.create_index(op.f("ix_pipelines_create_time"), "pipelines", ["create_time"], unique=False)
+    op.create_index(op.f("ix_pipelines_package"), "pipelines", ["package"], unique=False)
     op.create_index(op.f("ix_pipelines_revision"), "pipelines", ["revision"], unique=False)
     op.create_index(
         "ix_pipelines_under_way",
@@ -283,3 +284,18 @@ def _make_releases() -> None:
         sa.PrimaryKeyConstraint("file_name", name=op.f("pk_tuf_files")),
         comment="The TUF metadata that agents fetch; a version that is there is never written again.",
     )
+    op.create_table(
+        "tuf_targets",
+        sa.Column("target_path", sa.String(length=1024), nullable=False),
+        sa.Column("channel", sa.String(length=32), nullable=False),
+        sa.Column("package", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("evidence", sa.Text(), server_default="", nullable=False),
+        sa.Column("create_time", sa.BigInteger(), nullable=False),
+        sa.Column("withdraw_time", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("target_path", name=op.f("pk_tuf_targets")),
+        comment="What the TUF metadata releases, and released; written with it in one transaction.",
+    )
+    op.create_index(op.f("ix_tuf_targets_package"), "tuf_targets", ["package"], unique=False)
+    op.create_index(op.f("ix_tuf_targets_sha256"), "tuf_targets", ["sha256"], unique=False)
