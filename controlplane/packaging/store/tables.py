@@ -245,15 +245,29 @@ deployments = Table(
     metadata,
     Column("task_id", String(128), primary_key=True),
     Column("agent_id", String(63), nullable=False),
+    Column("batch_id", String(64), nullable=False, server_default=""),
     _digest("package", nullable=False),
+    # Of the package: deployments of one name to an agent follow each other, and outlive a package's row.
+    Column("package_name", String(256), nullable=False),
+    Column("version", String(256), nullable=False),
     Column("status", Integer, nullable=False),
     Column("status_time", BigInteger, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("reason_code", String(64), nullable=False, server_default=""),
     Column("create_time", BigInteger, nullable=False),
-    Index(None, "agent_id", "create_time"),
+    Index(None, "agent_id", "package_name", "create_time"),
     Index(None, "package", "status"),
+    Index(None, "batch_id"),
+    Index(None, "status_time", "task_id"),
     comment="Where packages stand on agents.",
+)
+IS_DEPLOYING = deployments.c.status < literal_column("5")
+"""The condition of a deployment that has not ended."""
+Index(
+    "ix_deployments_under_way",
+    deployments.c.create_time,
+    sqlite_where=IS_DEPLOYING,
+    postgresql_where=IS_DEPLOYING,
 )
 
 packaging_requests = Table(

@@ -231,7 +231,10 @@ def _make_releases() -> None:
         "deployments",
         sa.Column("task_id", sa.String(length=128), nullable=False),
         sa.Column("agent_id", sa.String(length=63), nullable=False),
+        sa.Column("batch_id", sa.String(length=64), server_default="", nullable=False),
         sa.Column("package", sa.String(length=64), nullable=False),
+        sa.Column("package_name", sa.String(length=256), nullable=False),
+        sa.Column("version", sa.String(length=256), nullable=False),
         sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("status_time", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
@@ -241,9 +244,24 @@ def _make_releases() -> None:
         comment="Where packages stand on agents.",
     )
     op.create_index(
-        op.f("ix_deployments_agent_id_create_time"), "deployments", ["agent_id", "create_time"], unique=False
+        op.f("ix_deployments_agent_id_package_name_create_time"),
+        "deployments",
+        ["agent_id", "package_name", "create_time"],
+        unique=False,
     )
     op.create_index(op.f("ix_deployments_package_status"), "deployments", ["package", "status"], unique=False)
+    op.create_index(op.f("ix_deployments_batch_id"), "deployments", ["batch_id"], unique=False)
+    op.create_index(
+        op.f("ix_deployments_status_time_task_id"), "deployments", ["status_time", "task_id"], unique=False
+    )
+    op.create_index(
+        "ix_deployments_under_way",
+        "deployments",
+        ["create_time"],
+        unique=False,
+        sqlite_where=sa.text("status < 5"),
+        postgresql_where=sa.text("status < 5"),
+    )
     op.create_table(
         "policy_exceptions",
         sa.Column("exception_id", sa.String(length=63), nullable=False),
