@@ -6,7 +6,6 @@ from controlplane.agents.handler import AgentRegistryHandler
 from controlplane.bootstrap.engines import Engines
 from controlplane.bootstrap.rooms import Rooms
 from controlplane.identity.handler import EnrollmentServicer, EnrollmentTokenServicer, IdentityServicer
-from controlplane.packaging.handler import AdvisoryHandler, PackagingHandler
 from controlplane.schedules import Schedule
 from controlplane.tasks.handler import TaskHandler
 from controlplane.tasks.ledger.handler import DeliveryHandler
@@ -32,9 +31,8 @@ class Api:
         TaskHandler(rooms.tasks).add_to(admin)
         DeliveryHandler(rooms.ledger, rooms.explaining).add_to(admin)
         TelemetryHandler(rooms.telemetry).add_to(admin)
-        packaging = rooms.packaging
-        PackagingHandler(packaging.uploads, packaging.pipelines, packaging.watches).add_to(admin)
-        AdvisoryHandler(packaging.imports).add_to(admin)
+        for handler in rooms.packaging.handlers():
+            handler.add_to(admin)
 
     def schedules(self) -> list[Schedule]:
         """Return what is done for the callers of this process."""

@@ -66,7 +66,7 @@ class Rooms:
         self.ledger = LedgerService(database, self.agents, engines.secret)
         self.explaining = ExplainingService(database, self.agents, clock)
         self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)
-        self.packaging = PackagingRoom(engines, stages)
+        self.packaging = PackagingRoom(engines, self.agents, self.tasks, stages)
         self.processes = Processes(database, self.agents, clock)
         self.member = Member(
             database,

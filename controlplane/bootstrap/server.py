@@ -131,7 +131,6 @@ class Server:
             raise
         self._begin("lease", self.rooms.member.run())
         if Role.WORKER in engines.settings.roles:
-            await self.worker.packaging.clear()
             self._begin("pipelines", self.worker.packaging.run())
         self.schedules.start()
         await self.listeners.health.serving()
@@ -201,7 +200,7 @@ class Server:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        await asyncio.to_thread(self.rooms.packaging.scratch.remove)
+        await self.rooms.packaging.end()
         await self.engines.database.close()
 
     async def _refresh_certificates(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controlplane.agents.rules import Presence
 from controlplane.bootstrap.engines import Engines
-from controlplane.bootstrap.packaging import PackagingWorker
+from controlplane.bootstrap.packaging_worker import PackagingWorker
 from controlplane.bootstrap.rooms import Rooms
 from controlplane.schedules import Schedule, Turn
 from controlplane.tasks.sweeping import Sweep
@@ -21,7 +21,7 @@ class Worker:
         self.sweep = Sweep(
             engines.database, rooms.agents, rooms.tasks, rooms.delivery.settling, engines.clock
         )
-        self.packaging = PackagingWorker(engines, rooms.packaging, rooms.processes)
+        self.packaging = PackagingWorker(engines, rooms.packaging, rooms.processes, rooms.member)
 
     def schedules(self) -> list[Schedule]:
         """Return what is done for the whole installation, by one process."""
@@ -32,8 +32,7 @@ class Worker:
             Schedule("measure", sweep, lambda _: self.measure()),
             Schedule("tasks", settings.tasks_sweep, lambda _: self.sweep.run(), once=True),
             Schedule("batches", settings.tasks_sweep, lambda _: rooms.tasks.batches.expand(), once=True),
-            Schedule("pipelines", sweep, self._take_over, once=True),
-            Schedule("uploads", retention, lambda _: self.packaging.sweep(), once=True),
+            *self.packaging.schedules(),
             Schedule("telemetry retention", retention, lambda _: self._prune_telemetry(), once=True),
             Schedule("task retention", retention, lambda _: self._prune_tasks(), once=True),
             Schedule("ledger retention", retention, lambda _: self._prune_ledger(), once=True),
@@ -44,10 +43,6 @@ class Worker:
     async def _sweep_processes(self, turn: Turn) -> None:
         if self._rooms.member.may_judge:
             await self._rooms.processes.sweep(turn)
-
-    async def _take_over(self, _: Turn) -> None:
-        if self._rooms.member.may_judge:
-            await self.packaging.take_over()
 
     async def measure(self) -> None:
         """Count agents, tasks and pipelines for the metrics."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,11 +70,29 @@ class Settings(SiteSettings):
         3650 * DAY,
         "Advisories of an ecosystem whose newest record is older are stale: a scan that needs them fails.",
     )
+    policy_file: Path | None = Field(
+        default=None,
+        description="File of the policy that packages are judged by, YAML; the built-in one where empty.",
+    )
+    packages_sweep: Duration = between(
+        MINUTE,
+        timedelta(milliseconds=50),
+        HOUR,
+        "How often packages are judged again that are due, and what is released is kept current.",
+    )
     download_rate: int = Field(
-        default=8 * 1024**2,
-        ge=64 * 1024,
-        le=16 * 1024**3,
-        description="Bytes of a package that one agent is sent in a second, at most.",
+        default=0,
+        ge=0,
+        le=100 * 1024**3,
+        description="Bytes of packages that one process sends its agents in a second, at most; 0 for no"
+        " limit.",
+    )
+    max_downloads: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Downloads of agents that may go on in one process at a time; others are told to come"
+        " later.",
     )
     isolation_uid: int = Field(
         default=65534,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -28,17 +29,23 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class PipelineDoors:
+    """The services that these calls ask."""
+
+    uploads: Uploads
+    pipelines: PipelinesService
+    watches: Watches
+
+
 class PipelineCalls(pb2_grpc.PackagingServiceServicer):
     """Serves what goes into the factory, and what becomes of it there."""
 
-    def __init__(self, uploads: Uploads, pipelines: PipelinesService, watches: Watches) -> None:
-        self._uploads = uploads
-        self._pipelines = pipelines
-        self._watches = watches
+    _pipeline_doors: PipelineDoors
 
     async def StartUpload(self, request: pb2.StartUploadRequest, context: Context) -> pb2.StartUploadResponse:
         """Begin an upload."""
-        upload = await self._uploads.start(
+        upload = await self._pipeline_doors.uploads.start(
             current_caller().spiffe_id,
             request.file_name,
             request.size_bytes,
@@ -51,38 +58,40 @@ class PipelineCalls(pb2_grpc.PackagingServiceServicer):
         self, request_iterator: AsyncIterator[pb2.UploadArtefactRequest], context: Context
     ) -> pb2.UploadArtefactResponse:
         """Take pieces of an upload in."""
-        upload = await self._uploads.take(_pieces(request_iterator))
+        upload = await self._pipeline_doors.uploads.take(_pieces(request_iterator))
         return pb2.UploadArtefactResponse(upload=upload_message(upload))
 
     async def GetUpload(self, request: pb2.GetUploadRequest, context: Context) -> pb2.GetUploadResponse:
         """Say how far an upload is."""
-        upload = await self._uploads.get(ident(request.name))
+        upload = await self._pipeline_doors.uploads.get(ident(request.name))
         return pb2.GetUploadResponse(upload=upload_message(upload))
 
     async def CreatePipeline(
         self, request: pb2.CreatePipelineRequest, context: Context
     ) -> pb2.CreatePipelineResponse:
         """Queue an artefact."""
-        shown = await self._pipelines.create(current_caller(), new_pipeline(request), request.request_id)
+        shown = await self._pipeline_doors.pipelines.create(
+            current_caller(), new_pipeline(request), request.request_id
+        )
         return pb2.CreatePipelineResponse(pipeline=pipeline_message(shown))
 
     async def ExecutePipeline(
         self, request: pb2.ExecutePipelineRequest, context: Context
     ) -> pb2.ExecutePipelineResponse:
         """Queue a pipeline that waits for this call."""
-        shown = await self._pipelines.execute(ident(request.name))
+        shown = await self._pipeline_doors.pipelines.execute(ident(request.name))
         return pb2.ExecutePipelineResponse(pipeline=pipeline_message(shown))
 
     async def GetPipeline(self, request: pb2.GetPipelineRequest, context: Context) -> pb2.GetPipelineResponse:
         """Read a pipeline with its stages."""
-        shown = await self._pipelines.get(ident(request.name))
+        shown = await self._pipeline_doors.pipelines.get(ident(request.name))
         return pb2.GetPipelineResponse(pipeline=pipeline_message(shown))
 
     async def ListPipelines(
         self, request: pb2.ListPipelinesRequest, context: Context
     ) -> pb2.ListPipelinesResponse:
         """Read a page of pipelines."""
-        page = await self._pipelines.list_pipelines(
+        page = await self._pipeline_doors.pipelines.list_pipelines(
             Asked(request.filter, request.page_size, request.page_token)
         )
         return pb2.ListPipelinesResponse(
@@ -95,7 +104,9 @@ class PipelineCalls(pb2_grpc.PackagingServiceServicer):
         self, request: pb2.WatchPipelinesRequest, context: Context
     ) -> AsyncIterator[pb2.WatchPipelinesResponse]:
         """Send pipelines as they are and as they change."""
-        async with aclosing(self._watches.pipelines(request.filter, request.resume_token)) as changes:
+        async with aclosing(
+            self._pipeline_doors.watches.pipelines(request.filter, request.resume_token)
+        ) as changes:
             async for found, token in changes:
                 yield pb2.WatchPipelinesResponse(
                     pipelines=[pipeline_message(shown) for shown in found], resume_token=token
@@ -105,7 +116,9 @@ class PipelineCalls(pb2_grpc.PackagingServiceServicer):
         self, request: pb2.WatchPipelineLogRequest, context: Context
     ) -> AsyncIterator[pb2.WatchPipelineLogResponse]:
         """Send the lines of a log."""
-        log = self._watches.log(ident(request.name), request.after_line, follow_it=request.follow)
+        log = self._pipeline_doors.watches.log(
+            ident(request.name), request.after_line, follow_it=request.follow
+        )
         async with aclosing(log) as pages:
             async for lines in pages:
                 yield pb2.WatchPipelineLogResponse(lines=[line_message(line) for line in lines])
@@ -114,14 +127,14 @@ class PipelineCalls(pb2_grpc.PackagingServiceServicer):
         self, request: pb2.CancelPipelineRequest, context: Context
     ) -> pb2.CancelPipelineResponse:
         """End a pipeline."""
-        shown = await self._pipelines.cancel(current_caller(), ident(request.name))
+        shown = await self._pipeline_doors.pipelines.cancel(current_caller(), ident(request.name))
         return pb2.CancelPipelineResponse(pipeline=pipeline_message(shown))
 
     async def RetryPipeline(
         self, request: pb2.RetryPipelineRequest, context: Context
     ) -> pb2.RetryPipelineResponse:
         """Queue a pipeline again that ended in error."""
-        shown = await self._pipelines.retry(ident(request.name))
+        shown = await self._pipeline_doors.pipelines.retry(ident(request.name))
         return pb2.RetryPipelineResponse(pipeline=pipeline_message(shown))
 
 
