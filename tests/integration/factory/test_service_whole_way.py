@@ -95,7 +95,8 @@ async def test_a_wheel_becomes_a_package_that_verifies_and_that_agents_can_have(
     call = factory.calls.ExportBundle(pb2.ExportBundleRequest(name=ended.package))
     content = b"".join([piece.data async for piece in call])
     await asyncio.to_thread(bundle.write_bytes, content)
-    report = verify_bundle(bundle, trusted.read_bytes(), datetime.now(UTC))
+    root = await asyncio.to_thread(trusted.read_bytes)
+    report = verify_bundle(bundle, root, datetime.now(UTC))
     assert report.ok, report.as_dict()
 
     _, token = await factory.site.admin().token()
