@@ -8,8 +8,10 @@ import grpc
 from fleetwright.v1 import agent_service_pb2 as pb2
 from fleetwright.v1 import agent_service_pb2_grpc as pb2_grpc
 
+from controlplane.errors import FailedPrecondition
 from controlplane.identity.service import IdentityService
 from controlplane.sessions.heartbeats import Heartbeats
+from controlplane.sessions.package_streams import PackageStreams
 from controlplane.sessions.telemetry_streams import TelemetryStreams
 from controlplane.sessions.work_streams import WorkStreams
 from controlplane.transport.context import current_caller
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class AgentHandler(pb2_grpc.AgentServiceServicer):
-    """Serves AgentService."""
+    """Serves AgentService; without ``packages``, all but what agents fetch of them."""
 
     def __init__(
         self,
@@ -29,11 +31,13 @@ class AgentHandler(pb2_grpc.AgentServiceServicer):
         work: WorkStreams,
         telemetry: TelemetryStreams,
         identity: IdentityService,
+        packages: PackageStreams | None = None,
     ) -> None:
         self._heartbeats = heartbeats
         self._work = work
         self._telemetry = telemetry
         self._identity = identity
+        self._packages = packages
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve on ``server``."""
@@ -63,3 +67,20 @@ class AgentHandler(pb2_grpc.AgentServiceServicer):
         """Issue the next certificate."""
         issued = await self._identity.renew(current_caller(), request.certificate_signing_request)
         return pb2.RenewCertificateResponse(certificate=issued_certificate(issued))
+
+    async def FetchMetadata(
+        self, request: pb2.FetchMetadataRequest, context: Context
+    ) -> pb2.FetchMetadataResponse:
+        """Send a file of the TUF metadata."""
+        return await self._served_packages().fetch_metadata(request)
+
+    async def DownloadArtefact(  # type: ignore[override]  # the stub knows generators only; gRPC takes coroutines that write too
+        self, request: pb2.DownloadArtefactRequest, context: Context
+    ) -> None:
+        """Send released bytes."""
+        await self._served_packages().download(request, context)
+
+    def _served_packages(self) -> PackageStreams:
+        if self._packages is None:
+            raise FailedPrecondition("TRUST_NOT_SET_UP", "this server releases no packages")
+        return self._packages

@@ -10,9 +10,13 @@ from typing import Any, Final
 
 from fleetwright.verify.evidence import ATTESTATIONS_SUFFIX
 from fleetwright.verify.keys import PublicKey
+from tuf import __version__ as _tuf_version
 from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES
 
 from controlplane.trust.keys import SigningKey
+
+LIBRARY_VERSION: Final = _tuf_version
+"""Of python-tuf, for the evidence."""
 
 MOST_KEYS: Final = 16
 """Of one role: more people than ever sit around one table."""

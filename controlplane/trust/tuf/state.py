@@ -78,6 +78,23 @@ class RepositoryState:
             raise RepositoryError("the metadata is not of one publication: put it back from a backup")
 
 
+def missing(files: Mapping[str, bytes]) -> list[str]:
+    """Return which files, beside all roots, ``load`` needs that are not there.
+
+    Which ones are needed stands in the files themselves: ask again when those are there, until nothing is
+    missing. Raises ``RepositoryError`` where one cannot be read.
+    """
+    if TIMESTAMP not in files:
+        return [TIMESTAMP]
+    timestamp = read(Timestamp, files[TIMESTAMP])
+    snapshot_file = f"{timestamp.signed.snapshot_meta.version}.snapshot.json"
+    if snapshot_file not in files:
+        return [snapshot_file]
+    meta = read(Snapshot, files[snapshot_file]).signed.meta
+    named = (f"{file.version}.{name}" for name, file in meta.items())
+    return [name for name in named if name not in files]
+
+
 def load(files: Mapping[str, bytes]) -> RepositoryState:
     """Find the current state among a repository's files, as ``RepositoryState.files`` names them.
 
