@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Self
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from controlplane.cli.output import Output, clean
 
@@ -32,9 +39,10 @@ class TransferBar:
             self._progress.update(self._row, completed=position, total=total)
 
     def doing(self, text: str, total: int) -> None:
-        """Begin to show something else, from 0."""
+        """Begin to show something else, from 0; ``total`` as above."""
         if self._progress is not None and self._row is not None:
-            self._progress.reset(self._row, description=clean(text), total=total, completed=0)
+            self._progress.remove_task(self._row)
+            self._row = self._progress.add_task(clean(text), total=total or None)
 
 
 def _progress(output: Output) -> Progress:

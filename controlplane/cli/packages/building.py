@@ -51,7 +51,9 @@ def build(
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Fields of the package's manifest that differ from what is derived."),
+        typer.Option(
+            metavar="FILE", help="Fields of the package's manifest that differ from what is derived."
+        ),
     ] = None,
     vex: Annotated[
         Path | None, typer.Option(metavar="FILE", help="OpenVEX document about what does not affect it.")

@@ -65,9 +65,7 @@ def pipelines(
     """
     request = ListPipelinesRequest(filter=_filter(filter_text, state))
     empty = "no pipeline matches" if request.filter else "no pipelines"
-    print_all(
-        output, client.packaging.ListPipelines, request, "pipelines", limit, columns(output.now), empty
-    )
+    print_all(output, client.packaging.ListPipelines, request, "pipelines", limit, columns(output.now), empty)
 
 
 @app.command("watch")
@@ -174,7 +172,9 @@ def retry(client: Client, output: Output, pipeline: PipelineName, wait: WaitOpti
 def cancel(
     client: Client,
     output: Output,
-    names: Annotated[list[str], typer.Argument(metavar="PIPELINE...", help="pipelines/ID, each by its name.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="PIPELINE...", help="pipelines/ID, each by its name.")
+    ],
 ) -> None:
     """Cancel pipelines: at once where they wait, else as soon as the stage that runs has been stopped.
 
@@ -184,7 +184,9 @@ def cancel(
         found = client.packaging.CancelPipeline(CancelPipelineRequest(name=name)).pipeline
         if output.for_people:
             is_over = found.state in words.FINAL
-            output.text(f"{found.name} {'is ' + words.state_name(found.state) if is_over else 'is being ended'}")
+            output.text(
+                f"{found.name} {'is ' + words.state_name(found.state) if is_over else 'is being ended'}"
+            )
         else:
             output.one(found, [])
 

@@ -34,7 +34,8 @@ def upload(
     output: Output,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Artefacts to upload.")],
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With one FILE: the name to give it. [default: its own]")
+        str | None,
+        typer.Option(metavar="NAME", help="With one FILE: the name to give it. [default: its own]"),
     ] = None,
 ) -> None:
     """Upload artefacts, and print the name of each: `packages build` takes it, as it takes a file.
