@@ -8,6 +8,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -22,7 +23,9 @@ class TransferBar:
     def __init__(self, output: Output, doing: str, total: int) -> None:
         """Say what is done; ``total`` is 0 where nobody knows it yet."""
         self._progress = _progress(output) if output.errors.is_terminal else None
-        self._row = self._progress and self._progress.add_task(clean(doing), total=total or None)
+        self._row: TaskID | None = None
+        if self._progress is not None:
+            self._row = self._progress.add_task(clean(doing), total=total or None)
 
     def __enter__(self) -> Self:
         if self._progress is not None:

@@ -27,8 +27,8 @@ from controlplane.packaging.advisories.exports import Export, ExportError, find
 app = noun(
     "What is known of vulnerabilities, from exports of OSV: import, status.\n\n"
     "Advisories come as files: nothing is asked of the network. An export is that of one ecosystem, a zip as "
-    "osv.dev publishes it, or the same unpacked. A scan fails over advisories that are missing or too old: it "
-    "never passes what nobody has looked for.\n\n"
+    "osv.dev publishes it, or the same unpacked. A scan fails over advisories that are missing or too old: "
+    "it never passes what nobody has looked for.\n\n"
     "\b\nExamples:\n"
     "  fleetwright advisories import ./osv\n"
     "  fleetwright advisories status"

@@ -76,9 +76,9 @@ def build(
 ) -> None:
     """Make a package of an artefact: upload it, if it is a file, and create a pipeline for it.
 
-    What the artefact is follows from its content: wheel, sdist, npm tarball, jar, deb, archive or binary. With
-    --wait its log is printed on standard error as it is written. A pipeline goes on without this command:
-    `packages watch` follows it again.
+    What the artefact is follows from its content: wheel, sdist, npm tarball, jar, deb, archive or binary.
+    With --wait its log is printed on standard error as it is written. A pipeline goes on without this
+    command: `packages watch` follows it again.
 
     \b
     Examples:

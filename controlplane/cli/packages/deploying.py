@@ -171,8 +171,8 @@ def deployments(
 ) -> None:
     """List where packages stand on agents, the last change first, each with its reason.
 
-    A filter compares agent_id, package, package_name, version, status, task_id, batch_id, reason_code, latest,
-    create_time and status_time; see docs/filters.md.
+    A filter compares agent_id, package, package_name, version, status, task_id, batch_id, reason_code,
+    latest, create_time and status_time; see docs/filters.md.
 
     \b
     Examples:

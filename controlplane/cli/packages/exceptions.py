@@ -62,7 +62,7 @@ def create(
     \b
     Examples:
       fleetwright packages exceptions create curl@8.1 CVE-2029-1 --for 30d --reason 'no network here'
-      fleetwright packages exceptions create packages/SHA256 GHSA-xxxx-xxxx-xxxx --for 48h --reason 'fix is due'
+      fleetwright packages exceptions create packages/SHA256 GHSA-xxxx-xxxx-xxxx --for 48h --reason 'fix due'
     """
     valid_for = duration_message(duration(length, "--for"))
     request = CreateExceptionRequest(
@@ -112,8 +112,8 @@ def list_(
 ) -> None:
     """List exceptions, newest first, with who asked for each and who approved it.
 
-    A filter compares exception_id, package, vulnerability, requester, approver, approved, revoked, expire_time
-    and create_time; see docs/filters.md.
+    A filter compares exception_id, package, vulnerability, requester, approver, approved, revoked,
+    expire_time and create_time; see docs/filters.md.
 
     \b
     Examples:

@@ -11,7 +11,7 @@ from fleetwright.v1.packaging_service_pb2 import (
     PipelineLogLine,
     WatchPipelineLogRequest,
 )
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from controlplane.cli.connection import Client
 from controlplane.cli.output import Output
@@ -77,7 +77,9 @@ class _StageBar:
 
     def __init__(self, output: Output, name: str) -> None:
         self._bar = _progress(output) if output.errors.is_terminal else None
-        self._row = self._bar and self._bar.add_task(name, total=len(STAGES), stage="")
+        self._row: TaskID | None = None
+        if self._bar is not None:
+            self._row = self._bar.add_task(name, total=len(STAGES), stage="")
 
     def __enter__(self) -> _StageBar:
         if self._bar is not None:

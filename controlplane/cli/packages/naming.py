@@ -16,6 +16,7 @@ from fleetwright.v1.packaging_service_pb2 import (
 from controlplane.cli import completion
 from controlplane.cli.connection import Client
 from controlplane.cli.failures import CommandFailed, Exit
+from controlplane.cli.packages.views import package_words
 from controlplane.cli.packages.words import decision_name
 from controlplane.cli.tasks.naming import quoted
 
@@ -122,7 +123,7 @@ def _not_released(text: str, package: Package) -> CommandFailed:
 
 def _ambiguous(text: str, found: Sequence[Package]) -> CommandFailed:
     lines = [
-        f"  {one.package_name}@{one.version}  {one.target_platform}  {decision_name(one.decision)}  {one.name}"
+        "  ".join(("", package_words(one), one.target_platform, decision_name(one.decision), one.name))
         for one in found[:_TOLD]
     ]
     more = [f"  and {len(found) - _TOLD} more"] if len(found) > _TOLD else []

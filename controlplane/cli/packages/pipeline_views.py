@@ -130,8 +130,8 @@ def must_be_released(pipeline: Pipeline) -> None:
 def _remedy(pipeline: Pipeline) -> str:
     if pipeline.state == PIPELINE_STATE_REFUSED:
         return (
-            f"`fleetwright packages findings {pipeline.package}` says why; where that can be borne for a time: "
-            "`fleetwright packages exceptions create`."
+            f"`fleetwright packages findings {pipeline.package}` says why; where that can be borne for a "
+            "time: `fleetwright packages exceptions create`."
         )
     if pipeline.state == PIPELINE_STATE_ERROR:
         return (

@@ -47,8 +47,8 @@ def list_(
 ) -> None:
     """List packages, newest first, with the decision that stands now and what is known against them.
 
-    A filter compares package_name, version, artefact_type, target_platform, channel, decision, critical, high,
-    medium, low, unknown, vulnerability, component and create_time; see docs/filters.md.
+    A filter compares package_name, version, artefact_type, target_platform, channel, decision, critical,
+    high, medium, low, unknown, vulnerability, component and create_time; see docs/filters.md.
 
     \b
     Examples:

@@ -145,13 +145,15 @@ class _Receiving:
     def _check(self, piece: Piece, position: int) -> None:
         if piece.offset != position:
             raise CommandFailed(
-                f"{self._path.name}: the server sent bytes from {piece.offset:,}, and {position:,} was asked for"
+                f"{self._path.name}: the server sent bytes from {piece.offset:,} on, and {position:,} "
+                "was asked for"
             )
         if self._total is None or not position:
             self._total = piece.total_bytes
         if piece.total_bytes != self._total or position + len(piece.data) > self._total:
             raise CommandFailed(
-                f"{self._path.name}: the server sends more than it said, or something else: run the command again"
+                f"{self._path.name}: the server sends more than it said, or something else: run the command "
+                "again"
             )
 
 

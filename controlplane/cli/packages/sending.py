@@ -220,7 +220,7 @@ class _Sending:
             self._ask_where()
 
     def _moved(self) -> bool:
-        """Return whether the server stands elsewhere than was thought, so that sending from there may help."""
+        """Return whether the server stands elsewhere than was thought: sending from there may help."""
         before = self._upload.committed_bytes
         self._ask_where()
         return bool(self._upload.committed_bytes != before)
