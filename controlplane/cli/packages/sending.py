@@ -74,15 +74,21 @@ def opened(path: Path, largest: int) -> Iterator[IO[bytes]]:
     """Open a file that can be sent; what is none, is empty or too large raises ``CommandFailed``."""
     # A pipe that nobody writes to would hold the opening up.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise CommandFailed(f"{path}: is no regular file: give one", Exit.USAGE)
-        if not found.st_size:
-            raise CommandFailed(f"{path}: is empty: nothing can be made of it", Exit.USAGE)
-        if found.st_size > largest:
-            raise CommandFailed(f"{path}: has {found.st_size:,} bytes; {largest:,} are allowed", Exit.USAGE)
-        yield file
+    try:
+        _must_be_sendable(path, os.fstat(handle), largest)
+        with open(handle, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(handle)
+
+
+def _must_be_sendable(path: Path, found: os.stat_result, largest: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise CommandFailed(f"{path}: is no regular file: give one", Exit.USAGE)
+    if not found.st_size:
+        raise CommandFailed(f"{path}: is empty: nothing can be made of it", Exit.USAGE)
+    if found.st_size > largest:
+        raise CommandFailed(f"{path}: has {found.st_size:,} bytes; {largest:,} are allowed", Exit.USAGE)
 
 
 def name_of(path: Path, given: str | None) -> str:
