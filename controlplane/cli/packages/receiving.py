@@ -59,14 +59,15 @@ def receive(
     """
     must_be_free(path)
     part = path.with_name(path.name + PART)
-    with _opened(part) as file:
+    with _opened(part, keep=wanted.resumes) as file:
         receiving = _Receiving(wanted, file, path, perseverance, reached)
         # What an earlier command left may be of something else: then all of it comes once more.
         if not (wanted.resumes and _size(file) and receiving.go_on()):
             file.truncate(0)
             receiving.run()
             if not _is_right(wanted, file):
-                raise _wrong(path, part)
+                file.truncate(0)
+                raise _wrong(path)
         os.fsync(file.fileno())
         size = _size(file)
     _put(part, path)
@@ -158,11 +159,17 @@ class _Receiving:
 
 
 @contextmanager
-def _opened(part: Path) -> Iterator[IO[bytes]]:
+def _opened(part: Path, *, keep: bool) -> Iterator[IO[bytes]]:
+    """Open a file that is not whole yet; where that fails it stays, if it has anything and may be kept."""
     # Whoever may write the folder could have put a link here, to have another file overwritten.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(part, flags, 0o644), "r+b") as file:
-        yield file
+        try:
+            yield file
+        except BaseException:
+            if not keep or not _size(file):
+                part.unlink(missing_ok=True)
+            raise
 
 
 def _size(file: IO[bytes]) -> int:
@@ -179,8 +186,7 @@ def _is_right(wanted: Wanted, file: IO[bytes]) -> bool:
     return digest.hexdigest() == wanted.sha256
 
 
-def _wrong(path: Path, part: Path) -> CommandFailed:
-    part.unlink(missing_ok=True)
+def _wrong(path: Path) -> CommandFailed:
     return CommandFailed(
         f"{path.name}: what the server sent is not what its digest says: do not use it; look at the server's "
         "store. Nothing was kept"

@@ -31,7 +31,7 @@ PIECE = 64 * 1024
 """Bytes of a piece of a download."""
 
 
-def sha(content: bytes) -> str:
+def sha(content: bytes | bytearray) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
@@ -387,7 +387,8 @@ def _streaming(inner: Any) -> Any:
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[Factory]:
     """Serve a factory on a free port, with the certificates of a data folder."""
-    trust, factory = load(folder), Factory()
+    trust = load(folder)
+    factory = Factory()  # type: ignore[abstract] # of tasks it answers only what deployments ask
     server = grpc.aio.server(interceptors=[_Answers()])
     packaging_service_pb2_grpc.add_PackagingServiceServicer_to_server(factory, server)
     advisory_service_pb2_grpc.add_AdvisoryServiceServicer_to_server(factory, server)

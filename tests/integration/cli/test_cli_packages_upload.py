@@ -14,13 +14,16 @@ from tests.integration.cli.command import Command
 from tests.integration.cli.factory import Factory, Refusal, sha
 
 MIB = 1024 * 1024
+CONTENT = os.urandom(3 * MIB + 17)
+"""Three messages and a bit."""
+DIGEST = sha(CONTENT)
 
 
 @pytest.fixture
 def artefact(home: Path) -> Path:
-    """Some bytes in a file, of three messages and a bit."""
+    """A file of it."""
     file = home / "curl_8.1_amd64.deb"
-    file.write_bytes(os.urandom(3 * MIB + 17))
+    file.write_bytes(CONTENT)
     return file
 
 
@@ -28,11 +31,10 @@ async def test_a_file_is_announced_by_its_digest_and_sent(
     packager: Command, factory: Factory, artefact: Path
 ) -> None:
     ended = await packager("packages", "upload", artefact.name)
-    digest = sha(artefact.read_bytes())
-    assert (ended.status, ended.out, ended.errors) == (0, f"artefacts/{digest}\n", "")
+    assert (ended.status, ended.out, ended.errors) == (0, f"artefacts/{DIGEST}\n", "")
     [asked] = factory.of(StartUploadRequest)
-    assert (asked.file_name, asked.size_bytes, asked.sha256) == (artefact.name, 3 * MIB + 17, digest)
-    assert factory.received["uploads/u1"] == artefact.read_bytes()
+    assert (asked.file_name, asked.size_bytes, asked.sha256) == (artefact.name, 3 * MIB + 17, DIGEST)
+    assert factory.received["uploads/u1"] == CONTENT
 
 
 async def test_a_server_that_has_the_bytes_gets_none(
@@ -41,7 +43,7 @@ async def test_a_server_that_has_the_bytes_gets_none(
     await packager("packages", "upload", artefact.name)
     factory.offsets.clear()
     ended = await packager("packages", "upload", artefact.name, "-o", "json")
-    assert ended.document["uploads"][0]["artefact"] == f"artefacts/{sha(artefact.read_bytes())}"
+    assert ended.document["uploads"][0]["artefact"] == f"artefacts/{DIGEST}"
     assert factory.offsets == []
 
 
@@ -52,7 +54,7 @@ async def test_an_upload_that_is_cut_off_goes_on_by_itself_where_the_server_stan
     ended = await packager("packages", "upload", artefact.name)
     assert ended.status == 0
     assert factory.offsets == [0, MIB, 2 * MIB + 5]
-    assert factory.received["uploads/u1"] == artefact.read_bytes()
+    assert factory.received["uploads/u1"] == CONTENT
     assert ended.errors.count("cut off") == 2
 
 
@@ -105,7 +107,7 @@ async def test_an_upload_that_the_server_has_forgotten_is_begun_anew(
 async def test_another_command_that_goes_on_with_the_same_upload_is_no_failure(
     packager: Command, factory: Factory, artefact: Path
 ) -> None:
-    factory.rival = artefact.read_bytes()[:MIB]
+    factory.rival = CONTENT[:MIB]
     ended = await packager("packages", "upload", artefact.name)
     assert (ended.status, ended.errors) == (0, "")
     assert factory.offsets == [0, MIB]
@@ -172,7 +174,7 @@ async def test_programs_get_the_artefacts_by_name(
 ) -> None:
     (home / "other.whl").write_bytes(b"other")
     ended = await packager("packages", "upload", artefact.name, "other.whl", "-o", "name")
-    assert ended.lines == [f"artefacts/{sha(artefact.read_bytes())}", f"artefacts/{sha(b'other')}"]
+    assert ended.lines == [f"artefacts/{DIGEST}", f"artefacts/{sha(b'other')}"]
 
 
 async def test_what_came_before_a_file_that_failed_is_still_told(
@@ -187,4 +189,4 @@ async def test_a_terminal_shows_how_far_it_is(packager: Command, factory: Factor
     status, screen = await packager.on_a_terminal("packages", "upload", artefact.name)
     assert status == 0
     assert "sending curl_8.1_amd64.deb" in screen
-    assert f"artefacts/{sha(artefact.read_bytes())}" in screen
+    assert f"artefacts/{DIGEST}" in screen
