@@ -18,9 +18,9 @@ CONTENT = b"the bytes of an artefact"
 DIGEST = sha(CONTENT)
 PACKAGE = f"packages/{sha(b'package')}"
 WORDS = (
-    (1, "info", "a deb, by its content"),
-    (4, "warning", "1 file of no component"),
-    (7, "info", "stored"),
+    (pb.STAGE_INTAKE, "info", "a deb, by its content"),
+    (pb.STAGE_SBOM, "warning", "1 file of no component"),
+    (pb.STAGE_STORE, "info", "stored"),
 )
 
 
@@ -35,7 +35,7 @@ def artefact(home: Path) -> str:
 def log(factory: Factory) -> None:
     """Three lines of a log."""
     for number, (stage, level, text) in enumerate(WORDS, start=1):
-        line = pb.PipelineLogLine(number=number, stage=pb.Stage.Name(stage), level=level, text=text)
+        line = pb.PipelineLogLine(number=number, stage=stage, level=level, text=text)
         line.time.FromJsonString("2026-11-24T08:00:00Z")
         factory.lines.append(line)
 
