@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fleetwright.v1.agent_registry_service_pb2 import CHANGE_TYPE_CHANGED
+from fleetwright.v1.agent_registry_service_pb2 import CHANGE_TYPE_CHANGED, CHANGE_TYPE_SYNCED
 from fleetwright.v1.packaging_service_pb2 import Pipeline, WatchPipelinesRequest
 
 from controlplane.cli.connection import Client
@@ -17,15 +17,23 @@ from controlplane.cli.watching import Watched, watch
 
 @dataclass(frozen=True, slots=True)
 class PipelineChange:
-    """One pipeline of a message. ``resume_token`` is empty but for the last one of it."""
+    """One pipeline of a message, or none where nothing matches yet.
 
-    pipeline: Pipeline
+    ``resume_token`` is empty but for the last one of a message.
+    """
+
+    pipeline: Pipeline | None
     resume_token: str
-    change_type: int = CHANGE_TYPE_CHANGED
+
+    @property
+    def change_type(self) -> int:
+        """What kind of change it is, in the words of the other watches."""
+        return CHANGE_TYPE_SYNCED if self.pipeline is None else CHANGE_TYPE_CHANGED
 
     def as_dict(self) -> dict[str, Any]:
         """Return what programs get."""
-        return {"pipeline": as_dict(self.pipeline), "resumeToken": self.resume_token}
+        pipeline = None if self.pipeline is None else as_dict(self.pipeline)
+        return {"pipeline": pipeline, "resumeToken": self.resume_token}
 
 
 def watch_pipelines(client: Client, output: Output, filter_: str) -> None:
@@ -41,6 +49,8 @@ def _changes(client: Client, request: WatchPipelinesRequest) -> Iterator[Pipelin
     call = client.packaging.WatchPipelines(request)
     try:
         for response in call:
+            if not response.pipelines:
+                yield PipelineChange(None, response.resume_token)
             last = len(response.pipelines) - 1
             for place, pipeline in enumerate(response.pipelines):
                 # A watch that is begun again in the middle of a message gets all of it again.

@@ -316,19 +316,21 @@ async def test_all_pipelines_are_watched_and_a_lost_watch_goes_on(
         return pb.Pipeline(name=name, state=pb.PipelineState.Value(f"PIPELINE_STATE_{state}"))
 
     factory.watched = [
+        [],
         [pipeline("pipelines/a", "QUEUED"), pipeline("pipelines/b", "RUNNING")],
         [pipeline("pipelines/a", "RUNNING")],
     ]
-    factory.cuts = [1]
+    factory.cuts = [1, 2]
     ended = await packager("packages", "watch", "--state", "QUEUED", "--state", "RUNNING", "-o", "json")
     assert ended.status == 4  # as the script ends
-    seen = [json.loads(line) for line in ended.lines]
+    first, *seen = [json.loads(line) for line in ended.lines]
+    assert first == {"pipeline": None, "resumeToken": "1"}
     assert [(one["pipeline"]["name"], one["resumeToken"]) for one in seen] == [
         ("pipelines/a", ""),
-        ("pipelines/b", "1"),
-        ("pipelines/a", "2"),
+        ("pipelines/b", "2"),
+        ("pipelines/a", "3"),
     ]
-    assert [one.resume_token for one in factory.of(pb.WatchPipelinesRequest)] == ["", "1"]
+    assert [one.resume_token for one in factory.of(pb.WatchPipelinesRequest)] == ["", "1", "2"]
     assert factory.of(pb.WatchPipelinesRequest)[0].filter == "state = (QUEUED OR RUNNING)"
 
 
