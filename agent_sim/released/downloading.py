@@ -1,8 +1,8 @@
 """Fetching a package's bytes, from where the last try ended, into a file that is kept until it is whole.
 
 Nothing is believed of what comes: a piece that does not begin where it has to, a length that is not the
-released one, and data that does not end are each refused at once. Whether the bytes are the right ones is told
-by their digest, later and elsewhere.
+released one, and data that does not end are each refused at once. Whether the bytes are the right ones is
+told by their digest, later and elsewhere.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,11 +18,18 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from fleetwright.verify.errors import EndlessData, FetchFailed, NotFound, SlowData, VerificationError, WrongTarget
+from fleetwright.verify.errors import (
+    EndlessData,
+    FetchFailed,
+    NotFound,
+    SlowData,
+    VerificationError,
+    WrongTarget,
+)
 from fleetwright.verify.tuf_client import Release
 
 from agent_sim.host import FilesError, FilesUnavailableError, FileUnknownError, Piece, ServerFiles
-from agent_sim.released.patience import Patience
+from agent_sim.released.patience import PATIENCE, Patience
 
 WITHIN: Final = timedelta(minutes=30)
 """How long a package may take that has no length worth speaking of."""
@@ -35,24 +42,27 @@ class Download:
     """What a download needs."""
 
     files: ServerFiles
-    patience: Patience = Patience()
+    patience: Patience = PATIENCE
     within: timedelta = WITHIN
     monotonic: Callable[[], float] = time.monotonic
 
-    async def fetch(self, release: Release, partial: Path, said: Callable[[int], None]) -> int:
-        """Complete the file ``partial`` and return how many bytes were fetched for it.
+    async def fetch(
+        self, release: Release, partial: Path, said: Callable[[int], None], fetched: Callable[[int], None]
+    ) -> None:
+        """Complete the file ``partial``.
 
-        What it holds already is not fetched again. ``said`` hears how long it is by now. Raises
-        ``VerificationError``: ``EndlessData``, ``SlowData``, ``WrongTarget``, ``NotFound``, ``FetchFailed``; and
-        ``OSError`` where the disk does not take it. The file stays, for the next try, but where its bytes
-        cannot be a beginning of the package's.
+        What it holds already is not fetched again. ``said`` hears how long it is by now, ``fetched`` how many
+        bytes came in the end, also where they were not enough. Raises ``VerificationError``
+        (``EndlessData``, ``SlowData``, ``WrongTarget``, ``NotFound``, ``FetchFailed``), and ``OSError`` where
+        the disk does not take it. The file stays for the next try, also where its bytes are wrong.
         """
         with _opened(partial, release.length) as file:
             start = file.tell()
-            said(start)
-            await self._complete(release, file, said)
+            try:
+                await self._complete(release, file, said)
+            finally:
+                fetched(file.tell() - start)
             await asyncio.to_thread(os.fsync, file.fileno())
-            return release.length - start
 
     async def _complete(self, release: Release, file: FileIO, said: Callable[[int], None]) -> None:
         end = self.monotonic() + self.within.total_seconds() + release.length / SLOWEST
@@ -81,10 +91,12 @@ async def _wait(patience: Patience, failures: int, error: FilesUnavailableError)
     try:
         await patience.after(failures, error)
     except FilesUnavailableError as last:
-        raise FetchFailed(f"{last}: tried {failures} times: try again when the server can be reached") from None
+        raise FetchFailed(
+            f"{last}: tried {failures} times: try again when the server can be reached"
+        ) from None
 
 
-async def _pieces(files: ServerFiles, release: Release, start: int) -> AsyncIterator[bytes]:
+async def _pieces(files: ServerFiles, release: Release, start: int) -> AsyncGenerator[bytes, None]:
     """Give what comes from ``start`` on, each piece checked against what was released."""
     place = start
     async for piece in files.artefact(release.sha256, start):
@@ -101,10 +113,12 @@ def _problem(piece: Piece, place: int, release: Release) -> VerificationError | 
     if not piece.data:
         return FetchFailed(f"{release.path}: the server sends pieces without data: tell its operator")
     if place + len(piece.data) > release.length:
-        return EndlessData(f"{release.path}: goes on beyond the {release.length} bytes released: do not trust it")
+        return EndlessData(
+            f"{release.path}: goes on beyond the {release.length} bytes released: do not trust it"
+        )
     if piece.total_bytes != release.length:
         return WrongTarget(
-            f"{release.path}: the server has {piece.total_bytes} bytes of it, where {release.length} are released"
+            f"{release.path}: the server has {piece.total_bytes} bytes, where {release.length} are released"
         )
     return None
 

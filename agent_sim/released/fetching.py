@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fleetwright.verify.errors import FetchFailed, NotFound
 
@@ -72,7 +72,7 @@ class SessionFetcher:
         if self._stopped:  # Asked for in between.
             future.cancel()
         try:
-            return future.result()
+            return cast(Result, future.result())
         except concurrent.futures.CancelledError:
             raise FetchFailed("the installation was stopped") from None
         except FileUnknownError as error:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from agent_sim.host import FilesUnavailableError
 
@@ -18,8 +18,8 @@ Result = TypeVar("Result")
 class Patience:
     """Tries one after the other without success, and the waits between them: exponential, full jitter.
 
-    A server that names a time is waited for as long as that, and up to a tenth longer, so that a fleet that was
-    told the same does not come at once.
+    A server that names a time is waited for as long as that, and up to a tenth longer, so that a fleet that
+    was told the same does not come at once.
     """
 
     tries: int = 12
@@ -35,7 +35,7 @@ class Patience:
         if told is not None:
             return min(told, self.longest).total_seconds() * (1 + share / 10)
         bound = min(self.cap.total_seconds(), self.base.total_seconds() * 2 ** min(failures - 1, 20))
-        return bound * share
+        return float(bound * share)
 
     async def after(self, failures: int, error: FilesUnavailableError) -> None:
         """Wait after the ``failures``-th failure in a row, or raise ``error`` where it was the last."""
@@ -52,3 +52,7 @@ class Patience:
             except FilesUnavailableError as error:
                 failures += 1
                 await self.after(failures, error)
+
+
+PATIENCE: Final = Patience()
+"""What suits a real host: some minutes without a byte."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fleetwright.verify import errors
-from fleetwright.verify.reports import Report
+from fleetwright.verify.reports import Outcome, Report
 
 _REASON_CHARACTERS: Final = 2000
 """Of the contract's 2,048 bytes of a reason."""
@@ -58,6 +58,12 @@ ROLLBACK_FAILED: Final = "ROLLBACK_FAILED"
 INTERRUPTED: Final = "INTERRUPTED"
 """The agent ended while it installed, and took the installation back when it started again."""
 DISK_FAILED: Final = "DISK_FAILED"
+LEDGER_UNUSABLE: Final = "LEDGER_UNUSABLE"
+"""The agent's own record of installations cannot be read."""
+
+
+_CHECK_CODES: Final = {("release", Outcome.WRONG): CODES[errors.WrongTarget]}
+"""Checks that say what an error above says too."""
 
 
 class InstallError(Exception):
@@ -84,12 +90,13 @@ def of_error(error: errors.VerificationError) -> InstallError:
 def of_report(report: Report, *, without: frozenset[str] = frozenset()) -> InstallError | None:
     """Return what is reported of a report whose checks do not all hold; None where they do.
 
-    The first failure gives the code, for example ``VERDICT_WRONG`` or ``SBOM_MISSING``, and the reason has all
-    of them. Checks named in ``without`` are not asked for.
+    The first failure gives the code, for example ``VERDICT_WRONG`` or ``SBOM_MISSING``, and the reason has
+    all of them. Checks named in ``without`` are not asked for.
     """
     failures = [check for check in report.failures if check.name not in without]
     if not report.checks or not failures:
         return None if report.checks else InstallError("NOT_VERIFIED", "nothing was verified")
     first = failures[0]
+    code = _CHECK_CODES.get((first.name, first.outcome)) or f"{first.name}_{first.outcome.value}".upper()
     words = "; ".join(f"{check.name}: {check.detail}" for check in failures)
-    return InstallError(f"{first.name}_{first.outcome.value}".upper(), words)
+    return InstallError(code, words)

@@ -19,7 +19,7 @@ from fleetwright.verify.tuf_client import Release, TufClient
 
 from agent_sim.host import ServerFiles
 from agent_sim.released.fetching import SessionFetcher
-from agent_sim.released.patience import Patience
+from agent_sim.released.patience import PATIENCE, Patience
 from agent_sim.released.reasons import ANOTHER_PACKAGE, NO_TRUSTED_ROOT, InstallError, NotAllowedError
 
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ class Repository:
     now: Callable[[], datetime]
     executor: Executor
     """Where the client runs: it waits for the event loop, so it may not run on it."""
-    patience: Patience = Patience()
+    patience: Patience = PATIENCE
 
     async def find(self, path: str, sha256: str) -> Release:
         """Return what is released under ``path``, which has to be the bytes of digest ``sha256``.
@@ -61,8 +61,8 @@ class Repository:
     async def judge(self, path: str, package: Path | None) -> Report:
         """Return what the evidence says of the package ``path``, whose bytes lie in the file ``package``.
 
-        Without the file all but the check ``release`` can hold. Raises ``VerificationError`` where the evidence
-        cannot be had.
+        Without the file all but the check ``release`` can hold. Raises ``VerificationError`` where the
+        evidence cannot be had.
         """
         return await self._with_client(lambda client: self._judged(client, path, package))
 
@@ -127,4 +127,3 @@ def read_trusted_root(path: Path, uid: int) -> bytes:
             f"`chmod go-w {path}` after you have compared it",
         )
     return content
-

@@ -1,4 +1,4 @@
-"""Finding out whether a version is there: a file with its digest, a command of the package, or dpkg's word."""
+"""Finding out whether a version is there: a file by its digest, a command of the package, dpkg's word."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Final
 from fleetwright.manifest import CommandDetect, Detect, DpkgDetect, FileDetect, Manifest, matches
 
 from agent_sim.agent.process import Command, Identity, ProcessEnd, run_process
-from agent_sim.agent.run_folder import find_account
 from agent_sim.agent.rules import OWN_USER
+from agent_sim.agent.run_folder import find_account
 from agent_sim.released.reasons import COMMAND_NOT_ALLOWED, NOT_DETECTED, InstallError, NotAllowedError
 
 _OUTPUT_BYTES: Final = 64 * 1024
@@ -51,7 +51,9 @@ class Detector:
         elif isinstance(detect, DpkgDetect):
             found = self.dpkg_version(detect.package)
             if found != detect.version:
-                raise _not_detected(f"dpkg has {detect.package} {found or 'not'} installed, not {detect.version}")
+                raise _not_detected(
+                    f"dpkg has {detect.package} {found or 'not'} installed, not {detect.version}"
+                )
         else:
             self._look_with_command(detect, root)
 
@@ -83,7 +85,7 @@ class Detector:
         if not self.commands_as:
             raise NotAllowedError(
                 COMMAND_NOT_ALLOWED,
-                "policy install.commands_as: not set, and the package is found by running a command of its own",
+                "policy install.commands_as: not set, and the package is found by running its own command",
             )
         if self.commands_as == OWN_USER:
             return None
@@ -91,7 +93,7 @@ class Detector:
         if account is None or os.geteuid() != 0:
             raise NotAllowedError(
                 COMMAND_NOT_ALLOWED,
-                f"policy install.commands_as: {self.commands_as!r}: no such user here, or the agent is not root",
+                f"policy install.commands_as: {self.commands_as!r}: no such user, or the agent is not root",
             )
         return Identity(account.uid, account.gid, account.groups)
 

@@ -51,7 +51,13 @@ class Dpkg:
 
     def version(self, package: str) -> str:
         """Return the version of a package that is installed and configured; empty for none."""
-        query = ("dpkg-query", *self.options, "--show", "--showformat=${db:Status-Status} ${Version}\\n", package)
+        query = (
+            "dpkg-query",
+            *self.options,
+            "--show",
+            "--showformat=${db:Status-Status} ${Version}\\n",
+            package,
+        )
         for line in self._run(query).stdout.splitlines():
             status, _, version = line.partition(" ")
             if status == "installed":

@@ -1,9 +1,9 @@
 """From step to step: an installation that a kill between any two of them, or within one, leaves neither half
 done nor forgotten.
 
-Before a step begins, the ledger says so, on disk. Each step can be begun again. So whoever starts after a kill
-reads how far it was and goes on: before the switch it is given up, with nothing changed; after it, what is there
-is looked at like after any installation, and kept or taken back.
+Before a step begins, the ledger says so, on disk. Each step can be begun again. So whoever starts after a
+kill reads how far it was and goes on: before the switch it is given up, with nothing changed; after it,
+what is there is looked at like after any installation, and kept or taken back.
 
 Everything here blocks, and runs in a thread.
 """
@@ -11,6 +11,7 @@ Everything here blocks, and runs in a thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,16 @@ from fleetwright.v1 import work_pb2
 
 from agent_sim import failpoints
 from agent_sim.agent.installing.ledger import Ledger
-from agent_sim.agent.installing.records import DPKG, PREFIX, Ended, Installed, Operation, Status, Step, Version
+from agent_sim.agent.installing.records import (
+    DPKG,
+    PREFIX,
+    Ended,
+    Installed,
+    Operation,
+    Status,
+    Step,
+    Version,
+)
 from agent_sim.agent.installing.ways import NONE, Way, dropped_by
 from agent_sim.released.reasons import (
     DISK_FAILED,
@@ -67,17 +77,29 @@ class Installer:
             return False
         return True
 
-    def install(self, attempt_id: str, package: Path, sha256: str, manifest: Manifest) -> Operation:
+    def install(
+        self,
+        attempt_id: str,
+        package: Path,
+        sha256: str,
+        manifest: Manifest,
+        *,
+        verified: tuple[str, ...] = (),
+        downloaded: int = 0,
+    ) -> Operation:
         """Install a package that was verified, and return the operation with how it ended.
 
-        Raises ``InstallError`` where it cannot be begun, ``LedgerError`` and ``OSError`` where the ledger cannot be
-        written: then what is on disk says how far it was, and ``recover`` goes on.
+        ``verified`` and ``downloaded`` are kept with it, for its result.
+
+        Raises ``InstallError`` where it cannot be begun, ``LedgerError`` and ``OSError`` where the ledger
+        cannot be written: then what is on disk says how far it was, and ``recover`` goes on.
         """
         named = Version.of(manifest, sha256)
         entry = self._ledger.installed().get(named.key)
         before = entry.current if entry is not None else None
         way = self._way(named.way)
         operation = way.plan(attempt_id, manifest, sha256, before)
+        operation = replace(operation, verified=verified, downloaded=downloaded)
         self._ledger.keep_manifest(sha256, manifest)
         operation = self._at(operation)
         try:

@@ -149,8 +149,8 @@ class Ledger:
     def _broken(self, name: str, error: Exception) -> LedgerError:
         what = error.strerror if isinstance(error, OSError) else error
         return LedgerError(
-            f"{self._folder / name}: {what}: put it back from a backup, or move it away: what it told of is then "
-            "installed anew, and what is there is not removed"
+            f"{self._folder / name}: {what}: put it back from a backup, or move it away: what it told of is "
+            "then installed anew, and what is there is not removed"
         )
 
 

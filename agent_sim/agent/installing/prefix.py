@@ -106,7 +106,7 @@ class Prefix:
         _remove_tree(self.root / version.folder)
 
     def uninstall(self, version: Version, manifest: Manifest, keeping: Collection[str] = ()) -> None:
-        """Remove a version by its own manifest, without the commands named in ``keeping``. Raises ``OSError``."""
+        """Remove a version by its own manifest, but for the commands in ``keeping``. Raises ``OSError``."""
         place = self.root / version.folder
         for step in manifest.uninstall:
             if isinstance(step, Unlink) and step.name not in keeping:
@@ -150,7 +150,8 @@ class Prefix:
         target = os.readlink(path) if path.is_symlink() else ""
         if not target.startswith(ours):
             raise InstallError(
-                COMMAND_TAKEN, f"{path}: another package's or nobody's command: remove it, or give another name"
+                COMMAND_TAKEN,
+                f"{path}: another package's or nobody's command: remove it, or give another name",
             )
         return target
 

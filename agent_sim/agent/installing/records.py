@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fleetwright.manifest import Manifest
 from fleetwright.v1 import work_pb2
 
-Status = work_pb2.DeploymentStatus.ValueType
+Status: TypeAlias = work_pb2.DeploymentStatus.ValueType
 
 PREFIX: Final = "prefix"
 DPKG: Final = "dpkg"

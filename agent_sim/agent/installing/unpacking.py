@@ -1,8 +1,8 @@
 """Unpacking our archive into a fresh folder, each file held against the manifest.
 
-The archive was verified as a whole before; this holds all the same that nothing but what the manifest lists is
-written, nowhere but where its steps say, and no more of it than it says. Links are made from the manifest, whose
-check has shown that none leads out of its tree.
+The archive was verified as a whole before; this holds all the same that nothing but what the manifest lists
+is written, nowhere but where its steps say, and no more of it than it says. Links are made from the
+manifest, whose check has shown that none leads out of its tree.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def unpack(package: Path, manifest: Manifest, into: Path) -> None:
 
 def _write_files(package: Path, manifest: Manifest, present: dict[str, PackagedFile], into: Path) -> None:
     wanted = {file.path: file for file in manifest.files if not file.link_target}
-    places = defaultdict(list)
+    places: dict[str, list[str]] = defaultdict(list)
     for place, file in present.items():
         places[file.path].append(place)
     with tarfile.open(package, "r|gz") as archive:
@@ -66,13 +66,15 @@ def _write_files(package: Path, manifest: Manifest, present: dict[str, PackagedF
             path = member.name.removeprefix(_FILES)
             if member.name == ENTRY or member.issym():
                 continue
-            file = wanted.pop(path, None) if member.isreg() and member.name.startswith(_FILES) else None
-            content = archive.extractfile(member) if file is not None else None
-            if file is None or content is None or member.size != file.size:
+            listed = wanted.pop(path, None) if member.isreg() and member.name.startswith(_FILES) else None
+            content = archive.extractfile(member) if listed is not None else None
+            if listed is None or content is None or member.size != listed.size:
                 raise _damaged(f"member {member.name[:200]!r} is not what the manifest lists")
-            _write(content, file, [into / place for place in places[path]], into)
+            _write(content, listed, [into / place for place in places[path]], into)
     if wanted:
-        raise _damaged(f"{len(wanted)} files of the manifest are missing, {next(iter(wanted))[:200]!r} among them")
+        raise _damaged(
+            f"{len(wanted)} files of the manifest are missing, {next(iter(wanted))[:200]!r} among them"
+        )
 
 
 def _write(content: IO[bytes], file: PackagedFile, places: list[Path], into: Path) -> None:

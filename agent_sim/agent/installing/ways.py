@@ -149,19 +149,23 @@ class DpkgWay:
         else:
             raise InstallError(
                 ROLLBACK_FAILED,
-                f"version {operation.previous_version} was not installed by this agent, so its package is not "
-                "here to be installed again: look at the host",
+                f"version {operation.previous_version} was not installed by this agent, so its package is "
+                "not here to be installed again: look at the host",
             )
 
     def forget(self, operation: Operation, manifest: Manifest, dropped: Collection[Version]) -> None:
         """Leave it to dpkg, which has replaced the former version, and to ``Ledger.tidy``."""
 
 
-def dropped_by(entry: Installed | None, target: Version, keep: int) -> tuple[tuple[Version, ...], tuple[Version, ...]]:
+def dropped_by(
+    entry: Installed | None, target: Version, keep: int
+) -> tuple[tuple[Version, ...], tuple[Version, ...]]:
     """Return which former versions are kept, the newest first, and which are not, once ``target`` is good."""
     former = (entry.current, *entry.earlier) if entry is not None else ()
     others = [version for version in former if version.sha256 != target.sha256]
-    same = [version for version in former if version.sha256 == target.sha256 and version.folder != target.folder]
+    same = [
+        version for version in former if version.sha256 == target.sha256 and version.folder != target.folder
+    ]
     return tuple(others[:keep]), (*others[keep:], *same)
 
 

@@ -16,6 +16,7 @@ class Recorder:
         self.wrote = asyncio.Event()
         self.said: list[tuple[int, str]] = []
         self.statuses: list[int] = []
+        self.told = asyncio.Event()
 
     async def output(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
         self.outputs[stream] += data
@@ -30,6 +31,7 @@ class Recorder:
         self.said.append((percent, message))
         if status and self.statuses[-1:] != [status]:
             self.statuses.append(status)
+            self.told.set()
 
     @property
     def stdout(self) -> bytes:
