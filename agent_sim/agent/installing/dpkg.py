@@ -28,15 +28,19 @@ _SHOWN: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Dpkg:
-    """The package manager of this host; ``options`` stand before everything else in each call."""
+    """The package manager of the system whose files are below ``root``."""
 
     allowed: bool
-    options: Sequence[str] = ()
+    root: Path = Path("/")
     time_limit: timedelta = timedelta(minutes=30)
     """Of one call: maintainer scripts may take their time."""
     lock_wait: timedelta = timedelta(minutes=3)
     """How long another user of dpkg (apt, an update) is waited for."""
     lock_pause: float = 2.0
+
+    @property
+    def _root(self) -> Sequence[str]:
+        return () if self.root == Path("/") else (f"--root={self.root}",)
 
     def check(self) -> None:
         """Raise ``NotAllowedError`` where the policy, or the host, does not let packages of dpkg in."""
@@ -50,15 +54,21 @@ class Dpkg:
             raise NotAllowedError(TYPE_NOT_ALLOWED, "this host has no dpkg, so no .deb is installed on it")
 
     def version(self, package: str) -> str:
-        """Return the version of a package that is installed and configured; empty for none."""
+        """Return the version of a package that is installed and configured; empty for none.
+
+        Raises ``InstallError`` where dpkg cannot say.
+        """
         query = (
             "dpkg-query",
-            *self.options,
+            *self._root,
             "--show",
             "--showformat=${db:Status-Status} ${Version}\\n",
             package,
         )
-        for line in self._run(query).stdout.splitlines():
+        answer = self._run(query)
+        if answer.returncode > 1:  # 1: it knows no such package.
+            raise _failed(answer)
+        for line in answer.stdout.splitlines():
             status, _, version = line.partition(" ")
             if status == "installed":
                 return version.strip()
@@ -74,15 +84,14 @@ class Dpkg:
         self._change("--force-remove-reinstreq", "--remove", package)
 
     def _change(self, *arguments: str) -> None:
-        command = ("dpkg", *self.options, *_KEEP_CHANGES, *arguments)
+        command = ("dpkg", *self._root, *_KEEP_CHANGES, *arguments)
         end = time.monotonic() + self.lock_wait.total_seconds()
         while True:
             done = self._run(command)
             if done.returncode == 0:
                 return
             if "lock" not in done.stderr or time.monotonic() > end:
-                words = " ".join((done.stderr or done.stdout).split())[-_SHOWN:]
-                raise InstallError(DPKG_FAILED, f"dpkg ended with exit status {done.returncode}: {words}")
+                raise _failed(done)
             time.sleep(self.lock_pause)
 
     def _run(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -105,3 +114,8 @@ class Dpkg:
             ) from None
         except OSError as error:
             raise InstallError(DPKG_FAILED, f"{command[0]} cannot be started: {error.strerror}") from None
+
+
+def _failed(done: subprocess.CompletedProcess[str]) -> InstallError:
+    words = " ".join((done.stderr or done.stdout).split())[-_SHOWN:]
+    return InstallError(DPKG_FAILED, f"{done.args[0]} ended with exit status {done.returncode}: {words}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -71,15 +71,17 @@ class InstallTask:
         now: Callable[[], datetime],
         *,
         patience: Patience = PATIENCE,
-        dpkg_options: Sequence[str] = (),
         dpkg_root: Path = Path("/"),
     ) -> None:
-        """Prepare the folder ``packages`` in the agent's ``state``. Raises ``OSError``."""
+        """Prepare the folder ``packages`` in the agent's ``state``. Raises ``OSError``.
+
+        ``dpkg_root`` is where the files lie of the system that dpkg is told about.
+        """
         self._rules, self._files, self._now, self._patience = rules, files, now, patience
         self._ledger = Ledger(state / "packages")
-        dpkg = Dpkg(rules.dpkg, dpkg_options)
+        dpkg = Dpkg(rules.dpkg, dpkg_root)
         detector = Detector(rules.commands_as, dpkg.version)
-        ways: dict[str, Way] = {DPKG: DpkgWay(dpkg, self._ledger, detector, dpkg_root)} if rules.dpkg else {}
+        ways: dict[str, Way] = {DPKG: DpkgWay(dpkg, self._ledger, detector)} if rules.dpkg else {}
         if rules.prefix is not None:
             ways[PREFIX] = PrefixWay(Prefix(rules.prefix), self._ledger, detector)
         self._installer = Installer(self._ledger, ways)

@@ -111,8 +111,6 @@ class DpkgWay:
     dpkg: Dpkg
     ledger: Ledger
     detector: Detector
-    root: Path = Path("/")
-    """What the paths of a .deb count from."""
 
     def plan(self, attempt_id: str, manifest: Manifest, sha256: str, before: Version | None) -> Operation:
         """See ``Way``."""
@@ -137,7 +135,7 @@ class DpkgWay:
 
     def detect(self, version: Version, manifest: Manifest) -> None:
         """See ``Way``."""
-        self.detector.look(manifest.detect, self.root)
+        self.detector.look(manifest.detect, self.dpkg.root)
 
     def restore(self, operation: Operation, manifest: Manifest) -> None:
         """See ``Way``."""
