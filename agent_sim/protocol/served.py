@@ -10,15 +10,18 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import grpc
-from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
+from fleetwright.v1 import agent_service_pb2
 
 from agent_sim.host import FilesError, FilesRefusedError, FilesUnavailableError, FileUnknownError, Piece
 from agent_sim.protocol.failures import Failure, failure_of
 
-Stub = agent_service_pb2_grpc.AgentServiceAsyncStub
+if TYPE_CHECKING:
+    from fleetwright.v1 import agent_service_pb2_grpc
+
+    Stub = agent_service_pb2_grpc.AgentServiceAsyncStub
 
 ANSWER_WITHIN: Final = timedelta(seconds=60)
 """How long the server may take for a metadata file, or for the next piece of an artefact."""
@@ -117,7 +120,7 @@ class ServedFiles:
         except asyncio.CancelledError:
             _unless_cut(name)
             raise
-        return None if answer is grpc.aio.EOF else cast(agent_service_pb2.DownloadArtefactResponse, answer)
+        return None if answer is grpc.aio.EOF else cast("agent_service_pb2.DownloadArtefactResponse", answer)
 
 
 def _unless_cut(name: str) -> None:
