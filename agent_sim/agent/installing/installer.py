@@ -101,13 +101,14 @@ class Installer:
         operation = way.plan(attempt_id, manifest, sha256, before)
         operation = replace(operation, verified=verified, downloaded=downloaded)
         self._ledger.keep_manifest(sha256, manifest)
-        operation = self._at(operation)
+        self._ledger.write(operation)
+        failpoints.hit("agent.install_staging")
         try:
             way.stage(operation, manifest, package)
         except (InstallError, OSError) as error:
             return self._drive(operation.at(Step.STAGING, failure=_ended(error, _FAILED)))
         failpoints.hit("agent.install_staged")
-        return self._drive(self._at(operation.at(Step.SWITCHING)))
+        return self._drive(self._ledger.write(operation.at(Step.SWITCHING)))
 
     def recover(self) -> Operation | None:
         """Finish, or take back, what an earlier process left; return the last operation, which has ended.
@@ -126,7 +127,8 @@ class Installer:
     def _drive(self, operation: Operation) -> Operation:
         manifest = self._ledger.manifest(operation.target.sha256)
         while operation.ended is None:
-            operation = self._at(self._steps[operation.step](operation, manifest))
+            operation = self._ledger.write(self._steps[operation.step](operation, manifest))
+        failpoints.hit("agent.install_ended")
         _log.info(
             "installation ended",
             package=operation.target.name,
@@ -136,11 +138,6 @@ class Installer:
         )
         return operation
 
-    def _at(self, operation: Operation) -> Operation:
-        self._ledger.write(operation)
-        failpoints.hit(f"agent.install_{operation.step.value}")
-        return operation
-
     def _give_up(self, operation: Operation, manifest: Manifest) -> Operation:
         self._way(operation.target.way).discard(operation)
         reason = "the agent ended while it unpacked the package; nothing was changed"
@@ -148,6 +145,7 @@ class Installer:
         return operation.at(Step.ENDED, ended=ended)
 
     def _switch(self, operation: Operation, manifest: Manifest) -> Operation:
+        failpoints.hit("agent.install_switching")
         try:
             self._way(operation.target.way).switch(operation, manifest)
         except (InstallError, OSError) as error:
@@ -156,6 +154,7 @@ class Installer:
         return operation.at(Step.DETECTING)
 
     def _detect(self, operation: Operation, manifest: Manifest) -> Operation:
+        failpoints.hit("agent.install_detecting")
         try:
             self._way(operation.target.way).detect(operation.target, manifest)
         except (InstallError, OSError) as error:
@@ -163,6 +162,7 @@ class Installer:
         return operation.at(Step.COMMITTING)
 
     def _commit(self, operation: Operation, manifest: Manifest) -> Operation:
+        failpoints.hit("agent.install_committing")
         target = operation.target
         entry = self._ledger.installed().get(target.key)
         if entry is None or entry.current != target:
@@ -173,6 +173,7 @@ class Installer:
         return operation.at(Step.ENDED, ended=Ended(_INSTALLED))
 
     def _restore(self, operation: Operation, manifest: Manifest) -> Operation:
+        failpoints.hit("agent.install_restoring")
         failure = operation.failure or Ended(_FAILED, INTERRUPTED, "the installation was cut short")
         way = self._way(operation.target.way)
         try:
