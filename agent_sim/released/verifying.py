@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
+import structlog
 from fleetwright.verify.evidence import Parts, fetch, judge
 from fleetwright.verify.reports import Outcome, Report
 from fleetwright.verify.tuf_client import Release, TufClient
@@ -21,6 +22,8 @@ from agent_sim.host import ServerFiles
 from agent_sim.released.fetching import SessionFetcher
 from agent_sim.released.patience import PATIENCE, Patience
 from agent_sim.released.reasons import ANOTHER_PACKAGE, NO_TRUSTED_ROOT, InstallError, NotAllowedError
+
+_log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
@@ -79,7 +82,11 @@ class Repository:
 
         def run() -> Result:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return work(TufClient(self.state, self.trusted_root, fetcher, self.now))
+            client = TufClient(self.state, self.trusted_root, fetcher, self.now)
+            result = work(client)
+            if client.repaired:
+                _log.warning("broken metadata was removed and fetched again", files=list(client.repaired))
+            return result
 
         future = asyncio.get_running_loop().run_in_executor(self.executor, run)
         try:

@@ -20,7 +20,7 @@ from fleetwright.manifest import Manifest
 from fleetwright.v1 import work_pb2
 
 from agent_sim import failpoints
-from agent_sim.agent.installing.ledger import Ledger
+from agent_sim.agent.installing.ledger import Ledger, LedgerError
 from agent_sim.agent.installing.records import (
     DPKG,
     PREFIX,
@@ -94,6 +94,8 @@ class Installer:
         Raises ``InstallError`` where it cannot be begun, ``LedgerError`` and ``OSError`` where the ledger
         cannot be written: then what is on disk says how far it was, and ``recover`` goes on.
         """
+        # What a full disk has stopped half-way is gone on with first: the ledger has room for one.
+        self.recover()
         named = Version.of(manifest, sha256)
         entry = self._ledger.installed().get(named.key)
         before = entry.current if entry is not None else None
@@ -139,7 +141,10 @@ class Installer:
         return operation
 
     def _give_up(self, operation: Operation, manifest: Manifest) -> Operation:
-        self._way(operation.target.way).discard(operation)
+        try:
+            self._way(operation.target.way).discard(operation)
+        except OSError as error:
+            _log.warning("what was unpacked was not removed", reason=_words(error))
         reason = "the agent ended while it unpacked the package; nothing was changed"
         ended = operation.failure or Ended(_FAILED, INTERRUPTED, reason)
         return operation.at(Step.ENDED, ended=ended)
@@ -167,7 +172,10 @@ class Installer:
         entry = self._ledger.installed().get(target.key)
         if entry is None or entry.current != target:
             kept, dropped = dropped_by(entry, target, manifest.rollback.keep_versions)
-            self._way(target.way).forget(operation, manifest, dropped)
+            try:
+                self._way(target.way).forget(operation, manifest, dropped)
+            except OSError as error:
+                _log.warning("what former versions left was not removed", reason=_words(error))
             self._ledger.set_installed(target.key, Installed(target, kept))
         failpoints.hit("agent.install_committed")
         return operation.at(Step.ENDED, ended=Ended(_INSTALLED))
@@ -179,8 +187,8 @@ class Installer:
         try:
             way.restore(operation, manifest)
             ended = self._restored(operation, manifest, failure, way)
-        except (InstallError, OSError) as error:
-            why = error.reason if isinstance(error, InstallError) else _words(error)
+        except (InstallError, LedgerError, OSError) as error:
+            why = _words(error) if isinstance(error, OSError) else str(error)
             words = f"{failure.reason}; and what was before could not be brought back: {why}"
             ended = Ended(_FAILED, ROLLBACK_FAILED, words)
         failpoints.hit("agent.install_restored")

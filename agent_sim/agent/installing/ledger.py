@@ -35,12 +35,25 @@ class LedgerError(Exception):
     """The record cannot be read; the text names the file and the remedy."""
 
 
+def installed_in(folder: Path) -> list[Version]:
+    """Return what is installed, by its name; only reads, and so may look while the agent runs.
+
+    Raises ``LedgerError``.
+    """
+    if not folder.is_dir():
+        return []
+    entries = Ledger(folder, only_read=True).installed().values()
+    return sorted((entry.current for entry in entries), key=lambda version: version.key)
+
+
 class Ledger:
     """The record in one folder, which only this agent uses."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make the folder where it is missing. Raises ``OSError``."""
+    def __init__(self, folder: Path, *, only_read: bool = False) -> None:
+        """Make the folder where it is missing, unless it is only read. Raises ``OSError``."""
         self._folder = folder
+        if only_read:
+            return
         for path in (folder, folder / "manifests", folder / "kept", folder / "downloads"):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ import pytest
 from fleetwright.v1 import work_pb2
 from fleetwright.verify.evidence import attestations_path
 
+from agent_sim.agent.installing.ledger import Ledger, installed_in
+from agent_sim.agent.installing.records import Operation, Step
 from agent_sim.agent.installing.task import InstallTask
 from agent_sim.agent.rules import InstallRules
 from agent_sim.host import AttemptReporter, FilesRefusedError, FilesUnavailableError, Piece
@@ -420,6 +424,51 @@ async def test_a_clock_that_was_turned_back_is_refused(site: Site) -> None:
     assert (await site.install(package)).install.reason_code == "CLOCK_TURNED_BACK"
 
 
+def endless(repository: world.Repository) -> None:
+    repository.files["timestamp.json"] += b" " * 20_000
+
+
+def unsigned(repository: world.Repository) -> None:
+    stamp = json.loads(repository.files["timestamp.json"])
+    stamp["signatures"] = []
+    repository.files["timestamp.json"] = json.dumps(stamp).encode()
+
+
+def mixed(repository: world.Repository) -> None:
+    newest = repository.state.versions["snapshot"]
+    repository.files[f"{newest}.snapshot.json"] = repository.files[f"{newest - 1}.snapshot.json"]
+
+
+def garbage(repository: world.Repository) -> None:
+    repository.files["timestamp.json"] = b"[" * 9_000
+
+
+def withheld(repository: world.Repository) -> None:
+    del repository.files["timestamp.json"]
+
+
+@pytest.mark.parametrize(
+    ("attack", "code"),
+    [
+        (endless, "ENDLESS_DATA"),
+        (unsigned, "TOO_FEW_SIGNATURES"),
+        (mixed, "METADATA_MIXED"),
+        (garbage, "METADATA_MALFORMED"),
+        (withheld, "FILE_MISSING"),
+    ],
+)
+async def test_metadata_of_an_attacker_is_refused_under_its_own_word(
+    site: Site, attack: Any, code: str
+) -> None:
+    first = site.released("1.0")
+    second = site.released("2.0")
+    attack(site.files.repository)
+    result = await site.install(second)
+    assert (result.install.status, result.install.reason_code) == (FAILED, code), result.reason
+    assert first.sha256 not in [sha256 for sha256, _ in site.files.asked]
+    assert site.versions() == []
+
+
 async def test_a_server_that_gives_no_metadata_is_reported_with_its_words(site: Site) -> None:
     package = site.released()
     site.files.failing["timestamp.json"] = FilesRefusedError("timestamp.json: TRUST_NOT_SET_UP: no keys")
@@ -482,6 +531,36 @@ async def test_a_package_for_another_platform_is_not_installed(site: Site) -> No
     result = await site.install(package)
     assert (result.install.status, result.install.reason_code) == (FAILED, "PLATFORM_UNSUPPORTED")
     assert "plan9/any" in result.reason
+
+
+async def test_the_status_tells_what_is_installed(site: Site) -> None:
+    assert installed_in(site.state / "packages") == []
+    await site.install(site.released("1.0"))
+    await site.install(site.released("2.0"))
+    assert [(one.name, one.version) for one in installed_in(site.state / "packages")] == [("tool", "2.0")]
+
+
+async def test_an_operation_that_a_full_disk_stopped_is_ended_before_the_next_begins(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.install(site.released("1.0"))
+    second, third = site.released("2.0"), site.released("3.0")
+    write: Any = Ledger.write
+
+    def full(ledger: Ledger, operation: Operation) -> Operation:
+        if operation.step is Step.COMMITTING:
+            raise OSError(errno.ENOSPC, "No space left on device", "operation.json")
+        kept: Operation = write(ledger, operation)
+        return kept
+
+    task = site.task()
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "write", full)
+        result = await site.install(second, task=task)
+    assert (result.install.status, result.install.reason_code) == (FAILED, "NO_SPACE")
+    result = await site.install(third, task=task)
+    assert (result.install.status, result.install.previous_version) == (INSTALLED, "2.0")
+    assert site.versions() == ["2.0", "3.0"]
 
 
 async def test_a_ledger_that_cannot_be_read_stops_installations_and_nothing_else(site: Site) -> None:
