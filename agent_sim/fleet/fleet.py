@@ -12,6 +12,7 @@ from pathlib import Path
 from agent_sim.fleet.counters import Counters, Receipts
 from agent_sim.fleet.member import MAX_POINTS, Member
 from agent_sim.fleet.profiles import Profile, assign
+from agent_sim.fleet.simulated_installs import SimulatedInstalls
 from agent_sim.fleet.witness import Witness
 from agent_sim.protocol.enrollment import Enroller
 from agent_sim.protocol.errors import AgentError
@@ -44,6 +45,10 @@ class FleetConfig:
     """Folder in which identities are kept and found again; None to forget them."""
     journals: Path | None = None
     """Folder in which journals are kept and found again, one file each; None for journals in memory."""
+    trusted_root: bytes | None = None
+    """Root of the repository that packages are judged by; None for agents that take none."""
+    packages: Path | None = None
+    """Folder in which each agent keeps what it has seen of the repository; None to forget it."""
 
 
 class Fleet:
@@ -58,9 +63,17 @@ class Fleet:
         self._rng = rng
         profiles = assign(config.shares, config.agents, rng)
         width = len(str(config.agents))
+        installs = SimulatedInstalls(config.trusted_root, config.packages) if config.trusted_root else None
+        self._installs = installs
         self._members = [
             Member(
-                f"{config.id_prefix}-{number:0{width}d}", profile, config.seed, counters, witness, receipts
+                f"{config.id_prefix}-{number:0{width}d}",
+                profile,
+                config.seed,
+                counters,
+                witness,
+                receipts,
+                installs,
             )
             for number, profile in enumerate(profiles, start=1)
         ]
@@ -79,6 +92,11 @@ class Fleet:
     def stopping(self) -> asyncio.Event:
         """Set once the fleet was asked to stop."""
         return self._stop
+
+    def close(self) -> None:
+        """Let go of what the members shared, once they have left."""
+        if self._installs is not None:
+            self._installs.close()
 
     async def enroll(self) -> dict[str, IdentityStore]:
         """Give every member an identity, a found one or a new one. Raises EnrollmentError."""
