@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fleetwright.manifest import parse, read_manifest
 from fleetwright.verify.keys import Purpose
 from fleetwright.verify.predicates import Provenance, Sbom
 
+from controlplane.packaging.archives.errors import Code
 from controlplane.packaging.records import ArtefactType
 from controlplane.packaging.rules import Stage
 from controlplane.packaging.sbom.documents import components_of
@@ -174,6 +176,23 @@ async def test_a_hostile_artefact_ends_with_the_readers_own_code(world: World, w
     failed = await failure(world, name, content, last=Stage.INTAKE)
     assert failed.code == code, str(failed)
     assert str(failed)
+
+
+@pytest.mark.parametrize("kind", sorted(GOOD))
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "doubled"])
+async def test_a_damaged_artefact_never_ends_in_a_defect(world: World, kind: str, damage: str) -> None:
+    name, content = GOOD[kind]
+    middle = len(content) // 2
+    damaged = {
+        "truncated": content[:middle],
+        "flipped": content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :],
+        "doubled": content * 2,
+    }
+    with suppress(StageFailed):
+        await world.make(name, damaged[damage], last=Stage.BUILD)
+        return
+    failed = await failure(world, name, damaged[damage], last=Stage.BUILD)
+    assert failed.code in Code.__members__, str(failed)
 
 
 @pytest.mark.parametrize(
