@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from fleetwright.manifest import parse, read_manifest
+from fleetwright.verify.chain import verify_attestations
 from fleetwright.verify.keys import Purpose
 from fleetwright.verify.predicates import Provenance, Sbom
+from fleetwright.verify.reports import Outcome
 
 from controlplane.packaging.archives.errors import Code
 from controlplane.packaging.records import ArtefactType
@@ -52,6 +54,7 @@ async def test_an_artefact_becomes_a_package_with_its_evidence(world: World, kin
     assert len(await world.content(package["sha256"])) == package["size"]
     await _check_provenance(made)
     await _check_sbom(made, kind)
+    await _check_chain(made)
 
 
 async def _check_provenance(made: Made) -> None:
@@ -64,6 +67,16 @@ async def _check_provenance(made: Made) -> None:
     assert built.builder == BUILDER
     materials = [one.sha256 for one in built.materials]
     assert materials == [made.pipeline.artefact, made.outcomes[Stage.BUILD]["package"]["sha256"]]
+
+
+async def _check_chain(made: Made) -> None:
+    """Judge by what agents judge by; nobody has scanned or decided yet."""
+    digests = [made.outcomes[stage]["attestations"] for stage in (Stage.SIGN, Stage.SBOM)]
+    lines = [await made.world.content(sha256) for one in digests for sha256 in one.values()]
+    checks = verify_attestations(
+        made.pipeline.package or "", b"\n".join(lines), made.world.attesters(), made.world.clock.now()
+    )
+    assert [one.name for one in checks if one.outcome is Outcome.OK] == ["signature", "provenance", "sbom"]
 
 
 async def _check_sbom(made: Made, kind: str) -> None:
