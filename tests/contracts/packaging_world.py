@@ -163,7 +163,7 @@ class PackagingWorld:
         bom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []}
         sbom = await self._blob(dsse.sign(statements.cyclonedx(subject, bom), [keys[Purpose.SBOM]]))
         listed = await self._blob(components_to_json(components or (APP, FOO)))
-        outcomes = {
+        outcomes: dict[Stage, Mapping[str, Any]] = {
             Stage.INTAKE: {"facts": {"type": "wheel", "name": "app", "version": "1.0", "details": {}}},
             Stage.BUILD: {"provenance": {"runDetails": {"builder": {"id": "https://b.example.org"}}}},
             Stage.SIGN: {

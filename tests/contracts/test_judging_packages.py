@@ -39,7 +39,7 @@ version: "1"
 rules:
   - name: divides
     about: package
-    when: counts.high / counts.critical > 0
+    when: counts.high / counts.low > 0
     outcome: FAIL
 """
 
