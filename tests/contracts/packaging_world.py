@@ -90,6 +90,14 @@ def vex(vulnerability: str, status: str, product: str = FOO.purl, **more: str) -
     )
 
 
+@dataclass(frozen=True)
+class Holder:
+    """An agent that has a package, since an instant."""
+
+    agent_id: str
+    time: int
+
+
 @dataclass
 class Released:
     """Notes what is asked of releasing, and who has what, as a test says."""
@@ -104,8 +112,8 @@ class Released:
         assert reason
         self.asked.append(("withdraw", package))
 
-    async def agents_having(self, package: str, /) -> Sequence[str]:
-        return self.agents.get(package, [])
+    async def agents_having(self, package: str, /) -> Sequence[Holder]:
+        return [Holder(agent_id, 0) for agent_id in self.agents.get(package, [])]
 
     async def installed_counts(self, packages: Sequence[str], /) -> Mapping[str, int]:
         return {one: len(self.agents[one]) for one in packages if one in self.agents}
