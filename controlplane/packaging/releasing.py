@@ -212,6 +212,8 @@ class Releases:
             await _write(work, candidate, planned, to_micros(now))
 
         await self.repository.change(make, write)
+        if evidence is not None and not await self._blobs.has(evidence.sha256):
+            await self._keep_evidence(candidate)  # Who withdrew it deleted it meanwhile.
         _log.info(
             "releases changed",
             package=candidate.sha256,
@@ -248,10 +250,13 @@ class Releases:
     async def _forget_replaced(self, before: Candidate) -> None:
         """Delete files of attestations that no path is released with any more."""
         digests = {one.sha256 for one in before.live if one.evidence}
-        async with self._database.reading() as connection:
-            digests -= await metadata.still_released(connection, digests)
-        for sha256 in digests:
-            await self._blobs.delete(sha256)
+        if not digests:
+            return
+        async with self._database.unit_of_work() as work:
+            # Who releases the same file again, as after a decision that was taken back, waits for this.
+            await metadata.lock_timestamp(work.connection)
+            for sha256 in digests - await metadata.still_released(work.connection, digests):
+                await self._blobs.delete(sha256)
 
 
 def _against(package: str, lines: bytes, keys: bytes, now: datetime) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import structlog
 from fleetwright.verify.keys import KEYS_TARGET
 
+from controlplane import failpoints
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.errors import FailedPrecondition, NotFound, Unavailable
 from controlplane.packaging.blobs import BlobDamaged, BlobMissing, Blobs
@@ -80,7 +81,7 @@ class Repository:
             return content
         async with self._database.reading() as connection:
             content = await stored.find_file(connection, file_name)
-        if content is None:
+        if content is None and self._known is None:
             await self.state()
             async with self._database.reading() as connection:
                 content = await stored.find_file(connection, file_name)
@@ -192,6 +193,8 @@ class Repository:
                 return False
             await stored.add_files(work, fresh, now)
             await write(work, after)
+            failpoints.hit("releases.before_commit")
+        failpoints.hit("releases.after_commit")
         self._known = after
         return True
 
