@@ -70,7 +70,7 @@ class Releases:
         self._blobs = blobs
         self._clock = clock
         self._expiries = expiries or Expiries()
-        self.repository = Repository(database, blobs, clock, keys, scratch)
+        self.repository = Repository(database, blobs, clock, keys, scratch, self._expiries)
 
     # --- packages
 
@@ -93,7 +93,7 @@ class Releases:
         if path is None:
             raise _withdrawn(package_sha256)
         [attestations] = [one for one in candidate.live if one.channel == channel and one.evidence]
-        return Release(channel, path, attestations.sha256, (await self.repository.state()).versions)
+        return Release(channel, path, attestations.sha256, await self.repository.versions())
 
     async def withdraw(self, package_sha256: str, reason: str) -> None:
         """Take a package back that was decided against; one that agents may have stays.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from fleetwright.verify.tuf_client import Limits
 
 from controlplane.packaging.rules import Decision
 from controlplane.packaging.store import metadata
+from controlplane.storage.opening import open_database
 from tests.contracts.releases_world import PACKAGE, SHA256, World
 from tests.integration.packaging.releases_served import Admission, Agent, Between, RpcFetcher, served
 
@@ -241,3 +243,32 @@ async def test_an_agent_whose_certificate_was_revoked_gets_nothing(
     with pytest.raises(grpc.RpcError) as error:
         await agent.download(SHA256)
     assert code_of(error) == "UNAUTHENTICATED"
+
+
+async def test_a_database_that_was_put_back_does_not_stop_the_agents(agent: Agent, made: World) -> None:
+    path, backup = made.folder / "fleetwright.db", made.folder / "backup.db"
+    await made.database.close()
+    shutil.copyfile(path, backup)
+    made.database = open_database(path)
+    await another_process(made)
+    await another(made)
+    await another(made, 2)
+    seen = await agent.refresh()
+    await made.database.close()
+    shutil.copyfile(backup, path)
+    made.database = open_database(path)
+    await another_process(made)
+    with pytest.raises(Rollback):
+        await agent.refresh()
+    assert await made.releases.refresh()
+    after = await agent.refresh()
+    assert all(after[role] >= version for role, version in seen.items())
+    assert (await agent.install()).ok
+    await another(made, 3)
+    assert (await agent.refresh())["timestamp"] == after["timestamp"] + 1
+
+
+async def another_process(made: World) -> None:
+    """Let everything be asked of a process that has just begun."""
+    made.releases = made.process()
+    made.downloads._source, made.downloads._database = made.releases, made.database
