@@ -10,8 +10,8 @@ import pytest
 from fleetwright.verify.bundle import verify_bundle
 from fleetwright.verify.reports import Outcome
 
-from controlplane.errors import FailedPrecondition, NotFound, Unavailable
-from controlplane.packaging.exporting import Exports
+from controlplane.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from controlplane.packaging.exporting import AT_ONCE, Exports
 from controlplane.packaging.rules import Decision
 from tests.contracts.releases_world import PACKAGE, SHA256, World, made_once
 
@@ -69,6 +69,20 @@ async def test_what_is_not_released_has_no_bundle(made: World, tmp_path: Path) -
     await made.decide(Decision.FAIL)
     with pytest.raises(FailedPrecondition, match="not released"):
         await exported(made, tmp_path / "3.zip")
+
+
+async def test_so_many_bundles_are_written_at_a_time(made: World) -> None:
+    await made.add()
+    await made.releases.publish(SHA256)
+    exports = Exports(made.database, made.blobs, made.releases.repository, made.folder / "scratch")
+    begun = [exports.bundle(SHA256) for _ in range(AT_ONCE)]
+    for bundle in begun:
+        await anext(bundle)
+    with pytest.raises(ResourceExhausted, match="4 bundles are written here"):
+        await anext(exports.bundle(SHA256))
+    for bundle in begun:
+        await bundle.aclose()
+    assert (await anext(exports.bundle(SHA256))).offset == 0
 
 
 async def test_bytes_that_were_swapped_in_the_store_are_not_exported(made: World, tmp_path: Path) -> None:
