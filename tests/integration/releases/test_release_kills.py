@@ -11,7 +11,7 @@ import pytest
 
 from controlplane.packaging.rules import Decision
 from tests.contracts.releases_world import SHA256, World
-from tests.integration.packaging.releases_served import served
+from tests.integration.releases.releases_served import served
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,7 +20,7 @@ async def killed(made: World, failpoint: str, verb: str) -> None:
     program = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.integration.packaging.release_program",
+        "tests.integration.releases.release_program",
         str(made.folder),
         f"{failpoint}=kill@1",
         verb,

@@ -30,7 +30,7 @@ from controlplane.packaging.rules import Decision
 from controlplane.packaging.store import metadata
 from controlplane.storage.opening import open_database
 from tests.contracts.releases_world import PACKAGE, SHA256, World
-from tests.integration.packaging.releases_served import Admission, Agent, Between, RpcFetcher, served
+from tests.integration.releases.releases_served import Admission, Agent, Between, RpcFetcher, served
 
 BIG = bytes(range(256)) * 4096
 
