@@ -2,31 +2,18 @@
 
 A process without that folder serves what others have released, and releases nothing. The folder is looked
 for at each use until it is there, so that no server has to be started again for it.
-
-Beside the keys stands which versions were published last. The database knows that too, but may be put back
-from a backup, and agents never take a version again that is lower than one they have seen.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
-
-import structlog
 
 from controlplane.errors import FailedPrecondition
-from controlplane.trust.files import write_file
+from controlplane.packaging.published_versions import PublishedVersions
 from controlplane.trust.layout import DataFolderError
 from controlplane.trust.tuf.ceremony import Online, load_online
 from controlplane.trust.tuf.roles import RepositoryError
-
-PUBLISHED: Final = "published.json"
-"""The file of the versions, in the folder of the keys."""
-
-_log = structlog.get_logger(__name__)
 
 
 def trust_not_set_up(why: str) -> FailedPrecondition:
@@ -39,6 +26,7 @@ class ReleaseKeys:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.published = PublishedVersions(folder)
         self._online: Online | None = None
 
     @property
@@ -64,23 +52,3 @@ class ReleaseKeys:
             raise trust_not_set_up(
                 f"the keys that sign and release packages cannot be used: {error}"
             ) from None
-
-    async def published(self) -> dict[str, int]:
-        """Return the version of each role that this machine published last; nothing where nobody knows."""
-        return await asyncio.to_thread(self._published)
-
-    def _published(self) -> dict[str, int]:
-        try:
-            found = json.loads((self._folder / PUBLISHED).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        versions = found.items() if isinstance(found, dict) else ()
-        return {name: version for name, version in versions if isinstance(version, int)}
-
-    async def note_published(self, versions: Mapping[str, int]) -> None:
-        """Remember versions. Where that cannot be written, it is logged, and nothing else."""
-        content = json.dumps(dict(versions), sort_keys=True).encode() + b"\n"
-        try:
-            await asyncio.to_thread(write_file, self._folder / PUBLISHED, content)
-        except OSError as error:
-            _log.warning("published versions are not remembered", folder=str(self._folder), error=str(error))

@@ -197,7 +197,7 @@ class Repository:
         async with self._alone:
             for _ in range(_ATTEMPTS):
                 # Asked for first: what is read after it is not older, unless it was put back.
-                published = await self._keys.published()
+                published = await self._keys.published.last()
                 before = await self.state()
                 _check_same(before, online)
                 made = await asyncio.to_thread(self._make, make, before, online.keys, published)
@@ -238,7 +238,7 @@ class Repository:
         failpoints.hit("releases.after_commit")
         self._known = made.state
         if made.fresh:
-            await self._keys.note_published(made.versions)
+            await self._keys.published.note(made.versions)
         return True
 
     async def versions(self) -> Mapping[str, int]:
