@@ -10,7 +10,6 @@ import asyncio
 from pathlib import Path
 
 from controlplane.errors import FailedPrecondition
-from controlplane.packaging.published_versions import PublishedVersions
 from controlplane.trust.layout import DataFolderError
 from controlplane.trust.tuf.ceremony import Online, load_online
 from controlplane.trust.tuf.roles import RepositoryError
@@ -26,8 +25,12 @@ class ReleaseKeys:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.published = PublishedVersions(folder)
         self._online: Online | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where they are, or will be."""
+        return self._folder
 
     @property
     def here(self) -> bool:

@@ -23,6 +23,7 @@ from controlplane import failpoints
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.errors import FailedPrecondition, NotFound, Unavailable
 from controlplane.packaging.blobs import BlobDamaged, BlobMissing, Blobs
+from controlplane.packaging.published_versions import PublishedVersions
 from controlplane.packaging.release_keys import ReleaseKeys, trust_not_set_up
 from controlplane.packaging.store import metadata as stored
 from controlplane.packaging.store.metadata import TargetRecord
@@ -81,6 +82,7 @@ class Repository:
         self._blobs = blobs
         self._clock = clock
         self._keys = keys
+        self._published = PublishedVersions(keys.folder)
         self._scratch = scratch
         self._expiries = expiries
         self._alone = asyncio.Lock()
@@ -197,7 +199,7 @@ class Repository:
         async with self._alone:
             for _ in range(_ATTEMPTS):
                 # Asked for first: what is read after it is not older, unless it was put back.
-                published = await self._keys.published.last()
+                published = await self._published.last()
                 before = await self.state()
                 _check_same(before, online)
                 made = await asyncio.to_thread(self._make, make, before, online.keys, published)
@@ -238,7 +240,7 @@ class Repository:
         failpoints.hit("releases.after_commit")
         self._known = made.state
         if made.fresh:
-            await self._keys.published.note(made.versions)
+            await self._published.note(made.versions)
         return True
 
     async def versions(self) -> Mapping[str, int]:
