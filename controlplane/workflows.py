@@ -111,6 +111,16 @@ class Workflows:
             DBOS.resume_workflow(workflow_id, queue_name=QUEUE)
         return orphaned
 
+    async def alive(self, workflow_ids: Collection[str]) -> set[str]:
+        """Return which of these workflows wait or run; another one, or none at all, does nothing more."""
+        return await asyncio.to_thread(self._alive, list(workflow_ids))
+
+    def _alive(self, workflow_ids: list[str]) -> set[str]:
+        found = DBOS.list_workflows(
+            workflow_ids=workflow_ids, status=_ALIVE, load_input=False, load_output=False
+        )
+        return {one.workflow_id for one in found}
+
     def run_step(self, workflow_id: str, name: str) -> str:
         """Do one step on the event loop, from a thread of DBOS's."""
         if self._loop is None:
@@ -124,6 +134,7 @@ class Workflows:
 
 
 _WORKFLOW = "pipeline"
+_ALIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 
 
 @DBOS.step(name="step", retries_allowed=False)

@@ -31,6 +31,8 @@ class Api:
         TaskHandler(rooms.tasks).add_to(admin)
         DeliveryHandler(rooms.ledger, rooms.explaining).add_to(admin)
         TelemetryHandler(rooms.telemetry).add_to(admin)
+        for handler in rooms.packaging.handlers():
+            handler.add_to(admin)
 
     def schedules(self) -> list[Schedule]:
         """Return what is done for the callers of this process."""

@@ -16,6 +16,7 @@ from controlplane.schedules import Schedule
 from controlplane.sessions.admissions import Admissions
 from controlplane.sessions.handler import AgentHandler
 from controlplane.sessions.heartbeats import Heartbeats
+from controlplane.sessions.package_streams import PackageStreams
 from controlplane.sessions.registry import Ending, Registry, revoked
 from controlplane.sessions.rules.replay import Pace
 from controlplane.sessions.rules.strain import Strain
@@ -57,6 +58,9 @@ class Gateway:
             ),
             TelemetryStreams(registry, writer, rooms.telemetry, clock, self.policy, self._pace),
             rooms.identity,
+            PackageStreams(
+                rooms.packaging.agent_downloads(), rooms.identity, clock, settings.slow_reader_after
+            ),
         )
         self._looking: asyncio.Task[None] | None = None
         rooms.identity.after_revoke.append(lambda revocation: self._close_session(revocation.agent_id))

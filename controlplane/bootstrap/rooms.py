@@ -8,9 +8,9 @@ from controlplane.agents import operations as agents_operations
 from controlplane.agents.service import AgentsService
 from controlplane.bootstrap import policies
 from controlplane.bootstrap.engines import Engines
+from controlplane.bootstrap.packaging import PackagingRoom, Stages
 from controlplane.identity import operations as identity_operations
 from controlplane.identity.service import DENIALS, IdentityPolicy, IdentityService
-from controlplane.packaging.advisories.service import AdvisoriesService
 from controlplane.processes.service import LeaseTimes, Member, Processes
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.explaining.service import ExplainingService
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 class Rooms:
     """The services of a process, with the hooks between them."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, stages: Stages | None = None) -> None:
         settings, database, writer, clock = (
             engines.settings,
             engines.database,
@@ -49,7 +49,6 @@ class Rooms:
             identity_policy,
             engines.secret,
         )
-        self.advisories = AdvisoriesService(database, clock)
         self.tasks = TasksService(
             database,
             writer,
@@ -67,6 +66,7 @@ class Rooms:
         self.ledger = LedgerService(database, self.agents, engines.secret)
         self.explaining = ExplainingService(database, self.agents, clock)
         self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)
+        self.packaging = PackagingRoom(engines, self.agents, self.tasks, stages)
         self.processes = Processes(database, self.agents, clock)
         self.member = Member(
             database,

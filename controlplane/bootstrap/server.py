@@ -13,6 +13,7 @@ from controlplane.bootstrap import policies
 from controlplane.bootstrap.api import Api
 from controlplane.bootstrap.engines import Engines
 from controlplane.bootstrap.gateway import Gateway
+from controlplane.bootstrap.packaging import Stages
 from controlplane.bootstrap.part import Part
 from controlplane.bootstrap.rooms import Rooms
 from controlplane.bootstrap.worker import Worker
@@ -47,16 +48,22 @@ class Server:
     """The roles that the settings give to this process, on the site's database.
 
     Made and run on one event loop. ``start`` returns the ports once everything listens,
-    ``stop`` drains. ``part`` is the process's place under a supervisor. What is not this
-    process's role is there all the same, and idle: it listens on nothing and runs no schedule.
+    ``stop`` drains. ``part`` is the process's place under a supervisor, ``stages`` are run in the place
+    of the factory's own. What is not this process's role is there all the same, and idle: it listens on
+    nothing and runs no schedule.
     """
 
     def __init__(
-        self, settings: Settings, trust: ServerTrust, clock: Clock | None = None, part: Part | None = None
+        self,
+        settings: Settings,
+        trust: ServerTrust,
+        clock: Clock | None = None,
+        part: Part | None = None,
+        stages: Stages | None = None,
     ) -> None:
         self._chains = trust.agents_chain_pem, trust.operators_chain_pem
         self.engines = Engines(settings, trust, clock or SystemClock(), part)
-        self.rooms = Rooms(self.engines)
+        self.rooms = Rooms(self.engines, stages)
         self.gateway = Gateway(self.engines, self.rooms)
         self.api = Api(self.engines, self.rooms)
         self.worker = Worker(self.engines, self.rooms)
@@ -123,6 +130,8 @@ class Server:
             await self._end_background()
             raise
         self._begin("lease", self.rooms.member.run())
+        if Role.WORKER in engines.settings.roles:
+            self._begin("pipelines", self.worker.packaging.run())
         self.schedules.start()
         await self.listeners.health.serving()
         # Of several parts, their supervisor says that the server serves.
@@ -161,6 +170,7 @@ class Server:
         await self.gateway.heartbeats.drain()
         await self.listeners.close(self.engines.settings.drain_grace)
         await self.schedules.stop()
+        await self.worker.packaging.stop()
         await self.rooms.tasks.batches.stop()
         await registry.settled()
         await self.gateway.observations.flush()
@@ -190,6 +200,7 @@ class Server:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.rooms.packaging.end()
         await self.engines.database.close()
 
     async def _refresh_certificates(self) -> None:

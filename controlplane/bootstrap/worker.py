@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from controlplane.agents.rules import Presence
 from controlplane.bootstrap.engines import Engines
+from controlplane.bootstrap.packaging_worker import PackagingWorker
 from controlplane.bootstrap.rooms import Rooms
 from controlplane.schedules import Schedule, Turn
 from controlplane.tasks.sweeping import Sweep
 
 
 class Worker:
-    """Sweeps, and retention."""
+    """Sweeps, retention, and pipelines."""
 
     def __init__(self, engines: Engines, rooms: Rooms) -> None:
         self._settings = engines.settings
@@ -20,6 +21,7 @@ class Worker:
         self.sweep = Sweep(
             engines.database, rooms.agents, rooms.tasks, rooms.delivery.settling, engines.clock
         )
+        self.packaging = PackagingWorker(engines, rooms.packaging, rooms.processes, rooms.member)
 
     def schedules(self) -> list[Schedule]:
         """Return what is done for the whole installation, by one process."""
@@ -30,6 +32,7 @@ class Worker:
             Schedule("measure", sweep, lambda _: self.measure()),
             Schedule("tasks", settings.tasks_sweep, lambda _: self.sweep.run(), once=True),
             Schedule("batches", settings.tasks_sweep, lambda _: rooms.tasks.batches.expand(), once=True),
+            *self.packaging.schedules(),
             Schedule("telemetry retention", retention, lambda _: self._prune_telemetry(), once=True),
             Schedule("task retention", retention, lambda _: self._prune_tasks(), once=True),
             Schedule("ledger retention", retention, lambda _: self._prune_ledger(), once=True),
@@ -42,7 +45,8 @@ class Worker:
             await self._rooms.processes.sweep(turn)
 
     async def measure(self) -> None:
-        """Count agents and tasks for the metrics."""
+        """Count agents, tasks and pipelines for the metrics."""
+        await self.packaging.measure()
         for presence, number in (await self._rooms.agents.counts()).items():
             self._metrics.agents.labels(Presence(presence).name).set(number)
         for state, depth in (await self._rooms.tasks.depths()).items():

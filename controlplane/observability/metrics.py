@@ -24,6 +24,7 @@ from controlplane.observability.statements import StatementMetrics
 
 _CALL = ("grpc_type", "grpc_service", "grpc_method")
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -73,6 +74,16 @@ class Metrics:
     """Tasks that are not final, by state."""
     task_oldest_seconds: Gauge = field(init=False)
     """Age of the oldest task, since its creation, by state; 0 where there is none."""
+    pipelines: Gauge = field(init=False)
+    """Pipelines that have not ended, by state."""
+    stage_seconds: Histogram = field(init=False)
+    """How long stages of pipelines took, by stage and outcome: succeeded, failed or cut_off."""
+    upload_bytes: Counter = field(init=False)
+    """Bytes of artefacts that were taken in."""
+    download_bytes: Counter = field(init=False)
+    """Bytes of packages that were sent, by who asked: agent or administrator."""
+    advisory_age_seconds: Gauge = field(init=False)
+    """Age of what is known of vulnerabilities, by ecosystem."""
     writer_queue: Gauge = field(init=False)
     """Operations that wait for a group commit."""
     group_commit_size: Histogram = field(init=False)
@@ -91,7 +102,11 @@ class Metrics:
     def __post_init__(self) -> None:
         """Make the metrics in the registry."""
         made = (
-            _calls(self.registry) | _state(self.registry) | _storage(self.registry) | _process(self.registry)
+            _calls(self.registry)
+            | _state(self.registry)
+            | _packaging(self.registry)
+            | _storage(self.registry)
+            | _process(self.registry)
         )
         for name, metric in made.items():
             object.__setattr__(self, name, metric)
@@ -166,6 +181,36 @@ def _state(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram
             "fleetwright_task_oldest_seconds",
             "Age of the oldest task that is not final.",
             ("state",),
+            registry=registry,
+        ),
+    }
+
+
+def _packaging(registry: CollectorRegistry) -> dict[str, Counter | Gauge | Histogram]:
+    return {
+        "pipelines": Gauge(
+            "fleetwright_pipelines", "Pipelines that have not ended.", ("state",), registry=registry
+        ),
+        "stage_seconds": Histogram(
+            "fleetwright_stage_seconds",
+            "Time of stages of pipelines.",
+            ("stage", "outcome"),
+            buckets=_SLOW,
+            registry=registry,
+        ),
+        "upload_bytes": Counter(
+            "fleetwright_upload_bytes_total", "Bytes of artefacts taken in.", registry=registry
+        ),
+        "download_bytes": Counter(
+            "fleetwright_download_bytes_total",
+            "Bytes of packages sent.",
+            ("caller",),
+            registry=registry,
+        ),
+        "advisory_age_seconds": Gauge(
+            "fleetwright_advisory_age_seconds",
+            "Age of what is known of vulnerabilities.",
+            ("ecosystem",),
             registry=registry,
         ),
     }

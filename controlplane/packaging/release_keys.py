@@ -9,10 +9,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import structlog
+from fleetwright.verify.keys import Purpose
+
 from controlplane.errors import FailedPrecondition
+from controlplane.trust.keys import SigningKey
 from controlplane.trust.layout import DataFolderError
 from controlplane.trust.tuf.ceremony import Online, load_online
 from controlplane.trust.tuf.roles import RepositoryError
+
+_log = structlog.get_logger(__name__)
 
 
 def trust_not_set_up(why: str) -> FailedPrecondition:
@@ -42,6 +48,16 @@ class ReleaseKeys:
         if self._online is None:
             self._online = await asyncio.to_thread(self._load)
         return self._online
+
+    def attester(self, purpose: Purpose) -> SigningKey | None:
+        """Return the key that attests something; None where it is not here, or cannot be used."""
+        try:
+            self._online = self._online or self._load()
+        except FailedPrecondition as error:
+            # What needs the key says so; here is why.
+            _log.warning("no key to attest with", purpose=purpose.value, error=error.message)
+            return None
+        return self._online.attesters.get(purpose)
 
     def _load(self) -> Online:
         if not self._folder.is_dir():

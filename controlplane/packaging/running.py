@@ -84,10 +84,35 @@ class Running:
         failpoints.hit("pipelines.after_commit")
         return following
 
+    @property
+    def here(self) -> list[str]:
+        """The pipelines of which a stage runs in this process."""
+        return list(self._under_way)
+
     def cancel(self, pipeline_id: str) -> None:
         """End the stage of a pipeline that runs here, if one does."""
         if task := self._under_way.get(pipeline_id):
             task.cancel()
+
+    async def give_up(self, workflow_id: str) -> str:
+        """End the pipeline of a workflow in error, because of a defect of the server; returns ""."""
+        async with self._database.unit_of_work() as work:
+            pipeline = await stored.find(work.connection, pipeline_of(workflow_id), lock=True)
+            if pipeline is None or pipeline.state.final:
+                return ""
+            reason = f"a defect of the server; its log knows it by the workflow {workflow_id}"
+            if pipeline.stage is not None:
+                await stored.change_stage(
+                    work,
+                    pipeline.pipeline_id,
+                    pipeline.stage,
+                    state=int(StageState.FAILED),
+                    end_time=to_micros(self._clock.now()),
+                    reason=reason,
+                    reason_code="INTERNAL",
+                )
+            await self._end(work, pipeline, PipelineState.ERROR, reason)
+        return ""
 
     async def _begin(self, pipeline_id: str, stage: Stage | None) -> _Begun | str:
         """Begin a stage, or return the name of the next step where this one is done, "" for none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +12,13 @@ from controlplane.clock import Clock, to_micros
 from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, invalid
 from controlplane.ids import new_id
 from controlplane.packaging.blobs import PART_BYTES, BlobMissing, Blobs
+from controlplane.packaging.requests import REQUEST_MEMORY, Request
 from controlplane.packaging.rules import PieceRefused, after_piece
+from controlplane.packaging.store import requests
 from controlplane.packaging.store import uploads as stored
 from controlplane.packaging.store.uploads import UploadRecord
 from controlplane.storage.database import Database
+from controlplane.storage.unit_of_work import UnitOfWork
 
 _SWEEP_STEP = 100
 
@@ -38,19 +41,35 @@ class UploadPolicy:
 
 
 class Uploads:
-    """Use cases around uploads. ``scratch`` is a folder on a disk of this machine's own."""
+    """Use cases around uploads.
+
+    ``scratch`` is a folder on a disk of this machine's own; ``kept`` is told how many bytes were kept.
+    """
 
     def __init__(
-        self, database: Database, blobs: Blobs, clock: Clock, policy: UploadPolicy, scratch: Path
+        self,
+        database: Database,
+        blobs: Blobs,
+        clock: Clock,
+        policy: UploadPolicy,
+        scratch: Path,
+        kept: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._clock = clock
         self._policy = policy
         self._scratch = scratch
+        self._kept = kept
 
-    async def start(self, creator: str, file_name: str, size: int, sha256: str) -> UploadRecord:
-        """Begin an upload; complete at once where the artefact is there. Raises ``InvalidArgument``."""
+    async def start(
+        self, creator: str, file_name: str, size: int, sha256: str, request_id: str = ""
+    ) -> UploadRecord:
+        """Begin an upload, or find the one that the same call began.
+
+        Complete at once where the artefact is there. Raises ``InvalidArgument``, REQUEST_ID_REUSED where
+        the request_id stands for another artefact.
+        """
         if size > self._policy.most_bytes:
             raise invalid(
                 "size_bytes",
@@ -58,14 +77,28 @@ class Uploads:
             )
         now = to_micros(self._clock.now())
         expires = now + self._policy.kept_for // timedelta(microseconds=1)
+        request = Request.of(creator, request_id, "upload", file_name, size, sha256)
         upload = UploadRecord(new_id(now), file_name, size, sha256, 0, False, creator, now, expires)
         async with self._database.unit_of_work() as work:
+            if before := await self._began(work, request):
+                return before
             if known := await stored.find_artefact(work.connection, sha256):
                 if known.size != size:
                     raise invalid("size_bytes", f"{size} is not the size of {sha256}, which is {known.size}")
                 upload = replace(upload, committed=size, complete=True)
             await stored.insert_upload(work, upload)
+            await request.has_made(work, upload.upload_id, now)
         return upload
+
+    async def _began(self, work: UnitOfWork, request: Request) -> UploadRecord | None:
+        upload_id = await request.made(work)
+        if upload_id is None:
+            return None
+        found = await stored.find_upload(work.connection, upload_id)
+        if found is None:
+            # Its time was over, and it is begun anew.
+            await request.is_void(work)
+        return found
 
     async def get(self, upload_id: str) -> UploadRecord:
         """Return an upload. Raises ``NotFound`` UPLOAD_UNKNOWN."""
@@ -125,6 +158,7 @@ class Uploads:
                 raise FailedPrecondition(
                     "UPLOAD_OFFSET", "another call goes on with this upload; ask GetUpload where it stands"
                 )
+        self._kept(len(held))
         return replace(upload, committed=committed)
 
     async def _finish(self, upload: UploadRecord) -> UploadRecord:
@@ -166,3 +200,9 @@ class Uploads:
             async with self._database.unit_of_work() as work:
                 await stored.delete_uploads(work, over)
             count += len(over)
+
+    async def forget_requests(self) -> int:
+        """Forget calls that nobody repeats any more; returns how many."""
+        before = to_micros(self._clock.now() - REQUEST_MEMORY)
+        async with self._database.unit_of_work() as work:
+            return await requests.forget_before(work, before)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 from fleetwright.v1 import agent_service_pb2 as pb2
-from fleetwright.v1 import work_pb2
 
 from controlplane import failpoints
 from controlplane.clock import Clock, to_micros
@@ -28,6 +27,7 @@ from controlplane.sessions.dispatching import Dispatcher
 from controlplane.sessions.limits import SessionPolicy
 from controlplane.sessions.observing import StreamObserver
 from controlplane.sessions.registry import Registry, Session, replaced
+from controlplane.sessions.reports import finish_of, progress_of
 from controlplane.sessions.under_way import UnderWay
 from controlplane.sessions.writing import uncancel, write
 from controlplane.storage.writer import Operation, Writer
@@ -38,7 +38,6 @@ from controlplane.tasks.operations import (
     Disposition,
     Finish,
     Finished,
-    Progress,
 )
 from controlplane.tasks.records import Chunk
 from controlplane.tasks.rules import Acceptance, Outcome
@@ -50,9 +49,6 @@ from controlplane.transport.patience import Patience
 if TYPE_CHECKING:
     # A generic class only to the type checker.
     Context = grpc.aio.ServicerContext[Any, Any]
-
-SUMMARY_BYTES = 4 << 10
-"""A result's detail above this is left out of lists and watches."""
 
 _log = structlog.get_logger(__name__)
 
@@ -284,11 +280,9 @@ class _WorkStream:
         await self._put(Accept(self._agent_id, attempt_id, self._now()), answer, attempt_id)
 
     async def _progress(self, progress: pb2.AttemptProgress) -> None:
-        if not self._progress_pace.passes(progress.attempt_id, self._time()):
+        if not self._progress_pace.passes(progress.attempt_id, self._time(), progress.deployment_status):
             return
-        operation = Progress(
-            self._agent_id, progress.attempt_id, progress.percent, progress.message, self._now()
-        )
+        operation = progress_of(self._agent_id, progress, self._now())
         await self._put(operation, lambda _: None, progress.attempt_id)
 
     async def _chunk(self, chunk: pb2.OutputChunk) -> None:
@@ -301,18 +295,8 @@ class _WorkStream:
         failpoints.hit("results.after_receive")
         received = self._now()
         self._dispatcher.taken(finished.attempt_id)
-        attempt_id, result = finished.attempt_id, finished.result
-        wire = result.SerializeToString(deterministic=True)
-        operation = Finish(
-            self._agent_id,
-            attempt_id,
-            Outcome(int(result.outcome)),
-            result.reason,
-            wire,
-            _summary(result, wire),
-            (result.stdout_bytes, result.stderr_bytes, result.log_bytes),
-            self._now(),
-        )
+        attempt_id = finished.attempt_id
+        operation = finish_of(self._agent_id, finished, self._now())
 
         def answer(committed: Finished) -> None:
             failpoints.hit("results.after_commit")
@@ -392,13 +376,3 @@ class _WorkStream:
 
 def _micros(clock: Clock) -> int:
     return to_micros(clock.now())
-
-
-def _summary(result: work_pb2.AttemptResult, wire: bytes) -> bytes:
-    detail = result.WhichOneof("detail")
-    if detail is None or len(wire) <= SUMMARY_BYTES:
-        return wire
-    short = work_pb2.AttemptResult()
-    short.CopyFrom(result)
-    short.ClearField(detail)
-    return short.SerializeToString(deterministic=True)

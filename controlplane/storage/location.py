@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -29,6 +30,12 @@ class Postgres:
             conninfo_to_dict(self.conninfo)
         except psycopg.ProgrammingError:
             raise ValueError("is no connection string that PostgreSQL's own library understands") from None
+
+    def sqlalchemy_url(self) -> str:
+        """Return it in the form of SQLAlchemy's own driver for libpq; it may hold a secret."""
+        given = conninfo_to_dict(self.conninfo)
+        database = quote(str(given.pop("dbname", "") or ""), safe="")
+        return f"postgresql+psycopg:///{database}?{urlencode(given)}"
 
     def __str__(self) -> str:
         shown = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
@@ -16,6 +16,7 @@ from controlplane.ids import new_id
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.creating import check_request_id, digest_of, made_before, unknown
+from controlplane.tasks.following import Followers
 from controlplane.tasks.planning import next_opening, plan
 from controlplane.tasks.records import BatchCancelled, BatchRecord, Chosen, Due, NewTask
 from controlplane.tasks.rules import TaskState
@@ -31,6 +32,9 @@ _log = structlog.get_logger(__name__)
 
 Counts = Sequence[tuple[TaskState, int]]
 """How many tasks of a batch are in which state."""
+
+MakeTask = Callable[[UnitOfWork], Awaitable[NewTask]]
+"""Says what a batch is to do, in the transaction that creates it; raises what refuses it."""
 
 
 class Batches:
@@ -50,8 +54,10 @@ class Batches:
         changed: Callable[[], None],
         stopping: Callable[[Iterable[str]], None],
         slice_size: int = SLICE,
+        following: Followers | None = None,
     ) -> None:
         self._slice_size = slice_size
+        self._following = following or Followers()
         self._database = database
         self._agents = agents
         self._clock = clock
@@ -70,15 +76,37 @@ class Batches:
         after it. Raises ``InvalidArgument`` for a selector that does not parse, or that
         matches no agent unless ``allow_empty``.
         """
+        digest = digest_of("selector", chosen, new_task.kind, new_task.spec, new_task.options)
+
+        async def make(_: UnitOfWork) -> NewTask:
+            return new_task
+
+        return await self.create_made(caller, chosen, make, request_id, digest, allow_empty=allow_empty)
+
+    async def create_made(
+        self,
+        caller: Caller,
+        chosen: Chosen,
+        make: MakeTask,
+        request_id: str,
+        digest: bytes,
+        *,
+        allow_empty: bool,
+    ) -> BatchRecord:
+        """Queue what ``make`` says, as ``create`` does, for rooms whose work depends on what they keep.
+
+        ``digest`` is of what the caller asked for. A call that was made before gets its first answer, and
+        ``make`` is not asked again: what it looks at may have changed since. Raises what ``make`` raises.
+        """
         check_request_id(request_id)
         failpoints.hit("tasks.after_receive")
         selector = self._agents.selector(chosen.selector, percentage=chosen.percentage, seed=chosen.seed)
-        digest = digest_of("selector", chosen, new_task.kind, new_task.spec, new_task.options)
         async with self._database.unit_of_work() as work:
             batch_id = await made_before(work, caller, request_id, digest)
             if batch_id is None:
                 now = self._now()
                 batch_id = new_id(now)
+                new_task = await make(work)
                 due = plan(new_task.options, now)
                 batch = await expansion.insert_batch(
                     work, batch_id, chosen, selector.statement, new_task, caller.spiffe_id, now
@@ -87,13 +115,16 @@ class Batches:
                     raise _empty(chosen)
                 if request_id:
                     await creation.insert_request(work, caller.spiffe_id, request_id, digest, batch_id, now)
-                if batch.target_count <= self._slice_size * _SLICES_IN_CALL:
-                    await self._expand(work, batch, due, now, batch.target_count)
-                else:
-                    await expansion.note_targets(work, batch)
-                    work.after_commit(self._begin)
+                await self._begin_batch(work, batch, due, now)
         failpoints.hit("tasks.after_create")
         return (await self.get(batch_id))[0]
+
+    async def _begin_batch(self, work: UnitOfWork, batch: BatchRecord, due: Due, now: int) -> None:
+        if batch.target_count <= self._slice_size * _SLICES_IN_CALL:
+            await self._expand(work, batch, due, now, batch.target_count)
+        else:
+            await expansion.note_targets(work, batch)
+            work.after_commit(self._begin)
 
     async def get(self, batch_id: str) -> tuple[BatchRecord, Counts]:
         """Return a batch and the number of its tasks by state. Raises ``NotFound`` TASK_UNKNOWN."""
@@ -134,6 +165,7 @@ class Batches:
             ids = await expansion.targets(work.connection, batch, limit)
             await self._agents.presences(work.connection, ids, field="selector", lock=True)
         made = await expansion.expand(work, batch, self._agents.living(), due, now, limit)
+        await self._following.slice_made(work, batch)
         self._announce(work, made.woken)
 
     def _begin(self) -> None:
@@ -160,20 +192,22 @@ class Batches:
         Raises ``NotFound`` TASK_UNKNOWN. A call that ends in the middle may be repeated.
         """
         async with self._database.unit_of_work() as work:
-            if await expansion.batch_to_cancel(work, batch_id) is None:
+            batch = await expansion.batch_to_cancel(work, batch_id)
+            if batch is None:
                 raise _unknown(batch_id)
             await expansion.end_batch(work, batch_id)
             task_ids = await expansion.open_tasks(work, batch_id)
         reason = f"cancelled with its batch by {caller.spiffe_id}"
         ended = asked = 0
         for start in range(0, len(task_ids), SLICE):
-            step = await self._cancel_some(task_ids[start : start + SLICE], reason)
+            step = await self._cancel_some(batch, task_ids[start : start + SLICE], reason)
             ended, asked = ended + step.cancelled, asked + step.asked
         return *(await self.get(batch_id)), BatchCancelled(ended, asked)
 
-    async def _cancel_some(self, task_ids: Sequence[str], reason: str) -> BatchCancelled:
+    async def _cancel_some(self, batch: BatchRecord, task_ids: Sequence[str], reason: str) -> BatchCancelled:
         async with self._database.unit_of_work() as work:
             rows = await expansion.cancel_tasks(work, task_ids, reason, self._now())
+            self._following.changed(work, [batch.new_task.kind])
             asked = [row.agent_id for row in rows if row.state != TaskState.CANCELLED]
             if rows:
                 work.after_commit(self._changed)

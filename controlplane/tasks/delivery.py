@@ -13,6 +13,7 @@ from controlplane.agents.service import AgentsService
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.storage.writer import Writer
 from controlplane.tasks import rules
+from controlplane.tasks.following import Followers
 from controlplane.tasks.leases import Leases
 from controlplane.tasks.operations import Accept, Adopt, Adopted, AppendOutput, Finish, Lease, Progress
 from controlplane.tasks.results import Results
@@ -27,15 +28,21 @@ class Delivery:
     """The appliers of the tasks room. ``changed`` is called after each commit that changed a task.
 
     ``agents`` tells which sessions have a successor in another process; None where there is no other.
+    ``following`` are the rooms that are told of tasks of a kind: ``TasksService.following``.
     """
 
     def __init__(
-        self, lease_time: timedelta, changed: Callable[[], None], agents: AgentsService | None = None
+        self,
+        lease_time: timedelta,
+        changed: Callable[[], None],
+        agents: AgentsService | None = None,
+        following: Followers | None = None,
     ) -> None:
         self._agents = agents
-        self.settling = Settling(changed)
+        following = following or Followers()
+        self.settling = Settling(changed, following)
         self._leases = Leases(lease_time, self.settling)
-        self._results = Results(self.settling)
+        self._results = Results(self.settling, following)
 
     def register(self, writer: Writer) -> None:
         """Say to the writer who applies what."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from controlplane.storage.writer import Operation
-from controlplane.tasks.records import Assigned, Chunk, Due, NewTask, TaskRecord
+from controlplane.tasks.records import Assigned, Chunk, Due, InstallDetail, NewTask, TaskRecord
 from controlplane.tasks.rules import Acceptance, Outcome
 
 
@@ -115,13 +115,14 @@ class Accept(Operation[Acceptance]):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Operation[None]):
-    """The agent reports how far an attempt is."""
+    """The agent reports how far an attempt is; of an installation also its DeploymentStatus, 0 for none."""
 
     agent_id: str
     attempt_id: str
     percent: int
     message: str
     now: int
+    deployment_status: int = 0
 
     @property
     def key(self) -> str:
@@ -159,7 +160,7 @@ class Finish(Operation[Finished]):
 
     ``result`` is the contract's AttemptResult in wire form, ``summary`` the same
     without a large detail. ``lengths`` are the bytes of stdout, stderr and log that
-    it says were sent.
+    it says were sent. ``install`` is the detail of an installation, None for other kinds.
     """
 
     agent_id: str
@@ -170,6 +171,7 @@ class Finish(Operation[Finished]):
     summary: bytes
     lengths: tuple[int, int, int]
     now: int
+    install: InstallDetail | None = None
 
     @property
     def key(self) -> str:

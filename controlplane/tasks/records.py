@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.tasks.rules import AttemptState, BatchState, OfflinePolicy, TaskState
+from controlplane.tasks.rules import AttemptState, BatchState, OfflinePolicy, Outcome, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,40 @@ class NewTask:
     kind: str
     spec: bytes
     options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Which package an agent is to install; ``package`` is the SHA-256 of its bytes."""
+
+    package: str
+    target_path: str
+    package_name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstallDetail:
+    """What the result of an installation says beside its outcome; ``status`` is a DeploymentStatus."""
+
+    status: int
+    reason_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """What an agent said of a task, at an instant of the server's clock.
+
+    ``status`` is the contract's DeploymentStatus, 0 where it named none. ``outcome`` is None as long as
+    the attempt runs.
+    """
+
+    task_id: str
+    status: int
+    time: int
+    outcome: Outcome | None = None
+    reason: str = ""
+    reason_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
 from controlplane.tasks.creating import check_request_id, digest_of, made_before, unknown
+from controlplane.tasks.following import Followers
 from controlplane.tasks.rules import TaskState
 from controlplane.tasks.store import creation, reading, replaying
 
@@ -39,7 +40,9 @@ class Replays:
         agents: AgentsService,
         clock: Clock,
         announce: Callable[[UnitOfWork, Sequence[str]], None],
+        following: Followers,
     ) -> None:
+        self._following = following
         self._database = database
         self._agents = agents
         self._clock = clock
@@ -109,6 +112,7 @@ class Replays:
             work, chosen, self._agents.living(), new_id(now), caller.spiffe_id, now, limit
         )
         if made:
+            await self._following.replays_made(work, {row.kind for row in made})
             self._announce(work, [row.agent_id for row in made if row.state is TaskState.QUEUED])
         return made
 

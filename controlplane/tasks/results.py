@@ -9,6 +9,7 @@ from controlplane.errors import InvalidArgument
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
 from controlplane.tasks.chunks import judge_chunk, judge_lengths, lengths_after
+from controlplane.tasks.following import Followers
 from controlplane.tasks.ledger import noting
 from controlplane.tasks.operations import AppendOutput, Disposition, Finish, Finished, Progress
 from controlplane.tasks.rounds import on_attempts
@@ -21,8 +22,9 @@ from controlplane.tasks.store.delivery import AttemptWithTask
 class Results:
     """The appliers of Progress, AppendOutput and Finish."""
 
-    def __init__(self, settling: Settling) -> None:
+    def __init__(self, settling: Settling, following: Followers) -> None:
         self._settling = settling
+        self._following = following
 
     async def progress(self, work: UnitOfWork, operations: Sequence[Progress]) -> Sequence[Any]:
         """Record how far attempts are; what is not the task's running attempt changes nothing."""
@@ -31,6 +33,11 @@ class Results:
     async def _progress_round(
         self, work: UnitOfWork, items: Sequence[tuple[Progress, AttemptWithTask]]
     ) -> list[Any]:
+        running = [
+            (operation, attempt)
+            for operation, attempt in items
+            if attempt.current and attempt.task.state is TaskState.RUNNING
+        ]
         await self._settling.update_tasks(
             work,
             [
@@ -40,10 +47,10 @@ class Results:
                     "progress_message": operation.message,
                     "update_time": operation.now,
                 }
-                for operation, attempt in items
-                if attempt.current and attempt.task.state is TaskState.RUNNING
+                for operation, attempt in running
             ],
         )
+        self._following.progressed(work, running)
         return [None] * len(items)
 
     async def append_output(self, work: UnitOfWork, operations: Sequence[AppendOutput]) -> Sequence[Any]:
@@ -102,6 +109,7 @@ class Results:
             for operation, _ in new
         }
         await self._settling.settle(work, decided, AttemptState.FINISHED, reports)
+        self._following.finished(work, new)
         stop = await self._end_others(
             work,
             {

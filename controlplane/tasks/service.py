@@ -22,6 +22,7 @@ from controlplane.storage.writer import Writer
 from controlplane.tasks import retention, rules
 from controlplane.tasks.batches import SLICE, Batches
 from controlplane.tasks.creating import Creations, check_request_id, digest_of, unknown
+from controlplane.tasks.following import Followers
 from controlplane.tasks.ledger import noting
 from controlplane.tasks.operations import Create
 from controlplane.tasks.planning import plan
@@ -65,7 +66,8 @@ class TasksService:
 
     ``woken`` is called with the ids of agents after each commit that gives them
     something to fetch, ``stopping`` after one that wants an attempt of theirs
-    stopped: who is stopping looks for work too.
+    stopped: who is stopping looks for work too. ``following`` are the rooms that
+    are told of tasks of a kind, for whoever else changes tasks.
     """
 
     def __init__(
@@ -90,8 +92,11 @@ class TasksService:
         self._stopping = stopping
         self._with_work: GatheredReads[str, bool] = GatheredReads(database, self._read_work)
         writer.register(Create, Creations(agents, self._announce).create)
-        self.batches = Batches(database, agents, clock, self._announce, self.changed, stopping, batch_slice)
-        self.replays = Replays(database, agents, clock, self._announce)
+        self.following = Followers()
+        self.batches = Batches(
+            database, agents, clock, self._announce, self.changed, stopping, batch_slice, self.following
+        )
+        self.replays = Replays(database, agents, clock, self._announce, self.following)
 
     def changed(self) -> None:
         """Tell watchers that some task has changed; called after a commit."""
@@ -252,6 +257,7 @@ class TasksService:
                 )
             if decision is Cancellation.NOW:
                 await ending.end_tasks(work, [task_id], TaskState.CANCELLED, reason, self._now())
+                self.following.changed(work, [found.kind])
             elif decision is Cancellation.ASK:
                 await ending.request_cancel(work, task_id, self._now())
                 noting.cancel_requested(work, task_id, found.agent_id, reason, self._now())

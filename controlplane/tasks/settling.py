@@ -8,6 +8,7 @@ from typing import Any
 from controlplane.clock import duration_micros
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks import rules
+from controlplane.tasks.following import Followers
 from controlplane.tasks.ledger import noting
 from controlplane.tasks.rules import AttemptState, Event, TaskState
 from controlplane.tasks.store import delivery as store
@@ -17,8 +18,9 @@ from controlplane.tasks.store.delivery import AttemptWithTask
 class Settling:
     """Writes what was decided. ``changed`` is called after each commit that changed a task."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], following: Followers) -> None:
         self._changed = changed
+        self._following = following
 
     async def settle(
         self,
@@ -45,6 +47,7 @@ class Settling:
             ],
         )
         noting.settled(work, decided, ending)
+        self._following.changed(work, [attempt.kind for attempt, *_ in decided])
         await self.update_tasks(
             work,
             [

@@ -108,6 +108,7 @@ class Sweep:
             )
             moved = await self._move(work, now)
             if waited or skipped or moved:
+                self._service.following.anything_changed(work)
                 work.after_commit(self._service.changed)
             swept = Swept(len(waited), len(gone), len(late), len(skipped), len(moved))
             # A sweep that finds nothing is no place to be killed at: nothing hangs on its commit.

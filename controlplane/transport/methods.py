@@ -29,6 +29,7 @@ class Arity(Enum):
     """How many messages go each way; the value is the label ``grpc_type``."""
 
     UNARY = "unary"
+    CLIENT_STREAM = "client_stream"
     SERVER_STREAM = "server_stream"
     BIDI_STREAM = "bidi_stream"
 
@@ -84,6 +85,10 @@ _ANONYMOUS = frozenset({IdentityKind.ANONYMOUS})
 _AGENT_SESSION = RateLimit(1, 30)
 # Tasks and Telemetry are opened for each burst of work.
 _AGENT_STREAM = RateLimit(10, 60)
+# A refresh of the metadata asks for a handful of files, and for each root since the last time.
+_AGENT_METADATA = RateLimit(5, 100)
+# A download that is cut off goes on in another call; how fast its bytes go is the room's own limit.
+_AGENT_DOWNLOAD = RateLimit(1, 20)
 # Certificates are renewed at half of a life that is seldom under a minute.
 _AGENT_RENEWAL = RateLimit(0.2, 10)
 # A fuse against a runaway script, far above what one server commits in a second.
@@ -103,6 +108,19 @@ def _agent(name: str, arity: Arity, rate: RateLimit, *, audited: bool = False) -
         deadline=_WRITE if arity is Arity.UNARY else None,
         rate=rate,
         audited=audited,
+    )
+
+
+def _sending(full_name: str, resource: str = "") -> Method:
+    return Method(
+        full_name,
+        Arity.CLIENT_STREAM,
+        _ADMIN,
+        _ADMINISTRATOR,
+        None,
+        _ADMIN_STREAM,
+        audited=True,
+        resource=resource,
     )
 
 
@@ -138,6 +156,8 @@ _PROBERS = _ADMINISTRATOR | _ANONYMOUS
 _REGISTRY = "fleetwright.v1.AgentRegistryService"
 _TASKS = "fleetwright.v1.TaskService"
 _DELIVERY = "fleetwright.v1.DeliveryService"
+_PACKAGING = "fleetwright.v1.PackagingService"
+_ADVISORIES = "fleetwright.v1.AdvisoryService"
 _TELEMETRY = "fleetwright.v1.TelemetryService"
 _TOKENS = "fleetwright.v1.EnrollmentTokenService"
 _IDENTITIES = "fleetwright.v1.IdentityService"
@@ -149,6 +169,8 @@ _ROWS = [
     _agent("Tasks", Arity.BIDI_STREAM, _AGENT_STREAM),
     _agent("Telemetry", Arity.BIDI_STREAM, _AGENT_STREAM),
     _agent("RenewCertificate", Arity.UNARY, _AGENT_RENEWAL, audited=True),
+    _agent("FetchMetadata", Arity.UNARY, _AGENT_METADATA),
+    _agent("DownloadArtefact", Arity.SERVER_STREAM, _AGENT_DOWNLOAD),
     Method(
         "/fleetwright.v1.EnrollmentService/Enroll",
         Arity.UNARY,
@@ -172,6 +194,31 @@ _ROWS = [
     _changing(f"/{_TASKS}/ReplayTask", "response.task.name", callers=_ADMINISTRATOR),
     _changing(f"/{_TASKS}/ReplayTasks", "request.filter", callers=_ADMINISTRATOR, deadline=_BULK),
     *_reading(_DELIVERY, "ListDeliveryEvents", "ExplainTask", "ExplainAgent"),
+    *_reading(
+        _PACKAGING,
+        "GetUpload",
+        "GetPipeline",
+        "ListPipelines",
+        "GetPackage",
+        "ListPackages",
+        "ListFindings",
+        "ListDeployments",
+        "ListExceptions",
+    ),
+    *_watching(_PACKAGING, "WatchPipelines", "WatchPipelineLog", "DownloadPackage", "ExportBundle"),
+    _changing(f"/{_PACKAGING}/StartUpload", "response.upload.name", callers=_ADMINISTRATOR),
+    _sending(f"/{_PACKAGING}/UploadArtefact", "response.upload.name"),
+    _changing(f"/{_PACKAGING}/CreatePipeline", "response.pipeline.name", callers=_ADMINISTRATOR),
+    _changing(f"/{_PACKAGING}/ExecutePipeline", "request.name", callers=_ADMINISTRATOR),
+    _changing(f"/{_PACKAGING}/CancelPipeline", "request.name", callers=_ADMINISTRATOR),
+    _changing(f"/{_PACKAGING}/RetryPipeline", "request.name", callers=_ADMINISTRATOR),
+    _changing(f"/{_PACKAGING}/DeployPackage", "response.batch.name", callers=_ADMINISTRATOR, deadline=_BULK),
+    _changing(f"/{_PACKAGING}/CreateException", "response.exception.name", callers=_ADMINISTRATOR),
+    # Letting a vulnerability pass is the decision of a person.
+    _changing(f"/{_PACKAGING}/ApproveException", "request.name"),
+    _changing(f"/{_PACKAGING}/RevokeException", "request.name"),
+    _sending(f"/{_ADVISORIES}/ImportAdvisories"),
+    *_reading(_ADVISORIES, "GetAdvisoryStatus"),
     *_reading(_TELEMETRY, "QueryTelemetry"),
     *_watching(_TELEMETRY, "WatchTelemetry"),
     _changing(f"/{_TOKENS}/CreateEnrollmentToken", "response.token.name"),

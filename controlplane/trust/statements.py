@@ -42,10 +42,28 @@ def provenance(
 
     Raises ``Malformed`` for what no verifier would take.
     """
+    predicate = provenance_predicate(
+        built, external=external, internal=internal, byproducts=byproducts, builder_version=builder_version
+    )
+    return statement(subjects, PROVENANCE, predicate)
+
+
+def provenance_predicate(
+    built: Provenance,
+    *,
+    external: Json,
+    internal: Json | None = None,
+    byproducts: Sequence[Json] = (),
+    builder_version: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the predicate alone, for whoever builds before the digests of the subjects are known.
+
+    ``statement(subjects, PROVENANCE, predicate)`` makes the same of it as ``provenance``.
+    """
     builder: dict[str, Any] = {"id": built.builder}
     if builder_version:
         builder["version"] = dict(builder_version)
-    predicate = {
+    return {
         "buildDefinition": {
             "buildType": built.build_type,
             "externalParameters": dict(external),
@@ -62,7 +80,6 @@ def provenance(
             "byproducts": list(byproducts),
         },
     }
-    return statement(subjects, PROVENANCE, predicate)
 
 
 def cyclonedx(subjects: Sequence[Subject], bom: Json) -> bytes:
@@ -97,9 +114,12 @@ def scan(subjects: Sequence[Subject], found: Scan) -> bytes:
     return statement(subjects, SCAN, predicate)
 
 
-def verdict(subjects: Sequence[Subject], made: Verdict) -> bytes:
-    """Return a verification summary, SLSA's VSA v1. Raises ``Malformed`` for what no verifier would take."""
-    predicate = {
+def verdict(subjects: Sequence[Subject], made: Verdict, trace: Json | None = None) -> bytes:
+    """Return a verification summary, SLSA's VSA v1. ``trace`` is how it came about, for whoever audits it.
+
+    Raises ``Malformed`` for what no verifier would take.
+    """
+    predicate: dict[str, Any] = {
         "verifier": {"id": made.verifier, "version": {"fleetwright": made.verifier_version}},
         "timeVerified": instant_text(made.verified),
         "resourceUri": made.resource,
@@ -123,6 +143,8 @@ def verdict(subjects: Sequence[Subject], made: Verdict) -> bytes:
             for used in made.exceptions
         ],
     }
+    if trace:
+        predicate["fleetwright_trace"] = dict(trace)
     return statement(subjects, VERDICT, predicate)
 
 
@@ -142,8 +164,9 @@ def statement(subjects: Sequence[Subject], predicate_type: str, predicate: Json)
 
 def _material(material: Material) -> Json:
     described: dict[str, Any] = {"name": material.name, "uri": material.uri}
-    if material.sha256:
-        described["digest"] = {"sha256": material.sha256}
+    digests = {"sha256": material.sha256, "gitCommit": material.git_commit}
+    if known := {name: digest for name, digest in digests.items() if digest}:
+        described["digest"] = known
     return described
 
 

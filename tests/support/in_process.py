@@ -35,11 +35,19 @@ class LocalSite(Site):
 
 
 @asynccontextmanager
-async def serving(folder: Path, clock: Clock | None = None, **settings: Any) -> AsyncIterator[LocalSite]:
-    """Serve a migrated folder with short settings; ``settings`` come on top of ``QUIET``."""
+async def serving(
+    folder: Path, clock: Clock | None = None, stages: Any = None, **settings: Any
+) -> AsyncIterator[LocalSite]:
+    """Serve a migrated folder with short settings; ``settings`` come on top of ``QUIET``.
+
+    ``stages`` are run in the place of the factory's own.
+    """
     ports = {f"{name}_port": 0 for name in ("agents", "admin", "enrollment", "health")}
     server = Server(
-        Settings(data_dir=folder, bind_host=HOST, **{**ports, **QUIET, **settings}), load(folder), clock
+        Settings(data_dir=folder, bind_host=HOST, **{**ports, **QUIET, **settings}),
+        load(folder),
+        clock,
+        stages=stages,
     )
     site = LocalSite(folder, await server.start(), server=server)
     try:

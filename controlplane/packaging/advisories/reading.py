@@ -60,13 +60,18 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def main() -> None:
-    """Read what the arguments say."""
-    path, ecosystem, part, parts = sys.argv[1:]
+def bound_memory() -> None:
+    """Bound what this process may take, and leave no image of it behind."""
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     memory = MAX_MEMORY if most == resource.RLIM_INFINITY else min(most, MAX_MEMORY)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """Read what the arguments say."""
+    path, ecosystem, part, parts = sys.argv[1:]
+    bound_memory()
     try:
         for one in lines(exports.Export(ecosystem, Path(path)), int(part), int(parts)):
             sys.stdout.write(json.dumps(one) + "\n")

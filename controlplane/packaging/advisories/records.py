@@ -128,6 +128,8 @@ class Coverage:
     """Ecosystems that no import knows, and how many components are of each; "" for those of none."""
     ages: Mapping[str, int]
     """Microseconds from the newest instant of an import to the scan, by base ecosystem."""
+    in_force: Sequence[Standing] = ()
+    """Every import that the scan could have used, by ecosystem."""
 
 
 @dataclass(frozen=True, slots=True)

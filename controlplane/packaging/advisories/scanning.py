@@ -165,7 +165,7 @@ async def _coverage(
         ages[ecosystem] = rules.check_usable(
             facts_of(one_standing), counted, one_standing.newest_ever, now, max_age
         )
-    return Coverage(dict(sorted(covered.items())), dict(sorted(not_covered.items())), ages)
+    return Coverage(dict(sorted(covered.items())), dict(sorted(not_covered.items())), ages, tuple(standings))
 
 
 def facts_of(standing: Standing) -> rules.Facts:

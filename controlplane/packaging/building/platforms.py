@@ -45,6 +45,27 @@ def platforms_of(facts: ArtefactFacts) -> tuple[Platform, ...]:
     return (Platform(_word(system, "os"), architecture_of(facts.architecture)),)
 
 
+def parse_platform(text: str) -> Platform:
+    """Read "linux/amd64" as somebody gives it, in any of the names of an architecture.
+
+    Raises ``BuildFailed``.
+    """
+    system, slash, architecture = text.partition("/")
+    if not slash:
+        raise BuildFailed("PLATFORM", "target_platform", f"{text[:64]!r} is not of the form 'linux/amd64'")
+    return Platform(_word(system.lower(), "target_platform"), architecture_of(architecture))
+
+
+def platform_text(platform: Platform) -> str:
+    """Return a platform as ``parse_platform`` reads it."""
+    return f"{platform.os}/{platform.architecture}"
+
+
+def fits(wanted: Platform, own: Platform) -> bool:
+    """Return whether what runs on ``own`` by its own word can be meant for ``wanted``."""
+    return own.os in (ANY, wanted.os) and own.architecture in (ANY, wanted.architecture)
+
+
 def architecture_of(own: str) -> str:
     """Return Debian's name of an architecture; one that is not known here keeps its own."""
     lower = own.strip().lower()

@@ -1,7 +1,8 @@
-"""How a package came to be, as the predicate of SLSA provenance v1 (https://slsa.dev/spec/v1.0/provenance).
+"""How a package came to be: what a build says for SLSA provenance v1 (https://slsa.dev/spec/v1.0/provenance).
 
-Only the predicate: the statement around it, whose subject is the digest of the final, signed bytes, and its
-signature are the business of ``controlplane/trust``. No SLSA level is claimed here.
+What is said is decided here; how it is written is decided in ``trust.statements``, for everybody. The result
+is the predicate: its subject is the digest of the final, signed bytes, which a build does not know yet. No
+SLSA level is claimed here.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from controlplane.packaging.building.errors import BuildFailed
+from fleetwright.verify import predicates
+from fleetwright.verify.predicates import Material
 
-PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
+from controlplane.packaging.building.errors import BuildFailed
+from controlplane.trust.statements import provenance_predicate
+
 BUILD_TYPE: Final = "https://example.org/fleetwright/build-types/package/v1"
 """The name of what ``work.build`` does; its external parameters are those of ``Provenance``."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -29,8 +33,9 @@ class Provenance:
     artefact_name: str
     """As it was uploaded; only people read it."""
     artefact_sha256: str
-    unsigned_sha256: str
-    """Of the package before it was signed; equal to the subject's where signing adds nothing to the bytes."""
+    unsigned: Mapping[str, str]
+    """By format, the digest of each package before it was signed; equal to a subject's where signing adds
+    nothing to the bytes."""
     build_id: str
     builder_id: str
     """A URI: who consumers must trust, so it changes where the isolation or the operator does."""
@@ -54,56 +59,55 @@ class Provenance:
 def predicate(build: Provenance) -> dict[str, Any]:
     """Return the predicate as plain JSON; raises ``BuildFailed`` for facts that cannot be."""
     _check(build)
-    return {
-        "buildDefinition": {
-            "buildType": BUILD_TYPE,
-            "externalParameters": _external(build),
-            "internalParameters": {
-                "sourceDateEpoch": build.source_date_epoch,
-                "tools": dict(sorted(build.tools.items())),
-                "isolation": dict(sorted(build.isolation.items())),
-            },
-            "resolvedDependencies": _dependencies(build),
-        },
-        "runDetails": {
-            "builder": {"id": build.builder_id, "version": {"fleetwright": build.builder_version}},
-            "metadata": {
-                "invocationId": build.invocation_id,
-                "startedOn": timestamp(build.started),
-                "finishedOn": timestamp(build.ended),
-            },
-        },
+    made = predicates.Provenance(
+        build_type=BUILD_TYPE,
+        builder=build.builder_id,
+        invocation=build.invocation_id,
+        started=_instant(build.started),
+        finished=_instant(build.ended),
+        materials=tuple(_materials(build)),
+    )
+    internal = {
+        "sourceDateEpoch": build.source_date_epoch,
+        "tools": dict(sorted(build.tools.items())),
+        "isolation": dict(sorted(build.isolation.items())),
     }
+    version = {"fleetwright": build.builder_version}
+    return provenance_predicate(made, external=_external(build), internal=internal, builder_version=version)
 
 
-def timestamp(instant: int) -> str:
-    """Return an instant in microseconds as in-toto writes it: RFC 3339, UTC, with "Z"."""
+def _instant(micros: int) -> datetime:
     try:
-        return (
-            (_EPOCH + timedelta(microseconds=instant))
-            .isoformat(timespec="microseconds")
-            .replace("+00:00", "Z")
-        )
+        return _EPOCH + timedelta(microseconds=micros)
     except OverflowError as error:
         raise BuildFailed(
-            "PROVENANCE", "time", f"{instant} microseconds is no time that can be written"
+            "PROVENANCE", "time", f"{micros} microseconds is no time that can be written"
         ) from error
 
 
 def _check(build: Provenance) -> None:
-    for name in ("artefact_sha256", "unsigned_sha256"):
-        if not _SHA256.fullmatch(getattr(build, name)):
+    digests = {
+        "artefact_sha256": build.artefact_sha256,
+        **{f"unsigned.{k}": v for k, v in build.unsigned.items()},
+    }
+    for name, sha256 in digests.items():
+        if not _SHA256.fullmatch(sha256):
             raise BuildFailed("PROVENANCE", name, "is no SHA-256 in lower-case hexadecimal")
-    for name in ("build_id", "builder_id", "builder_version", "invocation_id"):
+    for name in ("unsigned", "build_id", "builder_id", "builder_version", "invocation_id"):
         if not getattr(build, name):
             raise BuildFailed("PROVENANCE", name, "is empty, and provenance without it proves nothing")
     if build.ended < build.started:
         raise BuildFailed("PROVENANCE", "ended", "is before the start")
-    if build.source_commit and not _COMMIT.fullmatch(build.source_commit):
+    check_source(build.source_repository, build.source_commit)
+
+
+def check_source(repository: str, commit: str) -> None:
+    """Raise ``BuildFailed`` for a commit that is none, or of no repository."""
+    if commit and not _COMMIT.fullmatch(commit):
         raise BuildFailed(
             "PROVENANCE", "source_commit", "is no full commit id of 40 or 64 hexadecimal digits"
         )
-    if build.source_commit and not build.source_repository:
+    if commit and not repository:
         raise BuildFailed("PROVENANCE", "source_repository", "is missing, though a commit is given")
 
 
@@ -119,28 +123,16 @@ def _external(build: Provenance) -> dict[str, Any]:
     return found
 
 
-def _dependencies(build: Provenance) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {
-            "name": "artefact",
-            "uri": _by_digest(build.artefact_sha256),
-            "digest": {"sha256": build.artefact_sha256},
-        },
-        {
-            "name": "unsigned package",
-            "uri": _by_digest(build.unsigned_sha256),
-            "digest": {"sha256": build.unsigned_sha256},
-        },
+def _materials(build: Provenance) -> list[Material]:
+    unsigned = [
+        Material(f"unsigned {kind}", _by_digest(sha256), sha256)
+        for kind, sha256 in sorted(build.unsigned.items())
     ]
+    found = [Material("artefact", _by_digest(build.artefact_sha256), build.artefact_sha256), *unsigned]
     if build.source_commit:
         uri = build.source_repository
-        found.append(
-            {
-                "name": "source, as declared",
-                "uri": uri if uri.startswith("git+") else f"git+{uri}",
-                "digest": {"gitCommit": build.source_commit},
-            }
-        )
+        uri = uri if uri.startswith("git+") else f"git+{uri}"
+        found.append(Material("source, as declared", uri, "", build.source_commit))
     return found
 
 

@@ -16,7 +16,15 @@ from controlplane.packaging.isolation.records import FailureKind, IsolationFaile
 
 Functions = Mapping[str, str]
 
-FUNCTIONS: Functions = MappingProxyType({})
+FUNCTIONS: Functions = MappingProxyType(
+    {
+        "unpack": "controlplane.packaging.archives.jobs:unpack",
+        "build_packages": "controlplane.packaging.building.jobs:build_packages",
+        "verify_deb": "controlplane.packaging.signing.jobs:verify",
+        "catalogue": "controlplane.packaging.sbom.jobs:catalogue",
+        "write_documents": "controlplane.packaging.sbom.jobs:write_documents",
+    }
+)
 """Name to ``package.module:function``."""
 
 _TARGET = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)

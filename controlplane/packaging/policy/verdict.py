@@ -1,18 +1,21 @@
-"""A decision with its whole trace, as the predicate of a verification summary (VSA v1).
+"""A decision as a verification summary says it: the verdict, its reasons in words, and its whole trace.
 
-https://slsa.dev/spec/v1.0/verification_summary. What SLSA has no word for stands under a field whose name
-is a URI, as its rules for extensions want it. PASSED is said of PASS and of EXCEPTION, and
-``verifiedLevels`` says of which; no SLSA level is claimed. Statement and signature are the business of
-``controlplane/trust``.
+``fleetwright.verify.verdicts`` has the shape that agents and auditors read, and ``controlplane/trust`` writes
+it (VSA v1, https://slsa.dev/spec/v1.0/verification_summary). Here is what goes into it. The trace stands
+beside, as SLSA's rules for extensions want it; no SLSA level is claimed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from fleetwright.verify.documents import instant_text
+from fleetwright.verify.verdicts import Decision as Word
+from fleetwright.verify.verdicts import ExceptionUsed, RuleOutcome, Verdict
+
+from controlplane.clock import from_micros
 from controlplane.packaging.policy.cel import CompiledPolicy, Evaluation, RuleTrace, evaluate
 from controlplane.packaging.policy.document import PolicyError
 from controlplane.packaging.policy.rules import (
@@ -24,24 +27,12 @@ from controlplane.packaging.policy.rules import (
     judge,
 )
 
-PREDICATE_TYPE: Final = "https://slsa.dev/verification_summary/v1"
-EXTENSION: Final = "https://example.org/fleetwright/verdict/v1"
-"""The field of the predicate that holds our decision and its trace."""
-_LEVELS: Final = {
-    Decision.PASS: "FLEETWRIGHT_POLICY_PASS",
-    Decision.EXCEPTION: "FLEETWRIGHT_POLICY_EXCEPTION",
-    Decision.FAIL: "FAILED",
-}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class InputAttestation:
-    """An attestation that the decision stands on: all of them must be named."""
-
-    uri: str
-    sha256: str
-    """Of the envelope's bytes."""
+POLICIES: Final = "https://example.org/fleetwright/policies"
+"""Below which every policy has its name."""
+MOST_NAMED: Final = 20
+"""Vulnerabilities that the reason of one rule names; the findings have all of them."""
+MOST_MATCHED: Final = 1_000
+"""Findings of one rule that the trace has in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +47,14 @@ class Judged:
     """Microseconds since 1970, UTC: when exceptions were looked at."""
 
 
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Who judges: a URI, and the version of the program."""
+
+    uri: str
+    version: str
+
+
 def judge_package(
     policy: CompiledPolicy, facts: Mapping[str, Any], exceptions: Sequence[PolicyException], now: int
 ) -> Judged:
@@ -68,39 +67,81 @@ def judge_package(
     return Judged(policy, facts, evaluation, judgement, now)
 
 
-def predicate(
-    judged: Judged,
-    *,
-    verifier_id: str,
-    verifier_version: str,
-    resource_uri: str,
-    inputs: Sequence[InputAttestation],
-) -> dict[str, Any]:
-    """Return the predicate as plain JSON. ``verifier_id`` is a URI, ``resource_uri`` names the package (a
-    purl).
+def used(judged: Judged) -> tuple[PolicyException, ...]:
+    """Return the exceptions that the decision stands on: none where it is not EXCEPTION."""
+    if judged.judgement.decision is not Decision.EXCEPTION:
+        return ()
+    lifting = {ruling.exception_id for ruling in judged.judgement.rulings}
+    known = [weighing.exception for weighing in judged.judgement.weighings]
+    return tuple(one for one in known if one.exception_id in lifting)
 
-    Raises ``PolicyError`` where one of them is empty.
+
+def verdict(
+    judged: Judged, *, verifier: Verifier, resource: str, inputs: Sequence[str], expires: int
+) -> Verdict:
+    """Return what is signed. ``resource`` is a URI of the package; ``inputs`` are digests of the envelopes.
+
+    ``expires`` (microseconds) is no later than the end of an exception that was used. Raises ``PolicyError``
+    where something is empty without which a verdict says nothing.
     """
-    for name, value in (("verifier_id", verifier_id), ("resource_uri", resource_uri)):
+    for name, value in (("verifier", verifier.uri), ("resource", resource), ("inputs", inputs)):
         if not value:
             raise PolicyError("", f"{name} is empty, and a verdict without it says nothing")
-    policy, decision = judged.policy.policy, judged.judgement.decision
+    policy = judged.policy.policy
+    why = reasons_by_rule(judged)
+    return Verdict(
+        decision=Word[judged.judgement.decision.value],
+        verifier=verifier.uri,
+        verifier_version=verifier.version,
+        verified=from_micros(judged.time),
+        expires=from_micros(expires),
+        resource=resource,
+        policy=f"{POLICIES}/{policy.name}/{policy.version}",
+        policy_sha256=policy.sha256,
+        inputs=tuple(inputs),
+        rules=tuple(
+            RuleOutcome(one.rule.name, one.outcome.value, why.get(one.rule.name, ""))
+            for one in judged.evaluation.traces
+        ),
+        exceptions=tuple(
+            ExceptionUsed(
+                f"exceptions/{one.exception_id}", one.vulnerability, one.approver, from_micros(one.expires)
+            )
+            for one in used(judged)
+        ),
+    )
+
+
+def reasons_by_rule(judged: Judged) -> dict[str, str]:
+    """Return, for each rule that did not pass, why, in words for people."""
+    rulings: dict[str, list[Ruling]] = {}
+    for ruling in judged.judgement.rulings:
+        rulings.setdefault(ruling.objection.rule, []).append(ruling)
+    described = {one.rule.name: one.rule.description for one in judged.policy.rules}
     return {
-        "verifier": {"id": verifier_id, "version": {"fleetwright": verifier_version}},
-        "timeVerified": _timestamp(judged.time),
-        "resourceUri": resource_uri,
-        "policy": {
-            "uri": f"https://example.org/fleetwright/policies/{policy.name}/{policy.version}",
-            "digest": {"sha256": policy.sha256},
-        },
-        "inputAttestations": [{"uri": one.uri, "digest": {"sha256": one.sha256}} for one in inputs],
-        "verificationResult": "FAILED" if decision is Decision.FAIL else "PASSED",
-        "verifiedLevels": [_LEVELS[decision]],
-        EXTENSION: _trace(judged),
+        rule: f"{rule} ({against[0].objection.outcome.value}): {described[rule] or 'it objects'}"
+        f"{_named(against)}"
+        for rule, against in rulings.items()
     }
 
 
-def _trace(judged: Judged) -> dict[str, Any]:
+def _named(against: Sequence[Ruling]) -> str:
+    said = [_said(ruling) for ruling in against if ruling.objection.about or ruling.exception_id]
+    if not said:
+        return ""
+    more = f"; and {len(said) - MOST_NAMED} more" if len(said) > MOST_NAMED else ""
+    return f" {'; '.join(said[:MOST_NAMED])}{more}"[:3_500]
+
+
+def _said(ruling: Ruling) -> str:
+    objection = ruling.objection
+    where = f" in {objection.about}" if objection.about else ""
+    lifted = f", lifted by exceptions/{ruling.exception_id}" if ruling.exception_id else ""
+    return f"{objection.vulnerabilities[0]}{where}{lifted}"
+
+
+def trace(judged: Judged) -> dict[str, Any]:
+    """Return how the decision came about, as plain JSON."""
     judgement = judged.judgement
     return {
         "decision": judgement.decision.value,
@@ -114,17 +155,17 @@ def _trace(judged: Judged) -> dict[str, Any]:
     }
 
 
-def _rule(trace: RuleTrace) -> dict[str, Any]:
+def _rule(one: RuleTrace) -> dict[str, Any]:
     return {
-        "name": trace.rule.name,
-        "about": trace.rule.about,
-        "when": trace.rule.when,
-        "outcome": trace.outcome.value,
-        "excusable": trace.rule.excusable,
-        "asked": trace.asked,
-        "objections": trace.objections,
-        "inputs": dict(trace.inputs),
-        "matched": [dict(one) for one in trace.matched],
+        "name": one.rule.name,
+        "about": one.rule.about,
+        "when": one.rule.when,
+        "outcome": one.outcome.value,
+        "excusable": one.rule.excusable,
+        "asked": one.asked,
+        "objections": one.objections,
+        "inputs": dict(one.inputs),
+        "matched": [dict(match) for match in one.matched[:MOST_MATCHED]],
     }
 
 
@@ -148,19 +189,8 @@ def _weighing(weighing: Weighing) -> dict[str, Any]:
         "vulnerability": exception.vulnerability,
         "requester": exception.requester,
         "approver": exception.approver,
-        "expires": _timestamp(exception.expires),
+        "expires": instant_text(from_micros(exception.expires)),
         "counts": refusal is None,
         "refusal": "" if refusal is None else refusal.name,
         "reason": "" if refusal is None else refusal.value,
     }
-
-
-def _timestamp(instant: int) -> str:
-    try:
-        return (
-            (_EPOCH + timedelta(microseconds=instant))
-            .isoformat(timespec="microseconds")
-            .replace("+00:00", "Z")
-        )
-    except OverflowError as error:
-        raise PolicyError("", f"{instant} microseconds is no time that can be written") from error

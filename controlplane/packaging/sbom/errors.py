@@ -7,8 +7,10 @@ class BadMetadata(Exception):
     """Something that was read breaks its format's rules or a limit.
 
     ``member`` is the path of the file below the root, or the place within a document; ``message`` says what
-    is wrong and what to do.
+    is wrong and what to do. ``code`` is the stable word for programs.
     """
+
+    code = "BAD_METADATA"
 
     def __init__(self, member: str, message: str) -> None:
         # The name of a member is somebody else's text, and errors are shown on terminals.
@@ -24,3 +26,5 @@ class BadMetadata(Exception):
 
 class NoComponents(BadMetadata):
     """Nothing was found in a package that says of itself that it is something."""
+
+    code = "NO_COMPONENTS"

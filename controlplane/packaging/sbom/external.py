@@ -105,7 +105,7 @@ def ask(tool: Tool, program: Path | None, root: Path, run: Run, pinned_sha256: s
         digest = _digest(program)
         if pinned_sha256 and digest != pinned_sha256:
             return ToolResult(tool.name, f"{NOT_RUN}its program has the digest {digest}, which is not pinned")
-        version = _version(run([str(program), *tool.version_arguments], root))
+        version = version_of(run([str(program), *tool.version_arguments], root))
         output = run([str(program), *tool.arguments], root)
         return ToolResult(tool.name, f"{version} (sha256:{digest})", _listed(tool.name, output))
     except BadMetadata as error:
@@ -114,12 +114,20 @@ def ask(tool: Tool, program: Path | None, root: Path, run: Run, pinned_sha256: s
         return ToolResult(tool.name, f"{NOT_RUN}it failed: {shown(error, 300)}")
 
 
+def told(name: str, version: str, output: bytes) -> ToolResult:
+    """Return what a tool found by the document that it wrote, or that this cannot be used; never raises."""
+    try:
+        return ToolResult(name, version, _listed(name, output))
+    except BadMetadata as error:
+        return ToolResult(name, f"{NOT_RUN}its document cannot be used: {shown(error, 300)}")
+
+
 def _listed(name: str, output: bytes) -> list[Component]:
     found = components_of(output, f"document of {name}", limit=MAX_OUTPUT)
     return [replace(component, found_by=[name]) for component in found]
 
 
-def _version(output: bytes) -> str:
+def version_of(output: bytes) -> str:
     """Return the word behind "Version:"; the first line where there is none."""
     lines = output[:10_000].decode("utf-8", "replace").splitlines()
     stated = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("version:")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from typing import Any
@@ -39,6 +39,27 @@ def inventory_from_json(data: bytes, member: str = "inventory") -> Inventory:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadMetadata(
             member, f"it is no inventory of this version: {shown(error)}; take it again"
+        ) from None
+
+
+def components_to_json(components: Sequence[Component]) -> bytes:
+    """Return components as a list of JSON; the same components give the same bytes."""
+    return json.dumps([asdict(one) for one in components], sort_keys=True, default=_plain).encode()
+
+
+def components_from_json(data: bytes, member: str = "components") -> list[Component]:
+    """Return the components that ``components_to_json`` wrote.
+
+    Raises:
+        BadMetadata: the bytes are something else.
+    """
+    if len(data) > MAX_DOCUMENT:
+        raise BadMetadata(member, f"it has {len(data)} bytes, more than {MAX_DOCUMENT}; shorten it")
+    try:
+        return [_component(entry) for entry in json.loads(data)]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise BadMetadata(
+            member, f"it is no list of components of this version: {shown(error)}; take the inventory again"
         ) from None
 
 

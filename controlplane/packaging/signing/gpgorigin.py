@@ -54,24 +54,74 @@ def sign_deb(source: Path, output: Path, key: OriginKey, epoch: int) -> DebSigna
 
     Raises ``SigningFailed``, also for a .deb that has one already; then ``output`` is not there.
     """
+    unsigned = _digest(source)
+    signature = detached(source, key, output.parent)
+    sha256, size = attach(source, output, signature, epoch)
+    made = described(signature)
+    return DebSignature(unsigned, sha256, size, key.fingerprint, made.signing_key, made.created)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a signature says of itself."""
+
+    signing_key: str
+    """Fingerprint of the subkey that signed."""
+    created: str
+    """RFC 3339."""
+
+
+def described(signature: bytes) -> Described:
+    """Read a signature that ``detached`` made; raises ``SigningFailed`` for anything else."""
     try:
-        unsigned, _ = digest(source)
+        found = Sig.from_bytes(signature)
+    except Exception as error:
+        raise SigningFailed("SIGNING", f"this is no OpenPGP signature: {error}") from error
+    return Described(str(found.issuer_fingerprint), _created(found))
+
+
+def detached(source: Path, key: OriginKey, scratch: Path) -> bytes:
+    """Return a new signature over the .deb at ``source``: other bytes each time.
+
+    Raises ``SigningFailed``, also for a .deb that has one already. ``scratch`` is a folder.
+    """
+    with _reading(source) as stream:
+        return bytes(_signature(stream, _unsigned(stream, source), key, scratch))
+
+
+def attach(source: Path, output: Path, signature: bytes, epoch: int) -> tuple[str, int]:
+    """Write the .deb at ``source`` to ``output`` with a signature; returns the digest and size of that.
+
+    The same signature gives the same bytes. Raises ``SigningFailed``; then ``output`` is not there.
+    """
+    with _reading(source) as stream:
+        _append(stream, _unsigned(stream, source), signature, output, epoch)
+        return digest(output)
+
+
+@contextmanager
+def _reading(source: Path) -> Iterator[BinaryIO]:
+    try:
         with source.open("rb") as stream:
-            members = ar.members(stream)
-            if MEMBER in {one.name for one in members}:
-                raise SigningFailed(
-                    "ALREADY_SIGNED", f"{source.name} has a member {MEMBER} already; build it again"
-                )
-            signature = _signature(stream, members, key, output.parent)
-            _append(stream, members, bytes(signature), output, epoch)
-        sha256, size = digest(output)
+            yield stream
     except BuildFailed as error:
         raise SigningFailed(error.code, str(error)) from error
     except OSError as error:
         raise SigningFailed("UNREADABLE", f"{source.name} cannot be read: {error.strerror}") from error
-    return DebSignature(
-        unsigned, sha256, size, key.fingerprint, str(signature.issuer_fingerprint), str(_created(signature))
-    )
+
+
+def _digest(source: Path) -> str:
+    try:
+        return digest(source)[0]
+    except BuildFailed as error:
+        raise SigningFailed(error.code, str(error)) from error
+
+
+def _unsigned(stream: BinaryIO, source: Path) -> list[ar.Member]:
+    members = ar.members(stream)
+    if MEMBER in {one.name for one in members}:
+        raise SigningFailed("ALREADY_SIGNED", f"{source.name} has a member {MEMBER} already; build it again")
+    return members
 
 
 def _signature(stream: BinaryIO, members: list[ar.Member], key: OriginKey, scratch: Path) -> Sig:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from controlplane.filtering import BoundFilter, EnumField, FilterSchema, TextField, TimestampField
@@ -15,7 +15,7 @@ from controlplane.packaging.rules import Decision, PipelineState, Stage, StageSt
 from controlplane.packaging.store.tables import pipeline_log, pipeline_stages, pipelines
 from controlplane.storage.filters import compile_filter
 from controlplane.storage.unit_of_work import UnitOfWork
-from controlplane.storage.watching import Cursor
+from controlplane.storage.watching import Cursor, Seen
 
 FILTER = FilterSchema(
     {
@@ -182,6 +182,19 @@ def _stage(row: Row[Any]) -> StageRecord:
     )
 
 
+async def outcomes(
+    connection: AsyncConnection, pipeline_ids: Sequence[str], stage: Stage
+) -> dict[str, Mapping[str, Any]]:
+    """Return what one stage of pipelines found."""
+    table = pipeline_stages.c
+    rows = await connection.execute(
+        select(table.pipeline_id, table.outcome).where(
+            table.pipeline_id.in_(pipeline_ids), table.stage == int(stage)
+        )
+    )
+    return {row.pipeline_id: json.loads(row.outcome) for row in rows}
+
+
 async def change_stage(work: UnitOfWork, pipeline_id: str, stage: Stage, **values: Any) -> None:
     """Write columns of a stage; ``report`` and ``outcome`` are given as mappings."""
     for name in ("report", "outcome"):
@@ -220,14 +233,18 @@ async def count(connection: AsyncConnection, chosen: BoundFilter) -> int:
     return int((await connection.execute(statement)).scalar_one())
 
 
-async def changed(connection: AsyncConnection, after: Cursor, limit: int) -> list[PipelineRecord]:
-    """Return pipelines above a cursor, in the order of their revisions."""
+async def changed(
+    connection: AsyncConnection, chosen: BoundFilter, after: Cursor, limit: int
+) -> list[Seen[PipelineRecord]]:
+    """Return pipelines above a cursor, in the order of their revisions, each with whether it matches."""
     table = pipelines.c
-    revision, pipeline_id = after
-    same = (table.revision == revision) & (table.pipeline_id > pipeline_id)
-    statement = select(pipelines).where((table.revision > revision) | same)
-    ordered = statement.order_by(table.revision, table.pipeline_id).limit(limit)
-    return [_pipeline(row) for row in await connection.execute(ordered)]
+    rows = await connection.execute(
+        select(pipelines, condition(chosen).label("matches"))
+        .where(tuple_(table.revision, table.pipeline_id) > tuple_(*after))
+        .order_by(table.revision, table.pipeline_id)
+        .limit(limit)
+    )
+    return [Seen(_pipeline(row), (row.revision, row.pipeline_id), bool(row.matches)) for row in rows]
 
 
 async def append_log(work: UnitOfWork, pipeline_id: str, lines: Sequence[LogLine]) -> None:

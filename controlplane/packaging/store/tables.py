@@ -157,6 +157,17 @@ packages = Table(
     Column("file_count", Integer, nullable=False),
     Column("claimed_file_count", Integer, nullable=False),
     Column("create_time", BigInteger, nullable=False),
+    Column("purl", String(1024), nullable=False, server_default=""),
+    # JSON: what rules ask about and what never changes, and how the scan went that the verdict stands on.
+    Column("facts", Text, nullable=False, server_default="{}"),
+    Column("scan", Text, nullable=False, server_default="{}"),
+    # By what it was looked at last: the imports of advisories, and the policy.
+    _digest("known", nullable=False, server_default=""),
+    _digest("policy", nullable=False, server_default=""),
+    # Grows with every decision and with all that may change one: who looked before does not commit.
+    Column("judgement", BigInteger, nullable=False, server_default=text("0")),
+    Column("due_time", BigInteger, nullable=False, server_default=text("0")),
+    Column("verdict_expire_time", BigInteger, nullable=False, server_default=text("0")),
     Index(None, "package_name", "version"),
     Index(None, "create_time"),
     comment="What the factory made, by the digest of its bytes.",
@@ -181,8 +192,10 @@ package_components = Table(
     Column("ecosystem", String(64), nullable=False),
     Column("name", String(256), nullable=False),
     Column("version", String(256), nullable=False),
+    Column("scope", String(16), nullable=False, server_default="contained"),
     Column("found_by", Text, nullable=False),
     Index(None, "ecosystem", "name"),
+    Index(None, "purl"),
     comment="The components of packages, to scan them again when more is known.",
 )
 
@@ -190,14 +203,23 @@ package_findings = Table(
     "package_findings",
     metadata,
     _digest("package", primary_key=True),
-    Column("purl", String(1024), primary_key=True),
-    Column("vulnerability", String(128), primary_key=True),
+    # From 1, the most severe first.
+    Column("place", Integer, primary_key=True, autoincrement=False),
     Column("severity", String(16), nullable=False),
     Column("state", String(32), nullable=False),
+    Column("exception_id", String(63), nullable=False, server_default=""),
     # JSON of the whole finding.
     Column("finding", Text, nullable=False),
-    Index(None, "vulnerability"),
     comment="The vulnerabilities of packages as of the last scan.",
+)
+
+package_vulnerabilities = Table(
+    "package_vulnerabilities",
+    metadata,
+    _digest("package", primary_key=True),
+    Column("vulnerability", String(512), primary_key=True),
+    Index(None, "vulnerability"),
+    comment="Every id of every vulnerability of packages, to find them by.",
 )
 
 policy_exceptions = Table(
@@ -223,15 +245,41 @@ deployments = Table(
     metadata,
     Column("task_id", String(128), primary_key=True),
     Column("agent_id", String(63), nullable=False),
+    Column("batch_id", String(64), nullable=False, server_default=""),
     _digest("package", nullable=False),
+    # Of the package: deployments of one name to an agent follow each other, and outlive a package's row.
+    Column("package_name", String(256), nullable=False),
+    Column("version", String(256), nullable=False),
     Column("status", Integer, nullable=False),
     Column("status_time", BigInteger, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("reason_code", String(64), nullable=False, server_default=""),
     Column("create_time", BigInteger, nullable=False),
-    Index(None, "agent_id", "create_time"),
+    Index(None, "agent_id", "package_name", "create_time"),
     Index(None, "package", "status"),
+    Index(None, "batch_id"),
+    Index(None, "status_time", "task_id"),
     comment="Where packages stand on agents.",
+)
+IS_DEPLOYING = deployments.c.status < literal_column("5")
+"""The condition of a deployment that has not ended."""
+Index(
+    "ix_deployments_under_way",
+    deployments.c.create_time,
+    sqlite_where=IS_DEPLOYING,
+    postgresql_where=IS_DEPLOYING,
+)
+
+packaging_requests = Table(
+    "packaging_requests",
+    metadata,
+    Column("creator", String(512), primary_key=True),
+    Column("request_id", String(64), primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_id", String(63), nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Index(None, "create_time"),
+    comment="What a request_id made, so that the same call again gives the first answer.",
 )
 
 tuf_files = Table(

@@ -106,15 +106,32 @@ def message_allowance(now: float) -> Allowance:
 class ProgressPace:
     """Which reports of progress of a stream are worth a write: one a second of each attempt.
 
-    The contract's pace; two that the road pushed together both pass. At most
-    ``PACED_AT_ONCE`` attempts are remembered.
+    The contract's pace; two that the road pushed together both pass. One that says that an installation
+    has come to its next step passes too: there are few of them, and the next report may not repeat it.
+    At most ``PACED_AT_ONCE`` attempts are remembered.
     """
 
     def __init__(self) -> None:
         self._allowances: dict[str, Allowance] = {}
+        self._steps: dict[str, int] = {}
 
-    def passes(self, attempt_id: str, now: float) -> bool:
-        """Return whether to take a report at ``now`` (monotonic seconds)."""
+    def passes(self, attempt_id: str, now: float, step: int = 0) -> bool:
+        """Return whether to take a report at ``now`` (monotonic seconds).
+
+        ``step`` is where an installation stands, growing as it goes on; 0 for other work.
+        """
+        ahead = step > 0 and self._comes_to(attempt_id, step)
+        return self._in_pace(attempt_id, now) or ahead
+
+    def _comes_to(self, attempt_id: str, step: int) -> bool:
+        if step <= self._steps.get(attempt_id, 0):
+            return False
+        if attempt_id not in self._steps and len(self._steps) >= PACED_AT_ONCE:
+            del self._steps[next(iter(self._steps))]
+        self._steps[attempt_id] = step
+        return True
+
+    def _in_pace(self, attempt_id: str, now: float) -> bool:
         allowance = self._allowances.get(attempt_id)
         if allowance is None:
             if len(self._allowances) >= PACED_AT_ONCE:
@@ -125,6 +142,7 @@ class ProgressPace:
     def forget(self, attempt_id: str) -> None:
         """Forget an attempt that ended."""
         self._allowances.pop(attempt_id, None)
+        self._steps.pop(attempt_id, None)
 
 
 def supersedes(epoch: int, other: int) -> bool:

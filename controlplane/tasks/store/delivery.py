@@ -55,6 +55,7 @@ class AttemptWithTask:
     received: Mapping[int, int]
     current: bool
     window_end: int | None
+    kind: str
     task: TaskView
 
 
@@ -94,6 +95,7 @@ _ATTEMPTS = select(
     tasks.c.run_limit,
     tasks.c.current_attempt_id,
     tasks.c.window_end,
+    tasks.c.kind,
     *VIEW,
 ).join(tasks, tasks.c.task_id == task_attempts.c.task_id)
 
@@ -109,6 +111,7 @@ def _attempt(row: AnyRow) -> AttemptWithTask:
         {1: row.stdout_bytes, 2: row.stderr_bytes, 3: row.log_bytes},
         row.current_attempt_id == row.attempt_id,
         row.window_end,
+        row.kind,
         view(row),
     )
 

@@ -19,14 +19,17 @@ class Cancellable:
     """A task as the decision on its cancellation wants it."""
 
     agent_id: str
+    kind: str
     task: TaskView
 
 
 async def task_to_cancel(work: UnitOfWork, task_id: str) -> Cancellable | None:
     """Return a task inside the transaction that may cancel it."""
-    statement = select(tasks.c.agent_id, *VIEW).where(tasks.c.task_id == task_id).with_for_update()
+    statement = (
+        select(tasks.c.agent_id, tasks.c.kind, *VIEW).where(tasks.c.task_id == task_id).with_for_update()
+    )
     row = (await work.connection.execute(statement)).first()
-    return None if row is None else Cancellable(row.agent_id, view(row))
+    return None if row is None else Cancellable(row.agent_id, row.kind, view(row))
 
 
 async def request_cancel(work: UnitOfWork, task_id: str, now: int) -> None:

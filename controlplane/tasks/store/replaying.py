@@ -44,6 +44,7 @@ class Made:
     task_id: str
     agent_id: str
     state: TaskState
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +146,8 @@ async def insert_replays(
         .limit(limit)
     )
     statement = insert(tasks).from_select(list(values), source)
-    returned = statement.returning(tasks.c.task_id, tasks.c.agent_id, tasks.c.state)
+    returned = statement.returning(tasks.c.task_id, tasks.c.agent_id, tasks.c.state, tasks.c.kind)
     rows = (await work.connection.execute(returned)).all()
     await insert_replayed(work, now)
     work.before_commit(insert_unattempted, [(TaskState.SKIPPED, now)])
-    return [Made(task_id, agent_id, TaskState(state)) for task_id, agent_id, state in rows]
+    return [Made(task_id, agent_id, TaskState(state), kind) for task_id, agent_id, state, kind in rows]

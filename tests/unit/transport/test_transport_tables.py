@@ -65,6 +65,7 @@ def test_arity_is_that_of_the_contract_and_only_unary_calls_have_a_deadline(meth
     arity = {
         (False, False): Arity.UNARY,
         (False, True): Arity.SERVER_STREAM,
+        (True, False): Arity.CLIENT_STREAM,
         (True, True): Arity.BIDI_STREAM,
     }[descriptor.client_streaming, descriptor.server_streaming]
     assert method.arity is arity
@@ -101,10 +102,12 @@ def test_operator_may_call_every_administrative_method() -> None:
 
 
 def test_integrator_may_read_and_make_work_and_nothing_else() -> None:
-    reading = re.compile(r"(Get|List|Watch|Query|Read|Explain)\w+")
+    reading = re.compile(r"(Get|List|Watch|Query|Read|Explain|Download|Export)\w+")
     allowed = administrative(IdentityKind.INTEGRATOR)
     everything = administrative(IdentityKind.OPERATOR)
     work = {"CreateTask", "CreateTaskBatch", "CancelTask", "CancelTaskBatch", "ReplayTask", "ReplayTasks"}
+    work |= {"StartUpload", "UploadArtefact", "CreatePipeline", "ExecutePipeline", "CancelPipeline"}
+    work |= {"RetryPipeline", "DeployPackage", "CreateException", "ImportAdvisories"}
     secret = re.compile(r"\w*(Token|Identit)\w*")
     assert allowed == {n for n in everything if reading.fullmatch(n) and not secret.fullmatch(n)} | work
 
@@ -123,7 +126,10 @@ def test_agents_listener_serves_agents_only_and_enrolment_one_method() -> None:
 
 
 def test_every_change_is_audited() -> None:
-    changing = re.compile(r"(Create|Update|Delete|Cancel|Replay|Issue|Revoke|Enroll|Renew)\w*")
+    changing = re.compile(
+        r"(Create|Update|Delete|Cancel|Replay|Issue|Revoke|Enroll|Renew)\w*"
+        r"|(Start|Upload|Execute|Retry|Deploy|Approve|Import)\w*"
+    )
     for method in METHODS.values():
         assert method.audited is bool(changing.fullmatch(method.name)), method.full_name
 

@@ -150,6 +150,7 @@ def _make_packages() -> None:
         sa.Column("ecosystem", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=256), nullable=False),
         sa.Column("version", sa.String(length=256), nullable=False),
+        sa.Column("scope", sa.String(length=16), server_default="contained", nullable=False),
         sa.Column("found_by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("package", "purl", name=op.f("pk_package_components")),
         comment="The components of packages, to scan them again when more is known.",
@@ -160,19 +161,30 @@ def _make_packages() -> None:
         ["ecosystem", "name"],
         unique=False,
     )
+    op.create_index(op.f("ix_package_components_purl"), "package_components", ["purl"], unique=False)
     op.create_table(
         "package_findings",
         sa.Column("package", sa.String(length=64), nullable=False),
-        sa.Column("purl", sa.String(length=1024), nullable=False),
-        sa.Column("vulnerability", sa.String(length=128), nullable=False),
+        sa.Column("place", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("severity", sa.String(length=16), nullable=False),
         sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("exception_id", sa.String(length=63), server_default="", nullable=False),
         sa.Column("finding", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("package", "purl", "vulnerability", name=op.f("pk_package_findings")),
+        sa.PrimaryKeyConstraint("package", "place", name=op.f("pk_package_findings")),
         comment="The vulnerabilities of packages as of the last scan.",
     )
+    op.create_table(
+        "package_vulnerabilities",
+        sa.Column("package", sa.String(length=64), nullable=False),
+        sa.Column("vulnerability", sa.String(length=512), nullable=False),
+        sa.PrimaryKeyConstraint("package", "vulnerability", name=op.f("pk_package_vulnerabilities")),
+        comment="Every id of every vulnerability of packages, to find them by.",
+    )
     op.create_index(
-        op.f("ix_package_findings_vulnerability"), "package_findings", ["vulnerability"], unique=False
+        op.f("ix_package_vulnerabilities_vulnerability"),
+        "package_vulnerabilities",
+        ["vulnerability"],
+        unique=False,
     )
     op.create_table(
         "packages",
@@ -197,6 +209,14 @@ def _make_packages() -> None:
         sa.Column("file_count", sa.Integer(), nullable=False),
         sa.Column("claimed_file_count", sa.Integer(), nullable=False),
         sa.Column("create_time", sa.BigInteger(), nullable=False),
+        sa.Column("purl", sa.String(length=1024), server_default="", nullable=False),
+        sa.Column("facts", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("scan", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("known", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("policy", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("judgement", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("due_time", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("verdict_expire_time", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_packages")),
         comment="What the factory made, by the digest of its bytes.",
     )
@@ -211,7 +231,10 @@ def _make_releases() -> None:
         "deployments",
         sa.Column("task_id", sa.String(length=128), nullable=False),
         sa.Column("agent_id", sa.String(length=63), nullable=False),
+        sa.Column("batch_id", sa.String(length=64), server_default="", nullable=False),
         sa.Column("package", sa.String(length=64), nullable=False),
+        sa.Column("package_name", sa.String(length=256), nullable=False),
+        sa.Column("version", sa.String(length=256), nullable=False),
         sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("status_time", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
@@ -221,9 +244,24 @@ def _make_releases() -> None:
         comment="Where packages stand on agents.",
     )
     op.create_index(
-        op.f("ix_deployments_agent_id_create_time"), "deployments", ["agent_id", "create_time"], unique=False
+        op.f("ix_deployments_agent_id_package_name_create_time"),
+        "deployments",
+        ["agent_id", "package_name", "create_time"],
+        unique=False,
     )
     op.create_index(op.f("ix_deployments_package_status"), "deployments", ["package", "status"], unique=False)
+    op.create_index(op.f("ix_deployments_batch_id"), "deployments", ["batch_id"], unique=False)
+    op.create_index(
+        op.f("ix_deployments_status_time_task_id"), "deployments", ["status_time", "task_id"], unique=False
+    )
+    op.create_index(
+        "ix_deployments_under_way",
+        "deployments",
+        ["create_time"],
+        unique=False,
+        sqlite_where=sa.text("status < 5"),
+        postgresql_where=sa.text("status < 5"),
+    )
     op.create_table(
         "policy_exceptions",
         sa.Column("exception_id", sa.String(length=63), nullable=False),
@@ -243,6 +281,19 @@ def _make_releases() -> None:
         op.f("ix_policy_exceptions_expire_time"), "policy_exceptions", ["expire_time"], unique=False
     )
     op.create_index(op.f("ix_policy_exceptions_package"), "policy_exceptions", ["package"], unique=False)
+    op.create_table(
+        "packaging_requests",
+        sa.Column("creator", sa.String(length=512), nullable=False),
+        sa.Column("request_id", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("created_id", sa.String(length=63), nullable=False),
+        sa.Column("create_time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("creator", "request_id", name=op.f("pk_packaging_requests")),
+        comment="What a request_id made, so that the same call again gives the first answer.",
+    )
+    op.create_index(
+        op.f("ix_packaging_requests_create_time"), "packaging_requests", ["create_time"], unique=False
+    )
     op.create_table(
         "tuf_files",
         sa.Column("file_name", sa.String(length=64), nullable=False),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%fleetwright/v1/advisory_service.proto\x12\x0e\x66leetwright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x01\n\x17ImportAdvisoriesRequest\x12\x30\n\x04open\x18\x01 \x01(\x0b\x32\x1a.fleetwright.v1.ImportOpenH\x00R\x04open\x12!\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@H\x00R\x04\x64\x61taB\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\x8a\x01\n\nImportOpen\x12,\n\nsize_bytes\x18\x01 \x01(\x04\x42\r\xbaH\n2\x08\x18\x80\x80\x80\x80\x10(\x01R\tsizeBytes\x12-\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06sha256\x12\x1f\n\x0b\x61llow_older\x18\x03 \x01(\x08R\nallowOlder\"\x82\x01\n\x18ImportAdvisoriesResponse\x12\x41\n\necosystems\x18\x01 \x03(\x0b\x32!.fleetwright.v1.AdvisoryEcosystemR\necosystems\x12#\n\rchanged_count\x18\x02 \x01(\x05R\x0c\x63hangedCount\"\x1a\n\x18GetAdvisoryStatusRequest\"^\n\x19GetAdvisoryStatusResponse\x12\x41\n\necosystems\x18\x01 \x03(\x0b\x32!.fleetwright.v1.AdvisoryEcosystemR\necosystems\"\xd0\x02\n\x11\x41\x64visoryEcosystem\x12\x1c\n\tecosystem\x18\x01 \x01(\tR\tecosystem\x12%\n\x0eimport_version\x18\x02 \x01(\x04R\rimportVersion\x12\x16\n\x06sha256\x18\x03 \x01(\tR\x06sha256\x12%\n\x0e\x61\x64visory_count\x18\x04 \x01(\rR\radvisoryCount\x12\'\n\x0fwithdrawn_count\x18\x05 \x01(\rR\x0ewithdrawnCount\x12;\n\x0bnewest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nnewestTime\x12;\n\x0bimport_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nimportTime\x12\x14\n\x05stale\x18\x08 \x01(\x08R\x05stale2\xe8\x01\n\x0f\x41\x64visoryService\x12i\n\x10ImportAdvisories\x12\'.fleetwright.v1.ImportAdvisoriesRequest\x1a(.fleetwright.v1.ImportAdvisoriesResponse\"\x00(\x01\x12j\n\x11GetAdvisoryStatus\x12(.fleetwright.v1.GetAdvisoryStatusRequest\x1a).fleetwright.v1.GetAdvisoryStatusResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%fleetwright/v1/advisory_service.proto\x12\x0e\x66leetwright.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x01\n\x17ImportAdvisoriesRequest\x12\x30\n\x04open\x18\x01 \x01(\x0b\x32\x1a.fleetwright.v1.ImportOpenH\x00R\x04open\x12!\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@H\x00R\x04\x64\x61taB\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xf2\x01\n\nImportOpen\x12,\n\nsize_bytes\x18\x01 \x01(\x04\x42\r\xbaH\n2\x08\x18\x80\x80\x80\x80\x10(\x01R\tsizeBytes\x12-\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06sha256\x12\x1f\n\x0b\x61llow_older\x18\x03 \x01(\x08R\nallowOlder\x12%\n\tecosystem\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\tecosystem\x12?\n\rexported_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0c\x65xportedTime\"\x82\x01\n\x18ImportAdvisoriesResponse\x12\x41\n\necosystems\x18\x01 \x03(\x0b\x32!.fleetwright.v1.AdvisoryEcosystemR\necosystems\x12#\n\rchanged_count\x18\x02 \x01(\x05R\x0c\x63hangedCount\"\x1a\n\x18GetAdvisoryStatusRequest\"^\n\x19GetAdvisoryStatusResponse\x12\x41\n\necosystems\x18\x01 \x03(\x0b\x32!.fleetwright.v1.AdvisoryEcosystemR\necosystems\"\xd0\x02\n\x11\x41\x64visoryEcosystem\x12\x1c\n\tecosystem\x18\x01 \x01(\tR\tecosystem\x12%\n\x0eimport_version\x18\x02 \x01(\x04R\rimportVersion\x12\x16\n\x06sha256\x18\x03 \x01(\tR\x06sha256\x12%\n\x0e\x61\x64visory_count\x18\x04 \x01(\rR\radvisoryCount\x12\'\n\x0fwithdrawn_count\x18\x05 \x01(\rR\x0ewithdrawnCount\x12;\n\x0bnewest_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nnewestTime\x12;\n\x0bimport_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nimportTime\x12\x14\n\x05stale\x18\x08 \x01(\x08R\x05stale2\xe8\x01\n\x0f\x41\x64visoryService\x12i\n\x10ImportAdvisories\x12\'.fleetwright.v1.ImportAdvisoriesRequest\x1a(.fleetwright.v1.ImportAdvisoriesResponse\"\x00(\x01\x12j\n\x11GetAdvisoryStatus\x12(.fleetwright.v1.GetAdvisoryStatusRequest\x1a).fleetwright.v1.GetAdvisoryStatusResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,18 +40,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTOPEN'].fields_by_name['size_bytes']._serialized_options = b'\272H\n2\010\030\200\200\200\200\020(\001'
   _globals['_IMPORTOPEN'].fields_by_name['sha256']._loaded_options = None
   _globals['_IMPORTOPEN'].fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
+  _globals['_IMPORTOPEN'].fields_by_name['ecosystem']._loaded_options = None
+  _globals['_IMPORTOPEN'].fields_by_name['ecosystem']._serialized_options = b'\272H\004r\002\030@'
   _globals['_IMPORTADVISORIESREQUEST']._serialized_start=91
   _globals['_IMPORTADVISORIESREQUEST']._serialized_end=219
   _globals['_IMPORTOPEN']._serialized_start=222
-  _globals['_IMPORTOPEN']._serialized_end=360
-  _globals['_IMPORTADVISORIESRESPONSE']._serialized_start=363
-  _globals['_IMPORTADVISORIESRESPONSE']._serialized_end=493
-  _globals['_GETADVISORYSTATUSREQUEST']._serialized_start=495
-  _globals['_GETADVISORYSTATUSREQUEST']._serialized_end=521
-  _globals['_GETADVISORYSTATUSRESPONSE']._serialized_start=523
-  _globals['_GETADVISORYSTATUSRESPONSE']._serialized_end=617
-  _globals['_ADVISORYECOSYSTEM']._serialized_start=620
-  _globals['_ADVISORYECOSYSTEM']._serialized_end=956
-  _globals['_ADVISORYSERVICE']._serialized_start=959
-  _globals['_ADVISORYSERVICE']._serialized_end=1191
+  _globals['_IMPORTOPEN']._serialized_end=464
+  _globals['_IMPORTADVISORIESRESPONSE']._serialized_start=467
+  _globals['_IMPORTADVISORIESRESPONSE']._serialized_end=597
+  _globals['_GETADVISORYSTATUSREQUEST']._serialized_start=599
+  _globals['_GETADVISORYSTATUSREQUEST']._serialized_end=625
+  _globals['_GETADVISORYSTATUSRESPONSE']._serialized_start=627
+  _globals['_GETADVISORYSTATUSRESPONSE']._serialized_end=721
+  _globals['_ADVISORYECOSYSTEM']._serialized_start=724
+  _globals['_ADVISORYECOSYSTEM']._serialized_end=1060
+  _globals['_ADVISORYSERVICE']._serialized_start=1063
+  _globals['_ADVISORYSERVICE']._serialized_end=1295
 # @@protoc_insertion_point(module_scope)

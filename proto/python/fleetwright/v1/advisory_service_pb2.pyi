@@ -58,22 +58,36 @@ class ImportOpen(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     ALLOW_OLDER_FIELD_NUMBER: _builtins.int
+    ECOSYSTEM_FIELD_NUMBER: _builtins.int
+    EXPORTED_TIME_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
     """size_bytes of the zip, at most 4 GiB; the server may be set to take less."""
     sha256: _builtins.str
     """sha256 of the zip, in lower-case hexadecimal."""
     allow_older: _builtins.bool
     """allow_older takes an export that is older than what is there; otherwise that is refused as a rollback."""
+    ecosystem: _builtins.str
+    """ecosystem that the export is of, by OSV's name without a release, for example "PyPI"; empty for the one that
+    all of its records speak of.
+    """
+    @_builtins.property
+    def exported_time(self) -> _timestamp_pb2.Timestamp:
+        """exported_time at which the export was made, where its newest record does not tell how far it knows; absent
+        for that one.
+        """
+
     def __init__(
         self,
         *,
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
         allow_older: _builtins.bool = ...,
+        ecosystem: _builtins.str = ...,
+        exported_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exported_time", b"exported_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_older", b"allow_older", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_older", b"allow_older", "ecosystem", b"ecosystem", "exported_time", b"exported_time", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,6 +41,8 @@ class Material:
     uri: str
     sha256: str
     """Empty where it was named without one."""
+    git_commit: str = ""
+    """Of a source repository, as somebody declared it; empty for anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,8 @@ def read_provenance(predicate: JsonObject) -> Provenance:
 def _material(item: JsonObject) -> Material:
     digest = item.child("digest") if "digest" in item else None
     sha256 = digest.hexadecimal("sha256") if digest is not None and "sha256" in digest else ""
-    return Material(item.text("name", default=""), item.text("uri", default=""), sha256)
+    commit = digest.text("gitCommit", longest=64, default="") if digest is not None else ""
+    return Material(item.text("name", default=""), item.text("uri", default=""), sha256, commit)
 
 
 def read_sbom(predicate: JsonObject, *, cyclonedx: bool) -> Sbom:

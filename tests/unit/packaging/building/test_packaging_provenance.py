@@ -7,14 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fleetwright.verify import predicates
+from fleetwright.verify.statements import PROVENANCE, Subject, parse_statement
 
 from controlplane.packaging.building.errors import BuildFailed
 from controlplane.packaging.building.provenance import BUILD_TYPE, Provenance, predicate
+from controlplane.trust.statements import statement
 
 BUILD = Provenance(
     artefact_name="tool.tar.gz",
     artefact_sha256="a" * 64,
-    unsigned_sha256="b" * 64,
+    unsigned={"archive": "b" * 64},
     build_id="build-7",
     builder_id="https://fleet.example.org/builders/one",
     builder_version="0.1.0",
@@ -51,7 +54,7 @@ def test_provenance_names_the_builder_and_the_run() -> None:
     assert found["builder"] == {"id": BUILD.builder_id, "version": {"fleetwright": "0.1.0"}}
     assert found["metadata"] == {
         "invocationId": "run-1",
-        "startedOn": "2023-11-14T22:13:20.000000Z",
+        "startedOn": "2023-11-14T22:13:20Z",
         "finishedOn": "2023-11-14T22:13:21.500000Z",
     }
 
@@ -60,6 +63,15 @@ def test_provenance_is_plain_json_and_the_same_each_time() -> None:
     first = json.dumps(predicate(BUILD), sort_keys=True, allow_nan=False)
     again = replace(BUILD, formats=("archive", "deb"), tools=dict(BUILD.tools))
     assert json.dumps(predicate(again), sort_keys=True) == first
+
+
+def test_what_a_build_says_is_what_verifiers_read() -> None:
+    payload = statement([Subject("tool", "d" * 64)], PROVENANCE, predicate(BUILD))
+    found = parse_statement(payload).read()
+    assert isinstance(found, predicates.Provenance)
+    assert (found.builder, found.invocation) == (BUILD.builder_id, "run-1")
+    assert [one.sha256 for one in found.materials] == ["a" * 64, "b" * 64, ""]
+    assert found.materials[2].git_commit == "c" * 40
 
 
 def test_a_source_that_nobody_named_is_not_made_up() -> None:
@@ -72,7 +84,8 @@ def test_a_source_that_nobody_named_is_not_made_up() -> None:
     ("changes", "member"),
     [
         ({"artefact_sha256": "A" * 64}, "artefact_sha256"),
-        ({"unsigned_sha256": ""}, "unsigned_sha256"),
+        ({"unsigned": {}}, "unsigned"),
+        ({"unsigned": {"deb": "b"}}, "unsigned.deb"),
         ({"builder_id": ""}, "builder_id"),
         ({"build_id": ""}, "build_id"),
         ({"invocation_id": ""}, "invocation_id"),

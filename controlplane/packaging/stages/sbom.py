@@ -1,0 +1,126 @@
+"""SBOM: what is in the final package, as CycloneDX and SPDX from one list, attested.
+
+The list is of the bytes that agents get: they are extracted again, in isolation. A typed package in which
+nothing is found is a failed stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fleetwright.verify.documents import parse_object
+from fleetwright.verify.keys import Purpose
+from fleetwright.verify.statements import LARGEST_STATEMENT, Subject
+
+from controlplane.packaging.isolation import records as isolation
+from controlplane.packaging.rules import Stage
+from controlplane.packaging.sbom import jobs
+from controlplane.packaging.stages.asking import Scanners
+from controlplane.packaging.stages.attesting import KeyFor, attest, key_of
+from controlplane.packaging.stages.intake import given_of
+from controlplane.packaging.stages.stage import Job, StageDone, StageFailed, StageRun
+from controlplane.packaging.stages.workshop import (
+    Kept,
+    Ran,
+    Workshop,
+    named_texts,
+    number,
+    read,
+    texts,
+    together,
+)
+from controlplane.trust import statements
+
+_DOCUMENTS: Final = {"components": jobs.COMPONENTS, "cyclonedx": jobs.CYCLONEDX, "spdx": jobs.SPDX}
+"""By the outcome's name, the files that the job leaves."""
+
+
+def sbom(workshop: Workshop, key_for: KeyFor, scanners: Scanners | None = None) -> StageRun:
+    """Return the stage. ``scanners`` are those of this machine where None are given."""
+    tools = Scanners() if scanners is None else scanners
+
+    async def run(job: Job) -> StageDone:
+        key_of(key_for, Purpose.SBOM)
+        package = job.outcomes[Stage.SIGN]["package"]
+        keep_tree = bool(tools.present())
+        catalogued = await workshop.run(job, await _cataloguing(workshop, job, package, keep_tree))
+        asked = await tools.ask(workshop, job, job.folder / "found" / jobs.TREE)
+        inputs = {jobs.INVENTORY: job.folder / "found" / jobs.INVENTORY}
+        inputs |= {one.document.name: one.document for one in asked if one.document is not None}
+        arguments: dict[str, isolation.JsonValue] = {
+            "epoch": given_of(job.pipeline).epoch,
+            "tools": [dict(one.told()) for one in asked],
+        }
+        ran = await workshop.run(
+            job, isolation.Job("write_documents", arguments, inputs, job.folder / "documents")
+        )
+        kept = {
+            name: await workshop.keep(job.folder / "documents" / file) for name, file in _DOCUMENTS.items()
+        }
+        subject = Subject(package["file_name"], package["sha256"])
+        document = await _document(kept["cyclonedx"].size, job.folder / "documents" / jobs.CYCLONEDX)
+        attested = await attest(
+            workshop,
+            job,
+            key_for,
+            Purpose.SBOM,
+            lambda: statements.cyclonedx([subject], parse_object(document, "SBOM", LARGEST_STATEMENT).value),
+        )
+        _say(job, ran)
+        return _done(package, kept, attested.sha256, ran, catalogued)
+
+    return run
+
+
+async def _cataloguing(
+    workshop: Workshop, job: Job, package: Mapping[str, Any], keep_tree: bool
+) -> isolation.Job:
+    path = await workshop.fetch(package["sha256"], job.folder / jobs.PACKAGE, "package")
+    arguments: dict[str, isolation.JsonValue] = {
+        "kind": job.outcomes[Stage.BUILD]["format"],
+        "expected_sha256": package["sha256"],
+        "facts": job.outcomes[Stage.INTAKE]["facts"],
+        "keep_tree": keep_tree,
+    }
+    return isolation.Job("catalogue", arguments, {jobs.PACKAGE: path}, job.folder / "found")
+
+
+async def _document(size: int, path: Path) -> bytes:
+    if size > LARGEST_STATEMENT:
+        raise StageFailed(
+            "NOT_ATTESTABLE",
+            f"the CycloneDX document has {size} bytes, and verifiers read {LARGEST_STATEMENT} at most; "
+            "split the package",
+        )
+    return await read(path, LARGEST_STATEMENT)
+
+
+def _say(job: Job, ran: Ran) -> None:
+    value = ran.value
+    job.say(
+        "info",
+        f"{number(value, 'component_count')} components; they claim {number(value, 'claimed_file_count')} of "
+        f"{number(value, 'file_count')} files",
+    )
+    if unclaimed := texts(value, "unclaimed"):
+        job.say("info", f"claimed by none, for example: {', '.join(unclaimed)}")
+    for problem in texts(value, "problems"):
+        job.say("warning", problem)
+
+
+def _done(
+    package: Mapping[str, Any], kept: Mapping[str, Kept], attestation: str, ran: Ran, catalogued: Ran
+) -> StageDone:
+    digests = {name: one.sha256 for name, one in kept.items()}
+    counts = {
+        name: number(ran.value, name) for name in ("component_count", "file_count", "claimed_file_count")
+    }
+    return StageDone(
+        {**digests, **counts, "attestations": {"sbom": attestation}},
+        tools=named_texts(ran.value, "tools"),
+        inputs={"package": package["sha256"]},
+        outputs={**digests, "sbom": attestation},
+        isolation=together(ran.isolation, catalogued.isolation),
+    )
