@@ -24,6 +24,7 @@ from controlplane.storage.database import Database
 from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.creating import digest_of
+from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.messages import INSTALL, install_of, install_task
 from controlplane.tasks.records import BatchRecord, Chosen, Install, NewTask, Options, TaskReport
 from controlplane.tasks.rules import TaskState
@@ -43,10 +44,11 @@ _log = structlog.get_logger(__name__)
 class Deployments:
     """Use cases around deployments. Follows the tasks of the kind ``install`` from its making on."""
 
-    def __init__(self, database: Database, tasks: TasksService) -> None:
+    def __init__(self, database: Database, tasks: TasksService, delivery: Delivery) -> None:
         self._database = database
         self._tasks = tasks
-        tasks.following.follow(INSTALL, self)
+        for following in (tasks.following, delivery.following):
+            following.follow(INSTALL, self)
 
     # --- deploying
 
