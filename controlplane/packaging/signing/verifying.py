@@ -164,6 +164,8 @@ def _run(arguments: Sequence[str], home: Path) -> tuple[int, str, str]:
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
         "GNUPGHOME": str(home),
+        # debsig-verify makes a folder there; in isolation there is no /tmp.
+        "TMPDIR": tempfile.gettempdir(),
         "LC_ALL": "C",
     }
     try:

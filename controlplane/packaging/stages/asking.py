@@ -96,7 +96,7 @@ class Scanners:
             job.say("warning", f"{tool.name} ended with {found.status or version.status}: {said}")
             return Asked(tool.name, f"{NOT_RUN}it failed with status {found.status or version.status}")
         document = job.folder / f"{tool.name}.json"
-        document.write_bytes(found.stdout)
+        await asyncio.to_thread(document.write_bytes, found.stdout)
         return Asked(tool.name, f"{version_of(version.stdout)} (sha256:{digest})", document)
 
     async def _run(

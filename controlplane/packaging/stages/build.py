@@ -63,27 +63,35 @@ def build(workshop: Workshop, clock: Clock, builder_id: str) -> StageRun:
         _check_source(job)
         ran = await workshop.run(job, await _building(workshop, job, given))
         built = await _taken(workshop, job, ran)
-        said = Provenance(
-            artefact_name=job.pipeline.file_name,
-            artefact_sha256=job.pipeline.artefact,
-            unsigned={one.format: one.sha256 for one in built},
-            build_id=job.pipeline.build_id,
-            builder_id=builder_id,
-            builder_version=own_version(),
-            invocation_id=f"pipelines/{job.pipeline.pipeline_id}/runs/{job.pipeline.fence}",
-            started=started,
-            ended=max(started, to_micros(clock.now())),
-            source_date_epoch=given.epoch,
-            source_repository=job.pipeline.source_repository,
-            source_commit=job.pipeline.source_commit,
-            manifest_overrides=given.manifest,
-            formats=[one.format for one in built],
-            tools=named_texts(ran.value, "tools"),
-            isolation=ran.isolation,
-        )
+        ended = max(started, to_micros(clock.now()))
+        said = _said(job, given, built, ran, builder_id, (started, ended))
         return _done(job, built, _predicate(said), ran)
 
     return run
+
+
+def _said(
+    job: Job, given: Given, built: list[_Built], ran: Ran, builder_id: str, times: tuple[int, int]
+) -> Provenance:
+    pipeline = job.pipeline
+    return Provenance(
+        artefact_name=pipeline.file_name,
+        artefact_sha256=pipeline.artefact,
+        unsigned={one.format: one.sha256 for one in built},
+        build_id=pipeline.build_id,
+        builder_id=builder_id,
+        builder_version=own_version(),
+        invocation_id=f"pipelines/{pipeline.pipeline_id}/runs/{pipeline.fence}",
+        started=times[0],
+        ended=times[1],
+        source_date_epoch=given.epoch,
+        source_repository=pipeline.source_repository,
+        source_commit=pipeline.source_commit,
+        manifest_overrides=given.manifest,
+        formats=[one.format for one in built],
+        tools=named_texts(ran.value, "tools"),
+        isolation=ran.isolation,
+    )
 
 
 def _check_source(job: Job) -> None:

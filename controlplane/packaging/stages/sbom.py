@@ -6,8 +6,7 @@ nothing is found is a failed stage.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fleetwright.verify.documents import parse_object
@@ -17,7 +16,7 @@ from fleetwright.verify.statements import LARGEST_STATEMENT, Subject
 from controlplane.packaging.isolation import records as isolation
 from controlplane.packaging.rules import Stage
 from controlplane.packaging.sbom import jobs
-from controlplane.packaging.stages.asking import Scanners
+from controlplane.packaging.stages.asking import Asked, Scanners
 from controlplane.packaging.stages.attesting import KeyFor, attest, key_of
 from controlplane.packaging.stages.intake import given_of
 from controlplane.packaging.stages.stage import Job, StageDone, StageFailed, StageRun
@@ -35,6 +34,9 @@ from controlplane.trust import statements
 
 _DOCUMENTS: Final = {"components": jobs.COMPONENTS, "cyclonedx": jobs.CYCLONEDX, "spdx": jobs.SPDX}
 """By the outcome's name, the files that the job leaves."""
+_FOUND: Final = "found"
+_WRITTEN: Final = "documents"
+"""Folders of the job's, for what each of the two leaves."""
 
 
 def sbom(workshop: Workshop, key_for: KeyFor, scanners: Scanners | None = None) -> StageRun:
@@ -46,30 +48,13 @@ def sbom(workshop: Workshop, key_for: KeyFor, scanners: Scanners | None = None) 
         package = job.outcomes[Stage.SIGN]["package"]
         keep_tree = bool(tools.present())
         catalogued = await workshop.run(job, await _cataloguing(workshop, job, package, keep_tree))
-        asked = await tools.ask(workshop, job, job.folder / "found" / jobs.TREE)
-        inputs = {jobs.INVENTORY: job.folder / "found" / jobs.INVENTORY}
-        inputs |= {one.document.name: one.document for one in asked if one.document is not None}
-        arguments: dict[str, isolation.JsonValue] = {
-            "epoch": given_of(job.pipeline).epoch,
-            "tools": [dict(one.told()) for one in asked],
-        }
-        ran = await workshop.run(
-            job, isolation.Job("write_documents", arguments, inputs, job.folder / "documents")
-        )
-        kept = {
-            name: await workshop.keep(job.folder / "documents" / file) for name, file in _DOCUMENTS.items()
-        }
-        subject = Subject(package["file_name"], package["sha256"])
-        document = await _document(kept["cyclonedx"].size, job.folder / "documents" / jobs.CYCLONEDX)
-        attested = await attest(
-            workshop,
-            job,
-            key_for,
-            Purpose.SBOM,
-            lambda: statements.cyclonedx([subject], parse_object(document, "SBOM", LARGEST_STATEMENT).value),
-        )
-        _say(job, ran)
-        return _done(package, kept, attested.sha256, ran, catalogued)
+        asked = await tools.ask(workshop, job, job.folder / _FOUND / jobs.TREE)
+        written = await workshop.run(job, _writing(job, asked))
+        kept = {name: await workshop.keep(job.folder / _WRITTEN / file) for name, file in _DOCUMENTS.items()}
+        attestation = await _attested(workshop, job, key_for, package, kept["cyclonedx"].size)
+        _say(job, written)
+        isolated = together(written.isolation, catalogued.isolation)
+        return _done(package, kept, attestation, written, isolated)
 
     return run
 
@@ -84,17 +69,36 @@ async def _cataloguing(
         "facts": job.outcomes[Stage.INTAKE]["facts"],
         "keep_tree": keep_tree,
     }
-    return isolation.Job("catalogue", arguments, {jobs.PACKAGE: path}, job.folder / "found")
+    return isolation.Job("catalogue", arguments, {jobs.PACKAGE: path}, job.folder / _FOUND)
 
 
-async def _document(size: int, path: Path) -> bytes:
+def _writing(job: Job, asked: Sequence[Asked]) -> isolation.Job:
+    inputs = {jobs.INVENTORY: job.folder / _FOUND / jobs.INVENTORY}
+    inputs |= {one.document.name: one.document for one in asked if one.document is not None}
+    arguments: dict[str, isolation.JsonValue] = {
+        "epoch": given_of(job.pipeline).epoch,
+        "tools": [dict(one.told()) for one in asked],
+    }
+    return isolation.Job("write_documents", arguments, inputs, job.folder / _WRITTEN)
+
+
+async def _attested(
+    workshop: Workshop, job: Job, key_for: KeyFor, package: Mapping[str, Any], size: int
+) -> str:
+    """Attest the CycloneDX document of ``size`` bytes; returns the digest of the envelope."""
     if size > LARGEST_STATEMENT:
         raise StageFailed(
             "NOT_ATTESTABLE",
             f"the CycloneDX document has {size} bytes, and verifiers read {LARGEST_STATEMENT} at most; "
             "split the package",
         )
-    return await read(path, LARGEST_STATEMENT)
+    document = await read(job.folder / _WRITTEN / jobs.CYCLONEDX, LARGEST_STATEMENT)
+    subject = Subject(package["file_name"], package["sha256"])
+
+    def write() -> bytes:
+        return statements.cyclonedx([subject], parse_object(document, "SBOM", LARGEST_STATEMENT).value)
+
+    return (await attest(workshop, job, key_for, Purpose.SBOM, write)).sha256
 
 
 def _say(job: Job, ran: Ran) -> None:
@@ -111,7 +115,11 @@ def _say(job: Job, ran: Ran) -> None:
 
 
 def _done(
-    package: Mapping[str, Any], kept: Mapping[str, Kept], attestation: str, ran: Ran, catalogued: Ran
+    package: Mapping[str, Any],
+    kept: Mapping[str, Kept],
+    attestation: str,
+    ran: Ran,
+    isolated: Mapping[str, str],
 ) -> StageDone:
     digests = {name: one.sha256 for name, one in kept.items()}
     counts = {
@@ -122,5 +130,5 @@ def _done(
         tools=named_texts(ran.value, "tools"),
         inputs={"package": package["sha256"]},
         outputs={**digests, "sbom": attestation},
-        isolation=together(ran.isolation, catalogued.isolation),
+        isolation=isolated,
     )

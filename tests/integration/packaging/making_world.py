@@ -9,12 +9,12 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from fleetwright.verify.envelopes import Envelope
-from fleetwright.verify.keys import Purpose
+from fleetwright.verify.keys import AttestationKeys, Attester, Purpose
 from fleetwright.verify.statements import Statement, parse_statement
 
 from controlplane.packaging.blobs import Blobs
@@ -124,6 +124,12 @@ class World:
 
     async def content(self, sha256: str) -> bytes:
         return b"".join([piece async for piece in self.blobs.read(sha256)])
+
+    def attesters(self) -> AttestationKeys:
+        """Return who may attest what, as agents know it."""
+        until = self.clock.moment + timedelta(days=1)
+        listed = (Attester(key.public, frozenset({purpose}), until) for purpose, key in self.keys.items())
+        return AttestationKeys(1, tuple(listed))
 
     async def attested(self, sha256: str, purpose: Purpose) -> Statement:
         """Return what an envelope says, verified."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fleetwright.manifest import parse, read_manifest
+from fleetwright.verify.chain import verify_attestations
 from fleetwright.verify.keys import Purpose
 from fleetwright.verify.predicates import Provenance, Sbom
+from fleetwright.verify.reports import Outcome
 
+from controlplane.packaging.archives.errors import Code
 from controlplane.packaging.records import ArtefactType
 from controlplane.packaging.rules import Stage
 from controlplane.packaging.sbom.documents import components_of
@@ -50,6 +54,7 @@ async def test_an_artefact_becomes_a_package_with_its_evidence(world: World, kin
     assert len(await world.content(package["sha256"])) == package["size"]
     await _check_provenance(made)
     await _check_sbom(made, kind)
+    await _check_chain(made)
 
 
 async def _check_provenance(made: Made) -> None:
@@ -62,6 +67,16 @@ async def _check_provenance(made: Made) -> None:
     assert built.builder == BUILDER
     materials = [one.sha256 for one in built.materials]
     assert materials == [made.pipeline.artefact, made.outcomes[Stage.BUILD]["package"]["sha256"]]
+
+
+async def _check_chain(made: Made) -> None:
+    """Judge by what agents judge by; nobody has scanned or decided yet."""
+    digests = [made.outcomes[stage]["attestations"] for stage in (Stage.SIGN, Stage.SBOM)]
+    lines = [await made.world.content(sha256) for one in digests for sha256 in one.values()]
+    checks = verify_attestations(
+        made.pipeline.package or "", b"\n".join(lines), made.world.attesters(), made.world.clock.now()
+    )
+    assert [one.name for one in checks if one.outcome is Outcome.OK] == ["signature", "provenance", "sbom"]
 
 
 async def _check_sbom(made: Made, kind: str) -> None:
@@ -174,6 +189,23 @@ async def test_a_hostile_artefact_ends_with_the_readers_own_code(world: World, w
     failed = await failure(world, name, content, last=Stage.INTAKE)
     assert failed.code == code, str(failed)
     assert str(failed)
+
+
+@pytest.mark.parametrize("kind", sorted(GOOD))
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "doubled"])
+async def test_a_damaged_artefact_never_ends_in_a_defect(world: World, kind: str, damage: str) -> None:
+    name, content = GOOD[kind]
+    middle = len(content) // 2
+    damaged = {
+        "truncated": content[:middle],
+        "flipped": content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :],
+        "doubled": content * 2,
+    }
+    with suppress(StageFailed):
+        await world.make(name, damaged[damage], last=Stage.BUILD)
+        return
+    failed = await failure(world, name, damaged[damage], last=Stage.BUILD)
+    assert failed.code in Code.__members__, str(failed)
 
 
 @pytest.mark.parametrize(
