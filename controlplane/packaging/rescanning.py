@@ -38,11 +38,19 @@ class Releases(Protocol):
         """Take a package back; one that is not released is left alone."""
 
 
+class Holder(Protocol):
+    """An agent that has a package."""
+
+    @property
+    def agent_id(self) -> str:
+        """Its id."""
+
+
 class Having(Protocol):
     """Who knows which agents have a package."""
 
-    async def agents_having(self, package: str, /) -> Sequence[str]:
-        """Return the ids of the agents on which a package is installed, by its SHA-256."""
+    async def agents_having(self, package: str, /) -> Sequence[Holder]:
+        """Return the agents on which a package is installed, by its SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +157,7 @@ class Rescanning:
 
     async def _turned(self, concluded: Concluded) -> Turned:
         package = concluded.package
-        agents = await self._having.agents_having(package.sha256)
+        agents = [one.agent_id for one in await self._having.agents_having(package.sha256)]
         turned = Turned(
             package.sha256,
             package.package_name,
@@ -169,7 +177,7 @@ class Rescanning:
             after=turned.after.name,
             reasons=list(turned.reasons),
             agent_count=len(agents),
-            agents=list(agents[:MOST_TOLD]),
+            agents=agents[:MOST_TOLD],
         )
         return turned
 

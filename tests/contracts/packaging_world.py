@@ -90,6 +90,14 @@ def vex(vulnerability: str, status: str, product: str = FOO.purl, **more: str) -
     )
 
 
+@dataclass(frozen=True)
+class Holder:
+    """An agent that has a package, since an instant."""
+
+    agent_id: str
+    time: int
+
+
 @dataclass
 class Released:
     """Notes what is asked of releasing, and who has what, as a test says."""
@@ -104,8 +112,8 @@ class Released:
         assert reason
         self.asked.append(("withdraw", package))
 
-    async def agents_having(self, package: str, /) -> Sequence[str]:
-        return self.agents.get(package, [])
+    async def agents_having(self, package: str, /) -> Sequence[Holder]:
+        return [Holder(agent_id, 0) for agent_id in self.agents.get(package, [])]
 
     async def installed_counts(self, packages: Sequence[str], /) -> Mapping[str, int]:
         return {one: len(self.agents[one]) for one in packages if one in self.agents}
@@ -163,7 +171,7 @@ class PackagingWorld:
         bom = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []}
         sbom = await self._blob(dsse.sign(statements.cyclonedx(subject, bom), [keys[Purpose.SBOM]]))
         listed = await self._blob(components_to_json(components or (APP, FOO)))
-        outcomes = {
+        outcomes: dict[Stage, Mapping[str, Any]] = {
             Stage.INTAKE: {"facts": {"type": "wheel", "name": "app", "version": "1.0", "details": {}}},
             Stage.BUILD: {"provenance": {"runDetails": {"builder": {"id": "https://b.example.org"}}}},
             Stage.SIGN: {

@@ -39,7 +39,7 @@ version: "1"
 rules:
   - name: divides
     about: package
-    when: counts.high / counts.critical > 0
+    when: counts.high / counts.low > 0
     outcome: FAIL
 """
 
@@ -102,6 +102,13 @@ async def test_what_no_advisories_cover_is_not_clean(world: PackagingWorld) -> N
     assert done.decision is Decision.FAIL
     assert "covered (UNDECIDED)" in done.outcome["reasons"][0]
     assert "warning: not covered, which is not clean: unknown" in world.said
+
+
+async def test_an_archive_in_which_nothing_is_known_needs_somebody_to_decide(world: PackagingWorld) -> None:
+    await world.put(QUIET)
+    done = await world.judged(await world.made(replace(FOO, scope=Scope.DEVELOPMENT)))
+    assert done.decision is Decision.FAIL
+    assert done.outcome["reasons"][0].startswith("identified (UNDECIDED)")
 
 
 async def test_what_only_developers_need_is_listed_and_not_scanned(world: PackagingWorld) -> None:

@@ -30,4 +30,9 @@ rules:
     when: size(coverage.uncovered) > 0
     outcome: UNDECIDED
     description: There are components that no advisories are known for; not covered is not clean.
+  - name: identified
+    about: package
+    when: coverage.components == 0
+    outcome: UNDECIDED
+    description: No component was found in it, so that nothing could be looked up; that is not clean either.
 """

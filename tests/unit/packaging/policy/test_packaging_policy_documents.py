@@ -37,6 +37,7 @@ def test_the_default_policy_blocks_critical_and_high_and_asks_about_the_rest() -
         "no-high": Outcome.FAIL,
         "known-severity": Outcome.UNDECIDED,
         "covered": Outcome.UNDECIDED,
+        "identified": Outcome.UNDECIDED,
     }
 
 
