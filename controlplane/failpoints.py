@@ -24,6 +24,8 @@ NAMES = frozenset(
         "pipelines.after_begin",
         "pipelines.before_commit",
         "pipelines.after_commit",
+        "releases.before_commit",
+        "releases.after_commit",
         "tasks.after_receive",
         "tasks.after_create",
         "leases.after_commit",

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from fleetwright.verify.evidence import attestations_path
 
-from controlplane.errors import FailedPrecondition, NotFound, Unavailable
+from controlplane.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from controlplane.packaging.blobs import BlobDamaged, BlobMissing, Blobs
 from controlplane.packaging.downloads import Piece
 from controlplane.packaging.repository import Repository, damaged
@@ -23,7 +25,11 @@ from controlplane.trust.tuf.publishing import released
 from controlplane.trust.tuf.roles import RepositoryError
 from controlplane.trust.tuf.state import RepositoryState
 
+AT_ONCE = 4
+"""Bundles of one process at a time: each takes the room of two packages on the disk."""
+
 _ATTEMPTS = 3
+_RETRY_AFTER = timedelta(seconds=30)
 
 
 class _Changed(Exception):
@@ -38,20 +44,36 @@ class Exports:
         self._blobs = blobs
         self._repository = repository
         self._scratch = scratch
+        self._under_way = 0
 
     async def bundle(self, package_sha256: str, piece_bytes: int = 1 << 20) -> AsyncGenerator[Piece, None]:
         """Yield the bundle of a package, a zip.
 
         Raises ``NotFound`` PACKAGE_UNKNOWN, ``FailedPrecondition`` PACKAGE_NOT_RELEASED and
-        TRUST_NOT_SET_UP, and ``Unavailable`` where bytes are gone or damaged.
+        TRUST_NOT_SET_UP, ``ResourceExhausted`` RATE_LIMITED where too many are written, and ``Unavailable``
+        where bytes are gone or damaged.
         """
-        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="bundle-") as folder:
+        with self._turn(), tempfile.TemporaryDirectory(dir=self._scratch, prefix="bundle-") as folder:
             path = await self._written(package_sha256, Path(folder))
             total, offset = path.stat().st_size, 0
             with path.open("rb") as file:
                 while data := await asyncio.to_thread(file.read, piece_bytes):
                     yield Piece(offset, data, total)
                     offset += len(data)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._under_way >= AT_ONCE:
+            raise ResourceExhausted(
+                "RATE_LIMITED",
+                f"{self._under_way} bundles are written here already; come back later",
+                retry_after=_RETRY_AFTER,
+            )
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
     async def _written(self, package_sha256: str, folder: Path) -> Path:
         for number in range(_ATTEMPTS):

@@ -34,6 +34,11 @@ class ReleaseKeys:
         self._online: Online | None = None
 
     @property
+    def folder(self) -> Path:
+        """Where they are, or will be."""
+        return self._folder
+
+    @property
     def here(self) -> bool:
         """Whether this process has keys, sound or not."""
         return self._online is not None or self._folder.is_dir()

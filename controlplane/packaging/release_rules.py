@@ -21,6 +21,8 @@ from controlplane.packaging.store.releases import Candidate, Wanted
 from controlplane.trust.tuf.roles import target_path
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9._+~-]+")
+_GIVEN = re.compile(r"^[0-9a-f]{12}(-|$)")
+"""How a part begins that got some of a digest; a name that begins so by itself gets one too."""
 _NOT_FIRST = re.compile(r"^[^A-Za-z0-9]+")
 _LONGEST = 160
 """Characters of a part of a path: with the suffix of its attestations, it is less than the 200 of TUF's."""
@@ -59,7 +61,8 @@ def path_of(channel: str, name: str, file_name: str) -> str:
 
 def _part(text: str) -> str:
     plain = _NOT_FIRST.sub("", _FOREIGN.sub("-", text))
-    if plain == text and len(text) <= _LONGEST and not text.endswith(ATTESTATIONS_SUFFIX):
+    fits = len(text) <= _LONGEST and not text.endswith(ATTESTATIONS_SUFFIX) and not _GIVEN.match(text)
+    if plain == text and fits:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     # The end of a file's name says what it is; so does the beginning of a package's.

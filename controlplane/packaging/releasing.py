@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -31,11 +31,14 @@ from controlplane.packaging.store.releases import Candidate, Wanted
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.trust.tuf import expiry, publishing
+from controlplane.trust.tuf.expiry import ExpiryWarning
 from controlplane.trust.tuf.roles import Expiries, OnlineKeys, RepositoryError, Target
 from controlplane.trust.tuf.state import RepositoryState
 
 _ATTEMPTS = 16
 _STEP = 100
+_WARN_AGAIN = timedelta(days=1)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +73,8 @@ class Releases:
         self._blobs = blobs
         self._clock = clock
         self._expiries = expiries or Expiries()
-        self.repository = Repository(database, blobs, clock, keys, scratch)
+        self._warned: dict[str, datetime] = {}
+        self.repository = Repository(database, blobs, clock, keys, scratch, self._expiries)
 
     # --- packages
 
@@ -93,7 +97,7 @@ class Releases:
         if path is None:
             raise _withdrawn(package_sha256)
         [attestations] = [one for one in candidate.live if one.channel == channel and one.evidence]
-        return Release(channel, path, attestations.sha256, (await self.repository.state()).versions)
+        return Release(channel, path, attestations.sha256, await self.repository.versions())
 
     async def withdraw(self, package_sha256: str, reason: str) -> None:
         """Take a package back that was decided against; one that agents may have stays.
@@ -129,7 +133,7 @@ class Releases:
         stamp = (await self.repository.state()).timestamp
         after = await self.repository.change(self._refreshed, _nothing_more)
         await self.repository.prune()
-        await self._warn(after)
+        await self._warn()
         return after.timestamp != stamp
 
     async def reconcile(self) -> int:
@@ -152,9 +156,9 @@ class Releases:
     async def _mend(self, package_sha256: str) -> bool:
         try:
             return await self._agree(package_sha256)
-        except Unavailable:
-            raise
         except ServiceError as error:
+            if error.reason == "TRUST_NOT_SET_UP":
+                raise
             _log.warning("a package cannot be released", package=package_sha256, error=error.message)
             return False
 
@@ -162,10 +166,19 @@ class Releases:
         async with self._database.reading() as connection:
             return await metadata.find_file(connection, metadata.TIMESTAMP) is not None
 
-    async def _warn(self, state: RepositoryState) -> None:
+    async def warnings(self) -> list[ExpiryWarning]:
+        """Return what ends soon, the most urgent first. Raises as ``channels``."""
+        state = await self.repository.state()
         keys = parse_keys(await self.repository.key_document())
-        for warning in expiry.warnings(state, self._clock.now(), self._expiries, keys):
-            _log.warning("release metadata ends soon", role=warning.role, what=str(warning))
+        now = self._clock.now()
+        return await asyncio.to_thread(expiry.warnings, state, now, self._expiries, keys)
+
+    async def _warn(self) -> None:
+        now = self._clock.now()
+        for warning in await self.warnings():
+            if now - self._warned.get(warning.role, _NEVER) >= _WARN_AGAIN:
+                self._warned[warning.role] = now
+                _log.warning("release metadata ends soon", role=warning.role, what=str(warning))
 
     def _refreshed(self, state: RepositoryState, keys: OnlineKeys) -> RepositoryState:
         return publishing.refresh(state, keys, self._clock.now(), self._expiries).state
@@ -212,6 +225,8 @@ class Releases:
             await _write(work, candidate, planned, to_micros(now))
 
         await self.repository.change(make, write)
+        if evidence is not None and not await self._blobs.has(evidence.sha256):
+            await self._keep_evidence(candidate)  # Who withdrew it deleted it meanwhile.
         _log.info(
             "releases changed",
             package=candidate.sha256,
@@ -248,10 +263,13 @@ class Releases:
     async def _forget_replaced(self, before: Candidate) -> None:
         """Delete files of attestations that no path is released with any more."""
         digests = {one.sha256 for one in before.live if one.evidence}
-        async with self._database.reading() as connection:
-            digests -= await metadata.still_released(connection, digests)
-        for sha256 in digests:
-            await self._blobs.delete(sha256)
+        if not digests:
+            return
+        async with self._database.unit_of_work() as work:
+            # Who releases the same file again, as after a decision that was taken back, waits for this.
+            await metadata.lock_timestamp(work.connection)
+            for sha256 in digests - await metadata.still_released(work.connection, digests):
+                await self._blobs.delete(sha256)
 
 
 def _against(package: str, lines: bytes, keys: bytes, now: datetime) -> list[str]:

@@ -10,30 +10,34 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 from fleetwright.verify.keys import KEYS_TARGET
 
+from controlplane import failpoints
 from controlplane.clock import Clock, duration_micros, to_micros
 from controlplane.errors import FailedPrecondition, NotFound, Unavailable
 from controlplane.packaging.blobs import BlobDamaged, BlobMissing, Blobs
+from controlplane.packaging.published_versions import PublishedVersions
 from controlplane.packaging.release_keys import ReleaseKeys, trust_not_set_up
 from controlplane.packaging.store import metadata as stored
 from controlplane.packaging.store.metadata import TargetRecord
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
+from controlplane.trust.tuf import publishing
 from controlplane.trust.tuf import state as tuf_state
 from controlplane.trust.tuf.ceremony import Online
-from controlplane.trust.tuf.roles import OnlineKeys, RepositoryError
+from controlplane.trust.tuf.roles import Expiries, OnlineKeys, RepositoryError
 from controlplane.trust.tuf.state import RepositoryState
 
 LARGEST_FILE = 4 * 1024 * 1024 - 64 * 1024
 """Bytes of a metadata file: a message to an agent is 4 MiB at most, and what no agent can fetch stops the
-fleet. A channel of some 6,000 packages is as large."""
+fleet. A channel of some 10,000 packages is as large."""
 
 KEPT_FOR = timedelta(days=2)
 """How long metadata that is not current any more is kept: an agent in the middle of a refresh still asks for
@@ -41,6 +45,8 @@ it."""
 
 _ATTEMPTS = 64
 """Each one that fails is a publication of another process that succeeded."""
+_MARGIN = 1_000
+"""Versions that other machines may have published beyond what this one knows of."""
 _CACHED_BYTES = 32 * 1024 * 1024
 
 _log = structlog.get_logger(__name__)
@@ -51,17 +57,34 @@ Write = Callable[[UnitOfWork, RepositoryState], Awaitable[None]]
 """Writes what belongs to a publication, in its transaction; what it raises undoes that."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A publication: the state, those of its files that are new, and the version of each role."""
+
+    state: RepositoryState
+    fresh: Mapping[str, bytes]
+    versions: Mapping[str, int]
+
+
 class Repository:
     """The repository. ``scratch`` is a folder on a disk of this machine's own."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, clock: Clock, keys: ReleaseKeys, scratch: Path
+        self,
+        database: Database,
+        blobs: Blobs,
+        clock: Clock,
+        keys: ReleaseKeys,
+        scratch: Path,
+        expiries: Expiries,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._clock = clock
         self._keys = keys
+        self._published = PublishedVersions(keys.folder)
         self._scratch = scratch
+        self._expiries = expiries
         self._alone = asyncio.Lock()
         self._known: RepositoryState | None = None
         self._files: dict[str, bytes] = {}
@@ -80,7 +103,7 @@ class Repository:
             return content
         async with self._database.reading() as connection:
             content = await stored.find_file(connection, file_name)
-        if content is None:
+        if content is None and self._known is None:
             await self.state()
             async with self._database.reading() as connection:
                 content = await stored.find_file(connection, file_name)
@@ -175,29 +198,59 @@ class Repository:
         online = await self._keys.online()
         async with self._alone:
             for _ in range(_ATTEMPTS):
+                # Asked for first: what is read after it is not older, unless it was put back.
+                published = await self._published.last()
                 before = await self.state()
                 _check_same(before, online)
-                with _refusals():
-                    after = await asyncio.to_thread(make, before, online.keys)
-                if await self._commit(before, after, write):
-                    return after
+                made = await asyncio.to_thread(self._make, make, before, online.keys, published)
+                if await self._commit(before, made, write):
+                    return made.state
         raise Unavailable("UNAVAILABLE", "other processes publish without a pause; try again")
 
-    async def _commit(self, before: RepositoryState, after: RepositoryState, write: Write) -> bool:
-        old, now = before.files(), to_micros(self._clock.now())
+    def _ahead(
+        self, state: RepositoryState, keys: OnlineKeys, published: Mapping[str, int]
+    ) -> RepositoryState:
+        """Return the state, above all versions that agents may have seen of one that it was put back for."""
+        versions = state.versions
+        if all(version <= versions.get(name, version) for name, version in published.items()):
+            return state
+        _log.warning("the repository was put back from a backup", known=versions, published=dict(published))
+        above = {name: version + _MARGIN for name, version in published.items()}
+        return publishing.leap(state, above, keys, self._clock.now(), self._expiries).state
+
+    def _make(
+        self, make: Next, before: RepositoryState, keys: OnlineKeys, published: Mapping[str, int]
+    ) -> _Made:
+        """Plan a publication. In a thread: a large channel takes most of a second."""
+        with _refusals():
+            after = make(self._ahead(before, keys, published), keys)
+        old = before.files()
         fresh = {name: content for name, content in after.files().items() if old.get(name) != content}
         _check_sizes(fresh)
+        return _Made(after, fresh, after.versions)
+
+    async def _commit(self, before: RepositoryState, made: _Made, write: Write) -> bool:
+        now = to_micros(self._clock.now())
         async with self._database.unit_of_work() as work:
             if await stored.lock_timestamp(work.connection) != before.timestamp:
                 return False
-            await stored.add_files(work, fresh, now)
-            await write(work, after)
-        self._known = after
+            await stored.add_files(work, made.fresh, now)
+            await write(work, made.state)
+            failpoints.hit("releases.before_commit")
+        failpoints.hit("releases.after_commit")
+        self._known = made.state
+        if made.fresh:
+            await self._published.note(made.versions)
         return True
+
+    async def versions(self) -> Mapping[str, int]:
+        """Return the version of each role. Raises as ``state``."""
+        state = await self.state()
+        return await asyncio.to_thread(lambda: state.versions)
 
     async def prune(self) -> int:
         """Delete metadata that no agent asks for any more; returns how many files."""
-        current = set((await self.state()).files())
+        current = set(await asyncio.to_thread((await self.state()).files))
         before = to_micros(self._clock.now()) - duration_micros(KEPT_FOR)
         async with self._database.unit_of_work() as work:
             return await stored.prune(work, current, before)
@@ -219,7 +272,7 @@ def _check_same(state: RepositoryState, online: Online) -> None:
         )
 
 
-def _check_sizes(files: dict[str, bytes]) -> None:
+def _check_sizes(files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         if len(content) > LARGEST_FILE:
             raise FailedPrecondition(

@@ -187,7 +187,8 @@ async def world(location: Location, folder: Path, *, trust: bool = True) -> Asyn
     keys = ReleaseKeys(folder / "release-trust")
     releases = Releases(database, blobs, clock, keys, folder / "scratch")
     downloads = AgentDownloads(database, blobs, releases, DownloadPolicy(at_once=3, of_one_agent=2))
+    opened = World(database, blobs, clock, folder, releases, downloads)
     try:
-        yield World(database, blobs, clock, folder, releases, downloads)
+        yield opened
     finally:
-        await database.close()
+        await opened.database.close()

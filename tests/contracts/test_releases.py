@@ -273,6 +273,14 @@ async def test_what_ends_soon_is_signed_again_and_the_old_is_thrown_away(made: W
         assert await metadata.find_file(connection, "3.snapshot.json") is not None
 
 
+async def test_what_people_have_to_sign_soon_is_said(made: World) -> None:
+    assert await made.releases.warnings() == []
+    made.clock.advance(310 * 24 * 3600)
+    await made.releases.refresh()
+    roles = {warning.role: warning.remedy for warning in await made.releases.warnings()}
+    assert roles == dict.fromkeys(("root", "targets"), "sign a new version with the offline keys")
+
+
 async def test_the_first_metadata_is_that_of_the_ceremony(made: World) -> None:
     online = made_once()[1]
     assert await made.releases.metadata("1.root.json") == online.trusted_root

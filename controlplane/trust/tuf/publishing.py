@@ -95,6 +95,41 @@ def refresh(state: RepositoryState, keys: OnlineKeys, now: datetime, expiries: E
     return Publication(state, {})
 
 
+def leap(
+    state: RepositoryState,
+    above: Mapping[str, int],
+    keys: OnlineKeys,
+    now: datetime,
+    expiries: Expiries,
+) -> Publication:
+    """Sign every online role again, each with a version above the one that ``above`` names for it.
+
+    For a repository that was put back from a backup: agents have seen the versions since, and take what comes
+    next by counting on for a rollback. Raises ``RepositoryError``.
+    """
+    before = replace(
+        state,
+        snapshot=_raised(Snapshot, state.snapshot, above),
+        timestamp=_raised(Timestamp, state.timestamp, above),
+    )
+    channels = {
+        name: _next(
+            read(Targets, _raised(Targets, content, above, name)),
+            _channel_key(keys, name),
+            now,
+            expiries.channel,
+        )
+        for name, content in state.channels.items()
+    }
+    return seal(before, replace(before, channels=channels), keys, now, expiries)
+
+
+def _raised(kind: type[Role], content: bytes, above: Mapping[str, int], name: str = "") -> bytes:
+    metadata = read(kind, content)
+    metadata.signed.version = max(metadata.signed.version, above.get(name or kind.type, 0))
+    return metadata.to_bytes()
+
+
 def is_due(expires: datetime, life: timedelta, now: datetime) -> bool:
     """Whether what lives for ``life`` has to be signed again."""
     return expires - now < life / RENEW_AT
