@@ -19,11 +19,17 @@ from controlplane.filtering import BoundFilter
 from controlplane.packaging.deployment import rules
 from controlplane.packaging.deployment.rules import DeploymentStatus, Said, Standing, TaskStanding, Work
 from controlplane.packaging.store import deployments as stored
-from controlplane.packaging.store.deployments import DeploymentRecord, Followed, FollowedTasks, Holder
+from controlplane.packaging.store.deployments import (
+    Connection,
+    DeploymentRecord,
+    Followed,
+    FollowedTasks,
+    Holder,
+)
 from controlplane.storage.database import Database
-from controlplane.storage.slices import Slice, delete_in_slices
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.tasks.creating import digest_of
+from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.messages import INSTALL, install_of, install_task
 from controlplane.tasks.records import BatchRecord, Chosen, Install, NewTask, Options, TaskReport
 from controlplane.tasks.rules import TaskState
@@ -36,6 +42,7 @@ _STEP = 500
 """Deployments that one transaction mends or deletes."""
 
 _HOLDERS_AT_ONCE = 10_000
+_PRUNED_AT_ONCE = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -43,10 +50,11 @@ _log = structlog.get_logger(__name__)
 class Deployments:
     """Use cases around deployments. Follows the tasks of the kind ``install`` from its making on."""
 
-    def __init__(self, database: Database, tasks: TasksService) -> None:
+    def __init__(self, database: Database, tasks: TasksService, delivery: Delivery) -> None:
         self._database = database
         self._tasks = tasks
-        tasks.following.follow(INSTALL, self)
+        for following in (tasks.following, delivery.following):
+            following.follow(INSTALL, self)
 
     # --- deploying
 
@@ -173,24 +181,35 @@ class Deployments:
         nothing looks for that as it happens.
         """
         mended = 0
-        while step := await self._database.transact(self._reconcile_some):
-            mended += step
+        # Most often there is none, and who writes does not wait for the look.
+        while await self._database.read(lambda connection: self._left_behind(connection, 1)):
+            mended += await self._database.transact(self._reconcile_some)
         return mended
 
-    async def _reconcile_some(self, work: UnitOfWork) -> int:
+    async def _left_behind(self, connection: Connection, limit: int) -> Sequence[Followed]:
         tasks = self._tasks.following.tasks_of(INSTALL)
-        found = await stored.left_behind(work, tasks, int(TaskState.SUCCEEDED), _STEP)
+        return await stored.left_behind(connection, tasks, int(TaskState.SUCCEEDED), limit)
+
+    async def _reconcile_some(self, work: UnitOfWork) -> int:
+        found = await self._left_behind(work.connection, _STEP)
         return await self._write(work, [(one, ()) for one in found])
 
     async def prune(self, before: datetime) -> int:
-        """Delete deployments from before an instant that later ones have overtaken; returns how many."""
-        oldest = to_micros(before)
+        """Delete deployments that ended before an instant and were overtaken since; returns how many.
 
-        async def some(work: UnitOfWork) -> Slice:
-            deleted = await stored.delete_overtaken(work, oldest, _STEP)
-            return Slice(deleted, more=deleted == _STEP)
-
-        return await delete_in_slices(self._database, some)
+        What an agent has, and what was last tried with it, is kept for ever.
+        """
+        oldest, deleted = to_micros(before), 0
+        while True:
+            task_ids = await self._database.read(
+                lambda connection: stored.overtaken(connection, oldest, _PRUNED_AT_ONCE)
+            )
+            for start in range(0, len(task_ids), _STEP):
+                async with self._database.unit_of_work() as work:
+                    some = task_ids[start : start + _STEP]
+                    deleted += await stored.delete_overtaken(work, some, oldest)
+            if len(task_ids) < _PRUNED_AT_ONCE:
+                return deleted
 
 
 def _not_released(package: str, why: str) -> FailedPrecondition:

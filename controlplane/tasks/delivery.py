@@ -28,21 +28,18 @@ class Delivery:
     """The appliers of the tasks room. ``changed`` is called after each commit that changed a task.
 
     ``agents`` tells which sessions have a successor in another process; None where there is no other.
-    ``following`` are the rooms that are told of tasks of a kind: ``TasksService.following``.
+    ``following`` are the rooms that are told what agents make of tasks of a kind; they follow
+    ``TasksService.following`` too, for what others make of them.
     """
 
     def __init__(
-        self,
-        lease_time: timedelta,
-        changed: Callable[[], None],
-        agents: AgentsService | None = None,
-        following: Followers | None = None,
+        self, lease_time: timedelta, changed: Callable[[], None], agents: AgentsService | None = None
     ) -> None:
         self._agents = agents
-        following = following or Followers()
-        self.settling = Settling(changed, following)
+        self.following = Followers()
+        self.settling = Settling(changed, self.following)
         self._leases = Leases(lease_time, self.settling)
-        self._results = Results(self.settling, following)
+        self._results = Results(self.settling, self.following)
 
     def register(self, writer: Writer) -> None:
         """Say to the writer who applies what."""

@@ -1,8 +1,8 @@
 """Rooms that keep a book of their own about the tasks of a kind, told in the transaction of each change.
 
 A task of a kind that nobody follows costs a look into a dictionary that is empty or has one entry. Of one
-that is followed, the room hears just before the commit, once for all that the transaction did, with what
-its tasks are then and what agents said of them meanwhile.
+that is followed, the room hears just before the commit: what its tasks are then, after all that the
+transaction did, and what agents said of them meanwhile. It may hear the same twice.
 """
 
 from __future__ import annotations

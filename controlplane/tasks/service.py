@@ -67,7 +67,7 @@ class TasksService:
     ``woken`` is called with the ids of agents after each commit that gives them
     something to fetch, ``stopping`` after one that wants an attempt of theirs
     stopped: who is stopping looks for work too. ``following`` are the rooms that
-    are told of tasks of a kind, for whoever else changes tasks.
+    are told of tasks of a kind; see ``Delivery.following``.
     """
 
     def __init__(

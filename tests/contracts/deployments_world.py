@@ -119,7 +119,7 @@ class DeploymentsWorld:
 async def open_deployments_world(location: Location) -> AsyncIterator[DeploymentsWorld]:
     """Open a fresh database with the agents a1 and a2, and a released package."""
     async with open_tasks_world(location) as work:
-        deployments = Deployments(work.world.database, work.tasks)
+        deployments = Deployments(work.world.database, work.tasks, work.delivery)
         work.world.agents.on_delete.append(deployments.agent_deleted)
         world = DeploymentsWorld(work, deployments)
         await world.package()

@@ -216,7 +216,7 @@ async def open_tasks_world(location: Location) -> AsyncIterator[TasksWorld]:
         tasks = TasksService(
             world.database, world.writer, world.agents, world.wakeups, world.clock, SECRET, wake, stop
         )
-        delivery = Delivery(LEASE_TIME, tasks.changed, world.agents, tasks.following)
+        delivery = Delivery(LEASE_TIME, tasks.changed, world.agents)
         delivery.register(world.writer)
         sweep = Sweep(world.database, world.agents, tasks, delivery.settling, world.clock)
         world.agents.on_delete.append(tasks.cancel_for_agent)

@@ -145,6 +145,9 @@ def work_words(spec: Any) -> str:
         return f"{spec.logs.path}" + (f", lines with {spec.logs.contains!r}" if spec.logs.contains else "")
     if kind == "inventory":
         return "with packages" if spec.inventory.include_packages else "without packages"
+    if kind == "install":
+        install = spec.install
+        return f"{install.package_name} {install.version}, {install.package} at {install.target_path}"
     return ""
 
 
@@ -158,11 +161,26 @@ def result_words(task: Any) -> str:
         return f"exit {result.script.exit_status}"
     if detail == "script":
         return f"signal {result.script.signal}"
+    if detail == "install":
+        return _install_words(result)
     if result.outcome != work_pb2.OUTCOME_SUCCEEDED:
         return str(result.reason) or enum_name(work_pb2.Outcome.DESCRIPTOR, result.outcome)
     if detail == "echo":
         return str(result.echo.payload.decode("utf-8", "replace"))
     return "done"
+
+
+def _install_words(result: Any) -> str:
+    install = result.install
+    status = enum_name(work_pb2.DeploymentStatus.DESCRIPTOR, install.status)
+    words = [f"{status} ({install.reason_code})" if install.reason_code else status]
+    if install.previous_version:
+        there = "in the place of" if install.status == work_pb2.DEPLOYMENT_STATUS_INSTALLED else "before:"
+        words.append(f"{there} {install.previous_version}")
+    if install.verified:
+        words.append(f"verified {', '.join(install.verified)}")
+    said = f": {result.reason}" if result.reason else ""
+    return "; ".join(words) + said
 
 
 def _since(task: Any, now: datetime) -> str:

@@ -59,6 +59,8 @@ FILTER = FilterSchema(
 """What a filter over deployments may name. ``latest`` is the last one of packages of its name to its agent;
 every other field is a column of the same name."""
 
+Connection = AsyncConnection
+
 FollowedTasks = Subquery
 """Tasks of the kind ``install``, as the tasks room gives them; opaque to all but stores."""
 
@@ -166,7 +168,9 @@ async def followed(work: UnitOfWork, tasks: FollowedTasks) -> list[Followed]:
     return [_followed(row) for row in await work.connection.execute(statement)]
 
 
-async def left_behind(work: UnitOfWork, tasks: FollowedTasks, final: int, limit: int) -> list[Followed]:
+async def left_behind(
+    connection: AsyncConnection, tasks: FollowedTasks, final: int, limit: int
+) -> list[Followed]:
     """Return deployments that have not ended though their task has, or is no longer kept.
 
     A state of at least ``final`` is one of a task that has ended.
@@ -178,7 +182,7 @@ async def left_behind(work: UnitOfWork, tasks: FollowedTasks, final: int, limit:
         .order_by(deployments.c.create_time)
         .limit(limit)
     )
-    return [_followed(row) for row in await work.connection.execute(statement)]
+    return [_followed(row) for row in await connection.execute(statement)]
 
 
 def _with_task(tasks: FollowedTasks) -> Select[Any]:
@@ -220,20 +224,25 @@ async def delete_of_agent(work: UnitOfWork, agent_id: str) -> None:
     await work.connection.execute(delete(deployments).where(deployments.c.agent_id == agent_id))
 
 
-async def delete_overtaken(work: UnitOfWork, before: int, limit: int) -> int:
-    """Delete ended deployments from before an instant that say nothing of today; returns how many.
+def _overtaken(before: int) -> ColumnElement[bool]:
+    own = deployments.c
+    over = and_(own.status_time < before, ~IS_DEPLOYING, _has_later())
+    return and_(over, or_(own.status != _INSTALLED, _was_replaced()))
 
-    What the agent has and what was last tried with it stay for ever.
+
+async def overtaken(connection: AsyncConnection, before: int, limit: int) -> Sequence[str]:
+    """Return the task ids of deployments that ended before an instant and say nothing of today.
+
+    What an agent has, and what was last tried with it, is never among them.
     """
     own = deployments.c
-    over = (
-        select(own.task_id)
-        .where(own.status_time < before, ~IS_DEPLOYING, _has_later())
-        .where(or_(own.status != _INSTALLED, _was_replaced()))
-        .order_by(own.status_time)
-        .limit(limit)
-    )
-    statement = delete(deployments).where(own.task_id.in_(over))
+    statement = select(own.task_id).where(_overtaken(before)).order_by(own.status_time).limit(limit)
+    return (await connection.execute(statement)).scalars().all()
+
+
+async def delete_overtaken(work: UnitOfWork, task_ids: Sequence[str], before: int) -> int:
+    """Delete those of at most 1,000 deployments that are overtaken still; returns how many."""
+    statement = delete(deployments).where(deployments.c.task_id.in_(task_ids), _overtaken(before))
     return (await work.connection.execute(statement)).rowcount
 
 

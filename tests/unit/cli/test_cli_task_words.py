@@ -46,6 +46,29 @@ def test_the_final_states_are_those_of_the_server() -> None:
             "policy script.users",
         ),
         (work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_TIMED_OUT), "TIMED_OUT"),
+        (
+            work_pb2.AttemptResult(
+                outcome=work_pb2.OUTCOME_SUCCEEDED,
+                install=work_pb2.InstallResult(
+                    status=work_pb2.DEPLOYMENT_STATUS_INSTALLED,
+                    previous_version="0.9",
+                    verified=["digest", "verdict"],
+                ),
+            ),
+            "INSTALLED; in the place of 0.9; verified digest, verdict",
+        ),
+        (
+            work_pb2.AttemptResult(
+                outcome=work_pb2.OUTCOME_FAILED,
+                reason="tool --version said nothing",
+                install=work_pb2.InstallResult(
+                    status=work_pb2.DEPLOYMENT_STATUS_ROLLED_BACK,
+                    reason_code="NOT_DETECTED",
+                    previous_version="0.9",
+                ),
+            ),
+            "ROLLED_BACK (NOT_DETECTED); before: 0.9: tool --version said nothing",
+        ),
     ],
 )
 def test_a_result_is_put_in_a_few_words(result: work_pb2.AttemptResult, words: str) -> None:
@@ -59,6 +82,14 @@ def test_a_task_without_a_result_has_no_words_for_it() -> None:
 def test_long_work_is_told_by_its_first_line() -> None:
     script = work_pb2.ScriptSpec(interpreter="sh", body="\necho 1\necho 2\necho 3\n", arguments=["a"])
     assert work_words(work_pb2.TaskSpec(script=script)) == "sh: echo 1 (and 2 lines more) a"
+
+
+def test_an_installation_names_its_package() -> None:
+    install = work_pb2.InstallSpec(
+        package="packages/abc", target_path="stable/tool/1/tool.tgz", package_name="tool", version="1"
+    )
+    words = work_words(work_pb2.TaskSpec(install=install))
+    assert words == "tool 1, packages/abc at stable/tool/1/tool.tgz"
 
 
 def test_a_bare_id_is_a_task_and_names_stay_as_they_are() -> None:

@@ -85,6 +85,25 @@ def test_progress_passes_once_a_second_for_each_attempt() -> None:
     assert pace.passes("a", 3.0)
 
 
+def test_each_step_of_an_installation_passes_however_fast_it_comes_and_once() -> None:
+    pace = rules.ProgressPace()
+    assert [pace.passes("a", 0.0, step) for step in (2, 2, 2, 3, 3, 4, 2, 4)] == [
+        *(True, True, False),
+        *(True, False),
+        *(True, False, False),
+    ]
+    assert pace.passes("b", 0.0, 4)
+    pace.forget("a")
+    assert pace._steps == {"b": 4}
+
+
+def test_the_steps_of_installations_are_remembered_of_a_bounded_number() -> None:
+    pace = rules.ProgressPace()
+    for number in range(rules.PACED_AT_ONCE * 2):
+        assert pace.passes(f"made-up-{number}", 0.0, 2)
+    assert len(pace._steps) == rules.PACED_AT_ONCE
+
+
 def test_the_pace_of_progress_remembers_a_bounded_number_of_attempts() -> None:
     pace = rules.ProgressPace()
     for number in range(rules.PACED_AT_ONCE * 2):
