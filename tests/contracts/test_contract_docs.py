@@ -82,6 +82,9 @@ def test_every_reason_that_concerns_an_agent_has_an_answer_in_the_protocol(reaso
         *("FILTER_INVALID", "PAGE_TOKEN_INVALID", "FIELD_MASK_INVALID", "ETAG_MISMATCH", "REQUEST_ID_REUSED"),
         *("TASK_UNKNOWN", "TASK_FINAL", "SELECTOR_EMPTY", "ENROLLMENT_TOKEN_UNKNOWN"),
         *("IDENTITY_UNKNOWN", "OPERATOR_LAST", "TASK_NOT_REPLAYABLE"),
+        *("UPLOAD_UNKNOWN", "UPLOAD_OFFSET", "DIGEST_MISMATCH", "ARTEFACT_UNKNOWN"),
+        *("PIPELINE_UNKNOWN", "PIPELINE_STATE", "EXCEPTION_UNKNOWN", "APPROVER_IS_REQUESTER"),
+        *("ADVISORIES_ROLLED_BACK", "ADVISORIES_MALFORMED"),
     }
     assert (f"`{reason.name}`" in PROTOCOL) is (reason.name not in administrative)
 
