@@ -42,6 +42,7 @@ from controlplane.packaging.uploads import UploadPolicy, Uploads
 from controlplane.packaging.watching import Watches
 from controlplane.preflight import StartRefused
 from controlplane.settings import Settings
+from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.service import TasksService
 from controlplane.trust.keys import SigningKey
 from controlplane.trust.layout import Layout
@@ -78,7 +79,12 @@ class PackagingRoom:
     """The services of the room. ``stages`` are run in the place of the factory's own."""
 
     def __init__(
-        self, engines: Engines, agents: AgentsService, tasks: TasksService, stages: Stages | None = None
+        self,
+        engines: Engines,
+        agents: AgentsService,
+        tasks: TasksService,
+        delivery: Delivery,
+        stages: Stages | None = None,
     ) -> None:
         settings, database, clock = engines.settings, engines.database, engines.clock
         self._engines = engines
@@ -87,11 +93,11 @@ class PackagingRoom:
         self.blobs = Blobs(settings.packages_folder)
         self.keys = ReleaseKeys(self._layout.release_trust)
         self.releases = Releases(database, self.blobs, clock, self.keys, self.scratch.path)
-        self.deployments = Deployments(database, tasks)
+        self.deployments = Deployments(database, tasks, delivery)
         agents.on_delete.append(self.deployments.agent_deleted)
         self.advisories = AdvisoriesService(database, clock)
         self.judging = self._judging()
-        self.rescanning = Rescanning(database, clock, self.judging, self.releases, _Having(self.deployments))
+        self.rescanning = Rescanning(database, clock, self.judging, self.releases, self.deployments)
         self._pages = Pages(engines.secret)
         self.uploads = Uploads(
             database,
@@ -193,13 +199,3 @@ class PackagingRoom:
     async def end(self) -> None:
         """Remove what is on its way here."""
         await asyncio.to_thread(self.scratch.remove)
-
-
-class _Having:
-    """The agents that have a package, by their ids alone."""
-
-    def __init__(self, deployments: Deployments) -> None:
-        self._deployments = deployments
-
-    async def agents_having(self, package: str) -> Sequence[str]:
-        return [holder.agent_id for holder in await self._deployments.agents_having(package)]

@@ -63,10 +63,10 @@ class Rooms:
         self.delivery = Delivery(
             settings.lease_time, self.tasks.changed, None if engines.alone else self.agents
         )
+        self.packaging = PackagingRoom(engines, self.agents, self.tasks, self.delivery, stages)
         self.ledger = LedgerService(database, self.agents, engines.secret)
         self.explaining = ExplainingService(database, self.agents, clock)
         self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)
-        self.packaging = PackagingRoom(engines, self.agents, self.tasks, stages)
         self.processes = Processes(database, self.agents, clock)
         self.member = Member(
             database,

@@ -125,7 +125,7 @@ def test_every_message_of_the_example_session_keeps_the_rules_of_the_contract(ex
         assert bytes.fromhex(written[1]) == b"\0" + len(body).to_bytes(4, "big") + body
 
 
-ROOMS = ("agents", "identity", "processes", "sessions", "tasks", "telemetry")
+ROOMS = ("agents", "identity", "packaging", "processes", "sessions", "tasks", "telemetry")
 
 
 def calls_of(room: str) -> set[str]:

@@ -83,7 +83,8 @@ class Factory:
                 **fields,
             }
         )
-        return (await self.calls.StartUpload(request)).upload
+        started: pb2.Upload = (await self.calls.StartUpload(request)).upload
+        return started
 
     async def send(self, upload: pb2.Upload, data: bytes, offset: int = 0, size: int = 500) -> pb2.Upload:
         async def pieces() -> AsyncIterator[pb2.UploadArtefactRequest]:
@@ -94,7 +95,8 @@ class Factory:
                     data=data[place : place + size],
                 )
 
-        return (await self.calls.UploadArtefact(pieces())).upload
+        sent: pb2.Upload = (await self.calls.UploadArtefact(pieces())).upload
+        return sent
 
     async def artefact(self) -> str:
         """Upload the artefact where it is not there yet; returns its name."""
@@ -103,10 +105,12 @@ class Factory:
 
     async def create(self, **fields: Any) -> pb2.Pipeline:
         request = pb2.CreatePipelineRequest(**{"artefact": await self.artefact(), **fields})
-        return (await self.calls.CreatePipeline(request)).pipeline
+        created: pb2.Pipeline = (await self.calls.CreatePipeline(request)).pipeline
+        return created
 
     async def get(self, name: str) -> pb2.Pipeline:
-        return (await self.calls.GetPipeline(pb2.GetPipelineRequest(name=name))).pipeline
+        found: pb2.Pipeline = (await self.calls.GetPipeline(pb2.GetPipelineRequest(name=name))).pipeline
+        return found
 
     async def until(
         self, name: str, done: Callable[[pb2.Pipeline], bool] = lambda one: one.state >= ENDED
@@ -118,9 +122,9 @@ class Factory:
         async with asyncio.timeout(PATIENCE):
             try:
                 async for response in call:
-                    for pipeline in response.pipelines:
-                        if done(pipeline):
-                            return pipeline
+                    found: list[pb2.Pipeline] = [one for one in response.pipelines if done(one)]
+                    if found:
+                        return found[0]
             finally:
                 call.cancel()
         raise AssertionError("the watch ended")

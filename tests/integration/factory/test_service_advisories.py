@@ -54,7 +54,8 @@ async def imported(factory: Factory, content: bytes, **fields: Any) -> pb2.Impor
         for place in range(0, len(content), 100):
             yield pb2.ImportAdvisoriesRequest(data=content[place : place + 100])
 
-    return await factory.advisories.ImportAdvisories(messages())
+    answer: pb2.ImportAdvisoriesResponse = await factory.advisories.ImportAdvisories(messages())
+    return answer
 
 
 async def test_an_export_tells_its_ecosystem_and_is_in_force(factory: Factory) -> None:

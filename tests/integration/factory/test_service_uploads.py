@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -33,8 +34,9 @@ async def cut_off(factory: Factory, upload: pb2.Upload, keep: int) -> pb2.Upload
         )
     request = pb2.GetUploadRequest(name=upload.name)
     async with asyncio.timeout(PATIENCE):
-        while (found := (await factory.calls.GetUpload(request)).upload).committed_bytes < keep:
-            pass
+        found: pb2.Upload = (await factory.calls.GetUpload(request)).upload
+        while found.committed_bytes < keep:
+            found = (await factory.calls.GetUpload(request)).upload
     call.cancel()
     return found
 
@@ -85,7 +87,7 @@ async def test_what_is_there_needs_no_bytes(factory: Factory) -> None:
     ],
 )
 async def test_an_upload_that_cannot_be_is_refused_by_its_field(
-    factory: Factory, fields: dict[str, object], named: str
+    factory: Factory, fields: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=named) as error:
         await factory.start(**fields)

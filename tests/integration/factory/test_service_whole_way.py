@@ -68,7 +68,8 @@ async def made(factory: Factory, data: bytes = WHEEL, name: str = "", **fields: 
 
 
 async def package(factory: Factory, name: str) -> pb2.Package:
-    return (await factory.calls.GetPackage(pb2.GetPackageRequest(name=name))).package
+    found: pb2.Package = (await factory.calls.GetPackage(pb2.GetPackageRequest(name=name))).package
+    return found
 
 
 async def downloaded(factory: Factory, stub: Any, name: str) -> bytes:
