@@ -18,6 +18,7 @@ PATIENCE: Final = timedelta(seconds=2)
 OFFERED: Final = 200
 
 _AGENT_ID = re.compile(r"[a-z0-9-]*")
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9._+-]*")
 
 
 def offering(
@@ -52,6 +53,19 @@ def agents(params: dict[str, Any], incomplete: str) -> list[str]:
     request = ListAgentsRequest(filter=f'agent_id = "{incomplete}*"' if incomplete else "", page_size=OFFERED)
     with client_of(params) as client:
         return [agent.agent_id for agent in client.agents.ListAgents(request).agents]
+
+
+@offering
+def packages(params: dict[str, Any], incomplete: str) -> list[str]:
+    """Offer the names of packages; versions are left out, as a shell may break words at an @."""
+    from fleetwright.v1.packaging_service_pb2 import ListPackagesRequest
+
+    if not _PACKAGE_NAME.fullmatch(incomplete):
+        return []
+    chosen = f'package_name = "{incomplete}*"' if incomplete else ""
+    with client_of(params) as client:
+        found = client.packaging.ListPackages(ListPackagesRequest(filter=chosen, page_size=OFFERED)).packages
+    return sorted({package.package_name for package in found})
 
 
 def client_of(params: dict[str, Any]) -> Any:

@@ -13,10 +13,12 @@ from typing import Any, Final, NamedTuple, Self
 import grpc
 from fleetwright.client import Identity, check_address, connect
 from fleetwright.v1 import (
+    advisory_service_pb2_grpc,
     agent_registry_service_pb2_grpc,
     delivery_service_pb2_grpc,
     enrollment_token_service_pb2_grpc,
     identity_service_pb2_grpc,
+    packaging_service_pb2_grpc,
     server_service_pb2_grpc,
     task_service_pb2_grpc,
     telemetry_service_pb2_grpc,
@@ -175,6 +177,16 @@ class Client:
     def server(self) -> server_service_pb2_grpc.ServerServiceStub:
         """What the server says of itself."""
         return server_service_pb2_grpc.ServerServiceStub(self.channel)
+
+    @cached_property
+    def packaging(self) -> packaging_service_pb2_grpc.PackagingServiceStub:
+        """The factory, and what it made."""
+        return packaging_service_pb2_grpc.PackagingServiceStub(self.channel)
+
+    @cached_property
+    def advisories(self) -> advisory_service_pb2_grpc.AdvisoryServiceStub:
+        """What is known of vulnerabilities."""
+        return advisory_service_pb2_grpc.AdvisoryServiceStub(self.channel)
 
 
 class _CallDetails(NamedTuple):

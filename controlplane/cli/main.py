@@ -30,6 +30,14 @@ NOUNS = MappingProxyType(
             "tasks", "Work for agents: create, list, show, output, events, wait, cancel, replay, watch."
         ),
         "explain": Place("explain", "Why a task or an agent is in its state, and what is next: task, agent."),
+        "packages": Place(
+            "packages",
+            "From an artefact to agents: upload, build, pipelines, watch, log, execute, cancel, retry, list, "
+            "show, findings, download, export, verify, deploy, deployments, exceptions.",
+        ),
+        "advisories": Place(
+            "advisories", "What is known of vulnerabilities, from exports of OSV: import, status."
+        ),
         "telemetry": Place("telemetry", "What agents measured: query, watch."),
         "tokens": Place("tokens", "Enrolment tokens, which let agents in: create, list, revoke."),
         "identities": Place("identities", "Operators and integrators: issue, list, revoke."),

@@ -128,7 +128,7 @@ class Output:
                 head = Text(f"{column.title}:".ljust(width + 1), "bold")
                 self.lines([head + Text(value, column.style(value))])
 
-    def change(self, message: Message, item: Any, lines: Callable[[], Iterable[Text]]) -> None:
+    def change(self, message: Document, item: Any, lines: Callable[[], Iterable[Text]]) -> None:
         """Print one message of a watch about ``item``; ``lines`` are what people see of it."""
         if self.format is Format.JSON:
             self.text(json.dumps(as_dict(message)))

@@ -47,6 +47,8 @@ class Watched:
     field: str
     columns: ColumnsAt
     plural: str
+    has_kinds: bool = True
+    """Whether messages say what kind of change they are, and when all that there was has been sent."""
 
 
 def watch(
@@ -149,9 +151,12 @@ class _Lines:
     def _lines(self, change: Any) -> list[Text]:
         item = getattr(change, self._watched.field)
         columns = self._output.chosen(self._watched.columns(datetime.now(UTC)))
-        values = [_CHANGE.value(change.change_type), *_values(columns, item, change.change_type)]
-        styles = ["", *(column.style(value) for column, value in zip(columns, values[1:], strict=True))]
-        titles = [_CHANGE.title, *(column.title for column in columns)]
+        values = _values(columns, item, change.change_type)
+        styles = [column.style(value) for column, value in zip(columns, values, strict=True)]
+        titles = [column.title for column in columns]
+        if self._watched.has_kinds:
+            values = [_CHANGE.value(change.change_type), *values]
+            styles, titles = ["", *styles], [_CHANGE.title, *titles]
         head = not self._widths
         # Widths grow with what comes: a watch cannot know its widest line before.
         self._widths = [
@@ -177,7 +182,7 @@ class _Drawn:
         self._lock = threading.Lock()
         self._known: dict[str, Any] = {}
         self._latest: dict[str, None] = {}
-        self._synced = False
+        self._synced = not watched.has_kinds
         self.live: Live | None = None
 
     def show(self, change: Any) -> None:
