@@ -34,6 +34,19 @@ PLACES = {
     "agent.after_points": "telemetry acknowledged, its points not forgotten",
     "agent.after_certificate": "renewed certificate stored beside the current one, not used",
     "agent.after_promotion": "renewed certificate welcomed and promoted",
+    "agent.install_piece": "a piece of a package is in its file",
+    "agent.install_downloaded": "package downloaded, not verified",
+    "agent.install_verified": "package verified, nothing of its installation begun",
+    "agent.install_staging": "the ledger says that it is unpacked, and it is not",
+    "agent.install_staged": "package unpacked, the ledger does not say so",
+    "agent.install_switching": "the ledger says that it takes its place, and it has not",
+    "agent.install_switched": "package in its place, the ledger does not say so",
+    "agent.install_detecting": "package in its place, not looked for",
+    "agent.install_restoring": "package not good, what was before not brought back",
+    "agent.install_restored": "what was before brought back, the ledger does not say so",
+    "agent.install_committing": "package good, the ledger does not say that it is installed",
+    "agent.install_committed": "package installed, the operation not ended",
+    "agent.install_ended": "operation ended, its result not given to the journal",
 }
 """Every place, and where an agent stands there."""
 

@@ -7,7 +7,9 @@ fleet an invented one, and both run the same protocol code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
@@ -22,8 +24,57 @@ class AttemptReporter(Protocol):
         Waits while the journal is behind, which is how output is held back.
         """
 
-    def progress(self, percent: int, message: str) -> None:
-        """Report how far the attempt is, 0 to 100; the newest report replaces one not sent yet."""
+    def progress(
+        self,
+        percent: int,
+        message: str,
+        status: work_pb2.DeploymentStatus.ValueType = work_pb2.DEPLOYMENT_STATUS_UNSPECIFIED,
+    ) -> None:
+        """Report how far the attempt is, 0 to 100; the newest report replaces one not sent yet.
+
+        ``status`` is where an installation stands; other kinds of work leave it out.
+        """
+
+
+class FilesError(Exception):
+    """A file of the server cannot be had; the text says which one and why."""
+
+
+class FileUnknownError(FilesError):
+    """The server has no such file."""
+
+
+class FilesRefusedError(FilesError):
+    """The server does not give the file to this agent, and asking again will not help."""
+
+
+class FilesUnavailableError(FilesError):
+    """The file cannot be had now: ask again, after ``retry_after`` where the server said so."""
+
+    def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of an artefact as the server sent them; nothing of it is trusted."""
+
+    offset: int
+    data: bytes
+    total_bytes: int
+
+
+class ServerFiles(Protocol):
+    """The files that the server keeps for its agents. It only moves bytes: what they are worth is judged
+    elsewhere. Both raise ``FilesError`` and nothing else.
+    """
+
+    async def metadata(self, name: str) -> bytes:
+        """Return a file of the repository's metadata, by its name in the repository."""
+
+    def artefact(self, sha256: str, offset: int) -> AsyncIterator[Piece]:
+        """Give the bytes that have this digest, from ``offset`` on; may raise while it gives."""
 
 
 class Host(Protocol):
@@ -51,4 +102,6 @@ class Host(Protocol):
         with nothing done. Cancelling the task that runs this is the request to
         stop: stop the work, clean up, and let ``asyncio.CancelledError`` out;
         the engine reports CANCELLED, or TIMED_OUT where its run limit ended it.
+        Work that is past the point where it could be stopped (a package is being
+        put in its place) goes on to its end instead, and its result is returned.
         """

@@ -323,11 +323,16 @@ def _table(found: dict[str, Any]) -> Table:
         ("results to report", str(journal["finished"])),
         ("disk", "FULL: no work is taken until there is room" if found["disk_full"] else "has room"),
         ("telemetry queued", f"{journal['queued_points']} points"),
+        ("packages installed", _packages(found["packages"])),
         ("damaged journals", ", ".join(found["journals_set_aside"]) or "none"),
         ("state", found["state"]),
     ):
         table.add_row(name, value)
     return table
+
+
+def _packages(found: Sequence[dict[str, str]]) -> str:
+    return ", ".join(f"{one['name']} {one['version']}" for one in found) or "none"
 
 
 def _time(text: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from fleetwright.v1 import agent_service_pb2, work_pb2
@@ -20,7 +21,10 @@ from agent_sim.agent.rules import RefusedError, check_kind
 from agent_sim.agent.run_folder import clear_leftovers
 from agent_sim.agent.script import ScriptRunner
 from agent_sim.agent.telemetry import HostTelemetry
-from agent_sim.host import AttemptReporter
+from agent_sim.host import AttemptReporter, ServerFiles
+
+if TYPE_CHECKING:
+    from agent_sim.agent.installing.task import InstallTask
 
 # AttemptResult.reason in the contract.
 _REASON_BYTES = 2048
@@ -29,7 +33,7 @@ _DIGEST_CHARACTERS = 64
 
 _log = structlog.get_logger(__name__)
 
-_Work = Callable[[work_pb2.TaskSpec, AttemptReporter], Awaitable[work_pb2.AttemptResult]]
+_Work = Callable[[agent_service_pb2.Assignment, AttemptReporter], Awaitable[work_pb2.AttemptResult]]
 
 
 class RealHost:
@@ -39,11 +43,18 @@ class RealHost:
     the last inventory is kept in it. ``clock`` returns aware UTC times.
     """
 
-    def __init__(self, policy: Policy, state: Path, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        state: Path,
+        clock: Callable[[], datetime],
+        files: ServerFiles | None = None,
+    ) -> None:
         """Prepare the work folder and end what an agent that was killed left running.
 
-        Raises ``OSError`` where the work folder cannot be made. Blocks: make it
-        before the event loop is busy.
+        ``files`` is where packages come from; without it none is installed, whatever the policy says. Raises
+        ``OSError`` where the work folder cannot be made. Blocks: make it before the event loop is busy. Where
+        the policy allows packages it belongs to the event loop that it is made on.
         """
         # A script's working folder is another one than ours, so a relative path would not find its body.
         work = state.absolute() / "work"
@@ -61,16 +72,28 @@ class RealHost:
         # One thread: a file system that hangs holds up the measuring, and nothing else.
         self._measuring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="measuring")
         self._sampling = False
-        self._kinds: Mapping[str, _Work] = {
+        self._kinds: dict[str, _Work] = {
             "inventory": self._inventory,
-            "script": lambda spec, reporter: self._scripts.run(spec.script, reporter),
-            "logs": lambda spec, reporter: self._logs.run(spec.logs, reporter),
+            "script": lambda assignment, reporter: self._scripts.run(assignment.spec.script, reporter),
+            "logs": lambda assignment, reporter: self._logs.run(assignment.spec.logs, reporter),
             "echo": self._echo,
         }
+        self._installing = _installing(policy, state.absolute(), files, clock)
+        if self._installing is not None:
+            self._kinds["install"] = self._installing.run
 
     def close(self) -> None:
         """Let the measuring thread go. Work that runs is the engine's to cancel."""
         self._measuring.shutdown(wait=False, cancel_futures=True)
+        if self._installing is not None:
+            self._installing.close()
+
+    async def recover(self) -> tuple[str, work_pb2.AttemptResult] | None:
+        """Finish, or take back, an installation that an agent that was killed left half done.
+
+        Returns the attempt of the last installation and how it truly ended, or None.
+        """
+        return await self._installing.recover() if self._installing is not None else None
 
     def facts(self) -> work_pb2.HostFacts:
         """Return what identifies the operating system and the machine."""
@@ -108,8 +131,9 @@ class RealHost:
         started, at = self._clock(), time.monotonic()
         try:
             check_kind(kind, self._kinds, self._policy.task_kinds)
-            result = await self._kinds[kind or ""](assignment.spec, reporter)
-            result.start_time.FromDatetime(started)
+            result = await self._kinds[kind or ""](assignment, reporter)
+            if result.outcome != work_pb2.OUTCOME_REFUSED:
+                result.start_time.FromDatetime(started)
         except RefusedError as refusal:
             result = _failure(work_pb2.OUTCOME_REFUSED, str(refusal))
         except OSError as error:
@@ -126,8 +150,10 @@ class RealHost:
         )
         return result
 
-    async def _inventory(self, spec: work_pb2.TaskSpec, reporter: AttemptReporter) -> work_pb2.AttemptResult:
-        inventory = await take_inventory(spec.inventory.include_packages, reporter.progress)
+    async def _inventory(
+        self, assignment: agent_service_pb2.Assignment, reporter: AttemptReporter
+    ) -> work_pb2.AttemptResult:
+        inventory = await take_inventory(assignment.spec.inventory.include_packages, reporter.progress)
         await asyncio.to_thread(self._keep_digest, inventory.digest)
         return work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_SUCCEEDED, inventory=inventory)
 
@@ -136,13 +162,28 @@ class RealHost:
         beside.write_text(digest, "ascii")
         os.replace(beside, self._digest_path)
 
-    async def _echo(self, spec: work_pb2.TaskSpec, reporter: AttemptReporter) -> work_pb2.AttemptResult:
-        delay = spec.echo.delay.ToTimedelta().total_seconds()
+    async def _echo(
+        self, assignment: agent_service_pb2.Assignment, reporter: AttemptReporter
+    ) -> work_pb2.AttemptResult:
+        echo = assignment.spec.echo
+        delay = echo.delay.ToTimedelta().total_seconds()
         if delay > 0:
             await asyncio.sleep(delay)
         return work_pb2.AttemptResult(
-            outcome=work_pb2.OUTCOME_SUCCEEDED, echo=work_pb2.EchoResult(payload=spec.echo.payload)
+            outcome=work_pb2.OUTCOME_SUCCEEDED, echo=work_pb2.EchoResult(payload=echo.payload)
         )
+
+
+def _installing(
+    policy: Policy, state: Path, files: ServerFiles | None, clock: Callable[[], datetime]
+) -> InstallTask | None:
+    rules = policy.install_rules()
+    if rules is None or files is None:
+        return None
+    # Only now: the verifier's libraries take 11 MB, which a host without packages does not need.
+    from agent_sim.agent.installing.task import InstallTask
+
+    return InstallTask(rules, state, files, clock)
 
 
 def _failure(outcome: work_pb2.Outcome.ValueType, reason: str) -> work_pb2.AttemptResult:

@@ -9,9 +9,11 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from fleetwright.v1 import work_pb2
 
 from agent_sim.agent.host import RealHost
 from agent_sim.agent.inventory import host_facts
@@ -27,7 +29,10 @@ from agent_sim.protocol.errors import IdentityError
 from agent_sim.protocol.identity import AgentIdentity
 from agent_sim.protocol.identity_folder import FolderIdentityStore
 from agent_sim.protocol.join_token import JoinToken
-from agent_sim.protocol.journal import SQLiteJournal
+from agent_sim.protocol.journal import Journal, SQLiteJournal
+from agent_sim.protocol.results import complete
+from agent_sim.protocol.rules import AttemptState
+from agent_sim.protocol.served import ServedFiles
 
 _log = structlog.get_logger(__name__)
 
@@ -117,16 +122,31 @@ async def _run(state: StateFolder, policy: Policy, config: AgentConfig, store: F
     stop = asyncio.Event()
     _stop_on_signals(stop)
     clock = SystemClock()
-    host = RealHost(policy, state.path, clock.now)
+    served = ServedFiles()
+    host = RealHost(policy, state.path, clock.now, served)
     journal = SQLiteJournal(state.journal)
     status = RunningStatus(state.running, journal, clock.now)
     try:
+        await _settle(host, journal)
         rng = random.Random()  # noqa: S311 - spreads retries and beats; no secret depends on it
-        await Agent(config, host, journal, store, clock, rng, status).run(stop)
+        await Agent(config, host, journal, store, clock, rng, status, served=served).run(stop)
     finally:
         host.close()
         await status.close()
         await journal.close()
+
+
+async def _settle(host: RealHost, journal: Journal) -> None:
+    """Let a result that says only that the process ended say what became of the installation."""
+    settled = await host.recover()
+    if settled is None:
+        return
+    attempt_id, result = settled
+    if journal.state(attempt_id) is not AttemptState.FINISHED:
+        return
+    if (await journal.result(attempt_id)).outcome == work_pb2.OUTCOME_INTERRUPTED:
+        now = datetime.now(UTC)
+        await journal.replace_result(attempt_id, complete(result, now, now))
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -17,9 +17,9 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agent_sim.agent.rules import ScriptRules
+from agent_sim.agent.rules import InstallRules, ScriptRules
 
 POLICY_FILE = "policy.toml"
 
@@ -51,7 +51,8 @@ def _pattern(pattern: str) -> str:
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 PathPattern = Annotated[str, AfterValidator(_pattern)]
 InterpreterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
-TaskKind = Literal["inventory", "script", "logs", "echo"]
+ChannelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+TaskKind = Literal["inventory", "script", "logs", "echo", "install"]
 
 
 class _Section(BaseModel):
@@ -72,6 +73,16 @@ class LogsSection(_Section):
     paths: tuple[PathPattern, ...] = ()
 
 
+class InstallSection(_Section):
+    """``[install]``: which packages may be installed, by whose word, and where."""
+
+    trusted_root: AbsolutePath
+    channels: tuple[ChannelName, ...] = ()
+    prefix: AbsolutePath | None = None
+    dpkg: bool = False
+    commands_as: Annotated[str, Field(max_length=64)] = ""
+
+
 class LimitsSection(_Section):
     """``[limits]``: the most that one task, and all of them together, may take."""
 
@@ -79,6 +90,7 @@ class LimitsSection(_Section):
     output_bytes: int = Field(default=_MAX_OUTPUT_BYTES, ge=0, le=_MAX_OUTPUT_BYTES)
     log_bytes: int = Field(default=_MAX_OUTPUT_BYTES, ge=0, le=_MAX_OUTPUT_BYTES)
     log_scan_bytes: int = Field(default=256 << 20, ge=1)
+    package_bytes: int = Field(default=4 << 30, ge=1)
     concurrent_tasks: int = Field(default=4, ge=1, le=256)
 
 
@@ -88,7 +100,14 @@ class Policy(_Section):
     task_kinds: tuple[TaskKind, ...]
     script: ScriptSection = Field(default_factory=ScriptSection)
     logs: LogsSection = Field(default_factory=LogsSection)
+    install: InstallSection | None = None
     limits: LimitsSection = Field(default_factory=LimitsSection)
+
+    @model_validator(mode="after")
+    def _installs_by_a_root(self) -> Policy:
+        if "install" in self.task_kinds and self.install is None:
+            raise ValueError("task_kinds lists 'install': add a section [install] with its trusted_root")
+        return self
 
     def script_rules(self) -> ScriptRules:
         """Return what the policy says of scripts, for the decision."""
@@ -98,6 +117,20 @@ class Policy(_Section):
             denied_environment=self.script.denied_environment,
             max_time=timedelta(seconds=self.limits.script_time_seconds),
             max_output_bytes=self.limits.output_bytes,
+        )
+
+    def install_rules(self) -> InstallRules | None:
+        """Return what the policy says of packages; None where none may be installed."""
+        section = self.install
+        if section is None or "install" not in self.task_kinds:
+            return None
+        return InstallRules(
+            trusted_root=Path(section.trusted_root),
+            channels=section.channels,
+            prefix=Path(section.prefix) if section.prefix is not None else None,
+            dpkg=section.dpkg,
+            commands_as=section.commands_as,
+            max_bytes=self.limits.package_bytes,
         )
 
 
@@ -182,7 +215,8 @@ _DEFAULT = """\
 # It must belong to root or to the user that the agent runs as, and no one else may write it.
 # The agent reads it when it starts: restart the agent after a change.
 
-# Kinds of work: "inventory", "logs", "script", "echo". Remove "script" to let no code in at all.
+# Kinds of work: "inventory", "logs", "script", "echo", "install". Remove "script" to let no code in that
+# nobody signed; "install" needs the section [install] below.
 task_kinds = ["inventory", "logs", "script", "echo"]
 
 [script]
@@ -204,6 +238,21 @@ denied_environment = ["LD_*"]
 # /var/log is refused, and where /var/log is itself a link, write its target here.
 paths = ["/var/log/**"]
 
+# [install]
+# The repository's root, as `fleetwright trust init` made it. All trust in packages begins here: get it from
+# whoever holds the offline keys, never from a server, and compare it. Only root and the agent's user may
+# be able to write it.
+# trusted_root = "/etc/fleetwright/root.json"
+# Channels that packages may come from.
+# channels = ["stable"]
+# Where packages of files go; without it there are none. Commands are linked in its folder bin.
+# prefix = "/opt/fleetwright-packages"
+# Whether a .deb may be given to dpkg, which runs its scripts as root. The agent must be root for it.
+# dpkg = false
+# As whom a package's own command may run where its manifest finds out by one whether it works: "@agent"
+# or an account. Without it such packages are refused.
+# commands_as = "nobody"
+
 [limits]
 # The most that a script may ask for. One that asks for more is refused; one that says nothing gets
 # five minutes, or less where this is less.
@@ -213,6 +262,8 @@ output_bytes = 16777216
 log_bytes = 16777216
 # How much of the end of a log is searched for a text, in bytes.
 log_scan_bytes = 268435456
+# The largest package file, in bytes.
+package_bytes = 4294967296
 # How many tasks run at the same time; the others wait.
 concurrent_tasks = 4
 """

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 # Names the agent's own user in `script.users`, whatever that user is called on a host.
 OWN_USER = "@agent"
@@ -65,6 +65,21 @@ class ScriptGrant:
     user: str | None
     time_limit: timedelta
     output_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallRules:
+    """What the host's owner lets be installed, and where."""
+
+    trusted_root: Path
+    channels: Sequence[str]
+    prefix: Path | None
+    """None for no packages of files."""
+    dpkg: bool
+    commands_as: str
+    """User that a package's own command may run as, to find out whether it works; empty for none."""
+    max_bytes: int
+    """Of one package file."""
 
 
 def check_kind(kind: str | None, known: Collection[str], allowed: Collection[str]) -> None:

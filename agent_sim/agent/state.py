@@ -41,6 +41,11 @@ class StateFolder:
         return self.path / POLICY_FILE
 
     @property
+    def packages(self) -> Path:
+        """What is known of the packages that were installed."""
+        return self.path / "packages"
+
+    @property
     def running(self) -> Path:
         """What the running agent says of itself; news, not a record."""
         return self.path / "running.json"

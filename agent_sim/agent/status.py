@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent_sim.agent.installing.ledger import LedgerError, installed_in
 from agent_sim.agent.running import read_running
 from agent_sim.agent.state import StateError, StateFolder
 from agent_sim.protocol.identity import AgentIdentity
@@ -43,7 +44,18 @@ def read_status(state: StateFolder, now: datetime) -> dict[str, Any]:
         "next_certificate": store.next() is not None,
         "journals_set_aside": [path.name for path in set_aside(state.journal)],
         "journal": read_journal(state.journal) if holder is None else (said or {}).get("journal"),
+        "packages": _packages(state),
     }
+
+
+def _packages(state: StateFolder) -> list[dict[str, str]]:
+    try:
+        installed = installed_in(state.packages)
+    except LedgerError as error:
+        raise StateError(str(error)) from error
+    return [
+        {"name": one.name, "version": one.version, "way": one.way, "sha256": one.sha256} for one in installed
+    ]
 
 
 def _certificate(identity: AgentIdentity, now: datetime) -> dict[str, Any]:

@@ -80,6 +80,17 @@ def run(
     ready_file: Annotated[
         Path | None, typer.Option(help="Write a JSON file once all agents are connected.")
     ] = None,
+    trusted_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="The repository's root, as `fleetwright trust init` made it: agents then verify the "
+            "packages that they are told to install, each for itself. No file is installed."
+        ),
+    ] = None,
+    packages: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep what each agent has seen of the repository; default: forgotten."),
+    ] = None,
 ) -> None:
     """Enrol and connect agents, run them, and print a JSON summary when they have left."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s", stream=sys.stderr)
@@ -97,6 +108,8 @@ def run(
             connect_concurrency=connect_concurrency,
             identities=identities,
             journals=journals,
+            trusted_root=trusted_root.read_bytes() if trusted_root else None,
+            packages=packages,
         )
         outputs = Outputs(effects, receipts, ready_file)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent_sim.fleet.counters import Counters, Receipts
 from agent_sim.fleet.member import MAX_POINTS, Member
@@ -21,8 +22,10 @@ from agent_sim.protocol.join_token import JoinToken
 from agent_sim.protocol.journal import Journal, MemoryJournal, SQLiteJournal
 from agent_sim.protocol.root_fetch import fetch_root
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from agent_sim.fleet.simulated_installs import SimulatedInstalls
 
+log = logging.getLogger(__name__)
 
 _RESERVE_BYTES = 256 << 10
 """Kept of the disk for each journal: invented results are small, and thousands share one disk."""
@@ -44,6 +47,20 @@ class FleetConfig:
     """Folder in which identities are kept and found again; None to forget them."""
     journals: Path | None = None
     """Folder in which journals are kept and found again, one file each; None for journals in memory."""
+    trusted_root: bytes | None = None
+    """Root of the repository that packages are judged by; None for agents that take none."""
+    packages: Path | None = None
+    """Folder in which each agent keeps what it has seen of the repository; None to forget it."""
+
+
+def _installs(config: FleetConfig) -> SimulatedInstalls | None:
+    """Return what verifies packages, where there is a root to judge them by."""
+    if config.trusted_root is None:
+        return None
+    # Only now: the verifier's libraries take 11 MB, which a fleet without packages does not need.
+    from agent_sim.fleet.simulated_installs import SimulatedInstalls
+
+    return SimulatedInstalls(config.trusted_root, config.packages)
 
 
 class Fleet:
@@ -58,9 +75,16 @@ class Fleet:
         self._rng = rng
         profiles = assign(config.shares, config.agents, rng)
         width = len(str(config.agents))
+        installs = self._installs = _installs(config)
         self._members = [
             Member(
-                f"{config.id_prefix}-{number:0{width}d}", profile, config.seed, counters, witness, receipts
+                f"{config.id_prefix}-{number:0{width}d}",
+                profile,
+                config.seed,
+                counters,
+                witness,
+                receipts,
+                installs,
             )
             for number, profile in enumerate(profiles, start=1)
         ]
@@ -79,6 +103,11 @@ class Fleet:
     def stopping(self) -> asyncio.Event:
         """Set once the fleet was asked to stop."""
         return self._stop
+
+    def close(self) -> None:
+        """Let go of what the members shared, once they have left."""
+        if self._installs is not None:
+            self._installs.close()
 
     async def enroll(self) -> dict[str, IdentityStore]:
         """Give every member an identity, a found one or a new one. Raises EnrollmentError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from fleetwright.v1 import agent_service_pb2_grpc
 
@@ -17,6 +18,10 @@ from agent_sim.protocol.clock import Clock, SystemClock
 from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.identity import IdentityStore
 from agent_sim.protocol.journal import Journal
+from agent_sim.protocol.served import ServedFiles
+
+if TYPE_CHECKING:
+    from agent_sim.fleet.simulated_installs import SimulatedInstalls
 
 VERSION = "0.1.0-simulated"
 MAX_POINTS = 2_000
@@ -47,6 +52,7 @@ class Member:
         counters: Counters,
         witness: Witness | None,
         receipts: Receipts | None,
+        installs: SimulatedInstalls | None = None,
     ) -> None:
         self.agent_id = agent_id
         self.profile = profile
@@ -54,7 +60,10 @@ class Member:
         self._witness = witness
         self._seed = f"{seed}/{agent_id}"
         self._clock = self._make_clock()
-        self.host = SimulatedHost(agent_id, profile, self._clock, self._random("host"), self._effect)
+        self._served = ServedFiles()
+        installer = installs.of(agent_id, self._served, self._clock.now) if installs else None
+        rng = self._random("host")
+        self.host = SimulatedHost(agent_id, profile, self._clock, rng, self._effect, installer)
         self.observer = MemberObserver(agent_id, counters, receipts, self._random("latencies"))
 
     def make_agent(self, identities: IdentityStore, addresses: tuple[str, ...], journal: Journal) -> Agent:
@@ -76,6 +85,7 @@ class Member:
             self._random("engine"),
             self.observer,
             self._make_stub(),
+            self._served,
         )
 
     def _random(self, purpose: str) -> random.Random:

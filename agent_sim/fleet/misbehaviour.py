@@ -73,6 +73,8 @@ class _WrappingStub:
         self._stub: Stub = agent_service_pb2_grpc.AgentServiceStub(channel)
         self._wrap = wrap
         self.RenewCertificate = self._stub.RenewCertificate
+        self.FetchMetadata = self._stub.FetchMetadata
+        self.DownloadArtefact = self._stub.DownloadArtefact
 
     def Heartbeat(self) -> Any:  # noqa: N802 - the contract's name
         """Open the stream, wrapped."""

@@ -44,6 +44,7 @@ async def run_fleet(config: FleetConfig, outputs: Outputs, duration: float | Non
         await _phases(fleet, counters, outputs, duration, display, receipts)
         return summarise(counters, time.monotonic() - began)
     finally:
+        fleet.close()
         display.close()
         if receipts is not None:
             receipts.close()

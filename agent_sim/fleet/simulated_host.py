@@ -6,12 +6,16 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
 from agent_sim.fleet.profiles import Profile
 from agent_sim.host import AttemptReporter
 from agent_sim.protocol.clock import Clock
+
+if TYPE_CHECKING:
+    from agent_sim.fleet.simulated_installs import SimulatedInstaller
 
 _FLAKY_FAILURES = 0.2
 """Share of a flaky agent's tasks that fail."""
@@ -21,11 +25,21 @@ Effect = Callable[[str, str], Awaitable[None]]
 
 
 class SimulatedHost:
-    """Implements Host. Echo is real; everything else is invented, from the agent's own seed."""
+    """Implements Host. Echo is real, and so is what is verified of packages; everything else is invented,
+    from the agent's own seed.
+    """
 
     def __init__(
-        self, agent_id: str, profile: Profile, clock: Clock, rng: random.Random, effect: Effect
+        self,
+        agent_id: str,
+        profile: Profile,
+        clock: Clock,
+        rng: random.Random,
+        effect: Effect,
+        installer: SimulatedInstaller | None = None,
     ) -> None:
+        """``installer`` verifies packages; without it they are refused."""
+        self._installer = installer
         self._agent_id = agent_id
         self._profile = profile
         self._clock = clock
@@ -49,8 +63,9 @@ class SimulatedHost:
         return self._facts
 
     def task_kinds(self) -> Sequence[str]:
-        """Return every kind of the contract."""
-        return ("inventory", "script", "logs", "echo")
+        """Return every kind of the contract; "install" where there is a root to judge packages by."""
+        kinds = ("inventory", "script", "logs", "echo")
+        return kinds if self._installer is None else (*kinds, "install")
 
     def inventory_digest(self) -> str:
         """Return "": no inventory is taken before one is asked for."""
@@ -85,6 +100,16 @@ class SimulatedHost:
             return _ended(work_pb2.OUTCOME_REFUSED, "the simulated agent does not know this kind of work")
         if self._profile is Profile.FLAKY and self._failures.random() < _FLAKY_FAILURES:
             return _ended(work_pb2.OUTCOME_FAILED, "simulated: a flaky agent's task failed")
+        result = await self._work(kind, assignment, reporter)
+        if result.outcome == work_pb2.OUTCOME_SUCCEEDED:
+            await self._effect(assignment.task, assignment.attempt_id)
+        return result
+
+    async def _work(
+        self, kind: str, assignment: agent_service_pb2.Assignment, reporter: AttemptReporter
+    ) -> work_pb2.AttemptResult:
+        if kind == "install":
+            return await self._install(assignment, reporter)
         result = work_pb2.AttemptResult(outcome=work_pb2.OUTCOME_SUCCEEDED)
         if kind == "echo":
             echo = assignment.spec.echo
@@ -101,8 +126,15 @@ class SimulatedHost:
             text = f"simulated: {assignment.spec.logs.path} of {self._agent_id} does not exist\n"
             await reporter.output(work_pb2.OUTPUT_STREAM_LOG, text.encode())
             result.logs.file_bytes = len(text)
-        await self._effect(assignment.task, assignment.attempt_id)
         return result
+
+    async def _install(
+        self, assignment: agent_service_pb2.Assignment, reporter: AttemptReporter
+    ) -> work_pb2.AttemptResult:
+        if self._installer is None:
+            words = "simulated: no root to judge packages by; start fleetwright-sim with --trusted-root"
+            return _ended(work_pb2.OUTCOME_REFUSED, words)
+        return await self._installer.run(assignment, reporter)
 
     def _inventory(self, spec: work_pb2.InventorySpec) -> work_pb2.InventoryResult:
         packages = [("simulated-base", "1.0"), ("simulated-shell", "5.2")] if spec.include_packages else []

@@ -30,6 +30,7 @@ from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.observer import Observer
 from agent_sim.protocol.renewal import RenewalTimer, request_certificate
 from agent_sim.protocol.room import Room
+from agent_sim.protocol.served import ServedFiles
 from agent_sim.protocol.session import Session
 from agent_sim.protocol.telemetry import Sampler
 
@@ -67,8 +68,11 @@ class Agent:
         rng: random.Random,
         observer: Observer | None = None,
         make_stub: MakeStub = agent_service_pb2_grpc.AgentServiceStub,
+        served: ServedFiles | None = None,
     ) -> None:
+        """Put an engine together. ``served`` is what the host fetches the server's files through."""
         observer = observer or Observer()
+        self._served = served or ServedFiles()
         server_time = ServerTime(clock)
         self._room = Room(journal, observer, config.room_interval, self._fail)
         self._context = EngineContext(
@@ -140,6 +144,7 @@ class Agent:
         while not self._stopping.is_set():
             session = self._session = self._open_session()
             ending = await self._hold(session.run())
+            self._served.lost()
             if self._stopping.is_set():
                 return
             await self._recover(ending)
@@ -175,6 +180,7 @@ class Agent:
 
     def _on_welcome(self, session: Session) -> None:
         self._backoff.connected(self._context.clock.monotonic())
+        self._served.use(session.stub)
         if session is self._session:
             self._welcomed_with(self._identity.current)
 
@@ -265,6 +271,7 @@ class Agent:
             self._not_welcomed(running.result().failure)
             return False
         former, self._channel = self._channel, channel
+        self._served.use(new.stub)
         self._successor = _Successor(new, running, former)
         self._welcomed_with(identity)
         old.end(Ending(Cause.SUPERSEDED), None)

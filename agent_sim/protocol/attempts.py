@@ -19,7 +19,7 @@ from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError, JournalFullError
 from agent_sim.protocol.failures import Failure
 from agent_sim.protocol.refusals import Refusals, Remedy
-from agent_sim.protocol.reporter import JournalReporter
+from agent_sim.protocol.reporter import JournalReporter, Progress
 from agent_sim.protocol.results import cancelled, complete, crashed, interrupted, timed_out, without_detail
 from agent_sim.protocol.rules import Admission, AttemptState
 
@@ -38,7 +38,7 @@ class AttemptListener(Protocol):
     def output(self, attempt_id: str) -> None:
         """Hear that output was journalled."""
 
-    def progress(self, attempt_id: str, percent: int, message: str) -> None:
+    def progress(self, attempt_id: str, progress: Progress) -> None:
         """Hear how far an attempt is."""
 
     def finished(self, attempt_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleetwright.v1 import work_pb2
@@ -19,6 +20,15 @@ _PROGRESS_INTERVAL = 1.0
 _MAX_MESSAGE = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an attempt is, within the limits of ``AttemptProgress``."""
+
+    percent: int
+    message: str
+    status: work_pb2.DeploymentStatus.ValueType
+
+
 class JournalReporter:
     """Implements AttemptReporter for one attempt."""
 
@@ -28,7 +38,7 @@ class JournalReporter:
         self._context = context
         self._attempt_id = attempt_id
         self._listener = listener
-        self._newest: tuple[int, str] | None = None
+        self._newest: Progress | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.discarded = 0
         """Bytes of output that there was no room for."""
@@ -51,9 +61,14 @@ class JournalReporter:
                 return
         self.discarded += len(data)
 
-    def progress(self, percent: int, message: str) -> None:
+    def progress(
+        self,
+        percent: int,
+        message: str,
+        status: work_pb2.DeploymentStatus.ValueType = work_pb2.DEPLOYMENT_STATUS_UNSPECIFIED,
+    ) -> None:
         """Report how far the attempt is; the newest report replaces one not sent yet."""
-        self._newest = (max(0, min(100, percent)), message[:_MAX_MESSAGE])
+        self._newest = Progress(max(0, min(100, percent)), message[:_MAX_MESSAGE], status)
         if self._timer is None:
             self._say()
 
@@ -68,6 +83,6 @@ class JournalReporter:
         if self._newest is None:
             return
         if (listener := self._listener()) is not None:
-            listener.progress(self._attempt_id, *self._newest)
+            listener.progress(self._attempt_id, self._newest)
         self._newest = None
         self._timer = asyncio.get_running_loop().call_later(_PROGRESS_INTERVAL, self._say)

@@ -16,6 +16,7 @@ from agent_sim.protocol.attempts import Attempts
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.errors import JournalError
 from agent_sim.protocol.failures import failure_of_status
+from agent_sim.protocol.reporter import Progress
 from agent_sim.protocol.results import cancelled_unknown
 from agent_sim.protocol.rules import AttemptState
 from agent_sim.protocol.streams import ended, read
@@ -34,7 +35,7 @@ class _Report:
     output: bool = False
     result: bool = False
     next_ordinal: int = 0
-    progress: tuple[int, str] | None = None
+    progress: Progress | None = None
 
 
 class TasksStream:
@@ -103,9 +104,9 @@ class TasksStream:
         self._report(attempt_id).output = True
         self._has_news(attempt_id)
 
-    def progress(self, attempt_id: str, percent: int, message: str) -> None:
+    def progress(self, attempt_id: str, progress: Progress) -> None:
         """Say how far an attempt is."""
-        self._report(attempt_id).progress = (percent, message)
+        self._report(attempt_id).progress = progress
         self._has_news(attempt_id)
 
     def finished(self, attempt_id: str) -> None:
@@ -314,9 +315,11 @@ class TasksStream:
         # Taken before the write: what is said during it is news.
         newest, report.progress = report.progress, None
         if newest is not None and not finished:
-            percent, words = newest
             progress = agent_service_pb2.AttemptProgress(
-                attempt_id=attempt_id, percent=percent, message=words
+                attempt_id=attempt_id,
+                percent=newest.percent,
+                message=newest.message,
+                deployment_status=newest.status,
             )
             await self._call.write(agent_service_pb2.TasksRequest(progress=progress))
         if finished:

@@ -11,6 +11,7 @@ from agent_sim.protocol.attempts import Attempts
 from agent_sim.protocol.context import EngineContext
 from agent_sim.protocol.demand import OnDemand
 from agent_sim.protocol.failures import Failure
+from agent_sim.protocol.reporter import Progress
 from agent_sim.protocol.streams import StreamFailedError
 from agent_sim.protocol.tasks_stream import TasksStream
 
@@ -76,10 +77,10 @@ class Work:
         if self._stream is not None:
             self._stream.output(attempt_id)
 
-    def progress(self, attempt_id: str, percent: int, message: str) -> None:
+    def progress(self, attempt_id: str, progress: Progress) -> None:
         """Send progress, where the stream is open."""
         if self._stream is not None:
-            self._stream.progress(attempt_id, percent, message)
+            self._stream.progress(attempt_id, progress)
 
     def finished(self, attempt_id: str) -> None:
         """Send a result."""

@@ -8,9 +8,11 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import grpc.aio
+import protovalidate
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from fleetwright.v1 import (
@@ -21,7 +23,9 @@ from fleetwright.v1 import (
     work_pb2,
 )
 
+from agent_sim.host import FileUnknownError
 from certs.authority import DEFAULT_HOSTS, Root, issue_server, make_root
+from tests.support.install_world import ServedRepository
 
 Result = tuple[work_pb2.AttemptResult, dict[int, bytes]]
 
@@ -44,6 +48,10 @@ class SmallServer(
         self._streams: set[asyncio.Queue[agent_service_pb2.TasksResponse | None]] = set()
         self._beating: asyncio.Queue[agent_service_pb2.HeartbeatResponse] = asyncio.Queue()
         self._outputs: dict[str, dict[int, bytes]] = {}
+        self.progress: list[agent_service_pb2.AttemptProgress] = []
+        self.files = ServedRepository()
+        self.cut_after: list[int] = []
+        """After how many pieces each of the next downloads is aborted, as by a server that goes away."""
 
     @property
     def token(self) -> str:
@@ -149,6 +157,8 @@ class SmallServer(
                 chunk = request.chunk
                 outputs = self._outputs.setdefault(chunk.attempt_id, {})
                 outputs[chunk.stream] = outputs.get(chunk.stream, b"")[: chunk.offset] + chunk.data
+            elif kind == "progress":
+                self.progress.append(request.progress)
             elif kind == "finished":
                 attempt = request.finished.attempt_id
                 done = agent_service_pb2.ResultAcknowledged(attempt_id=attempt)
@@ -166,6 +176,33 @@ class SmallServer(
         asked = x509.load_der_x509_csr(request.certificate_signing_request)
         issued = _issue(self.root, asked, "spiffe://fleetwright.local/agent/web-1")
         return agent_service_pb2.RenewCertificateResponse(certificate=issued)
+
+    async def FetchMetadata(
+        self,
+        request: agent_service_pb2.FetchMetadataRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> agent_service_pb2.FetchMetadataResponse:
+        protovalidate.validate(request)
+        try:
+            content = await self.files.metadata(request.file_name)
+        except FileUnknownError as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        return agent_service_pb2.FetchMetadataResponse(content=content)
+
+    async def DownloadArtefact(
+        self,
+        request: agent_service_pb2.DownloadArtefactRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> AsyncIterator[agent_service_pb2.DownloadArtefactResponse]:
+        protovalidate.validate(request)
+        pieces = self.cut_after.pop(0) if self.cut_after else -1
+        async for piece in self.files.artefact(request.sha256, request.offset):
+            if pieces == 0:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
+            pieces -= 1
+            yield agent_service_pb2.DownloadArtefactResponse(
+                offset=piece.offset, data=piece.data, total_bytes=piece.total_bytes
+            )
 
     async def Telemetry(
         self, requests: AsyncIterator[agent_service_pb2.TelemetryRequest], context: object

@@ -15,13 +15,23 @@ class Recorder:
         self.outputs: dict[int, bytes] = defaultdict(bytes)
         self.wrote = asyncio.Event()
         self.said: list[tuple[int, str]] = []
+        self.statuses: list[int] = []
+        self.told = asyncio.Event()
 
     async def output(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
         self.outputs[stream] += data
         self.wrote.set()
 
-    def progress(self, percent: int, message: str) -> None:
+    def progress(
+        self,
+        percent: int,
+        message: str,
+        status: work_pb2.DeploymentStatus.ValueType = work_pb2.DEPLOYMENT_STATUS_UNSPECIFIED,
+    ) -> None:
         self.said.append((percent, message))
+        if status and self.statuses[-1:] != [status]:
+            self.statuses.append(status)
+            self.told.set()
 
     @property
     def stdout(self) -> bytes:

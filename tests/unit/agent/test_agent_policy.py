@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from agent_sim.agent.policy import (
 )
 
 MINIMAL = 'task_kinds = ["echo"]\n'
+INSTALL = '[install]\ntrusted_root = "/etc/root.json"\n'
 
 
 def test_the_default_allows_what_a_careful_operator_expects() -> None:
@@ -46,6 +48,12 @@ def test_what_a_policy_leaves_out_is_forbidden() -> None:
         (MINIMAL + '[script.interpreters]\nsh = "bin/sh"\n', ["script.interpreters.sh", "absolute"]),
         (MINIMAL + '[logs]\npaths = ["/var/log/../etc/*"]\n', ["logs.paths.0", "'..'"]),
         (MINIMAL + '[logs]\npaths = ["/var/log/x**"]\n', ["logs.paths.0", "stand alone"]),
+        ('task_kinds = ["install"]\n', ["task_kinds", "add a section [install]", "trusted_root"]),
+        (MINIMAL + "[install]\n", ["install.trusted_root", "must be set"]),
+        (MINIMAL + '[install]\ntrusted_root = "root.json"\n', ["install.trusted_root", "absolute"]),
+        (MINIMAL + INSTALL + 'channels = ["Stable"]\n', ["install.channels.0", "Stable"]),
+        (MINIMAL + INSTALL + "prefx = 1\n", ["install.prefx", "unknown key"]),
+        (MINIMAL + INSTALL + 'dpkg = "yes"\n', ["install.dpkg", "'yes'"]),
         ("task_kinds = [", ["not TOML"]),
         (MINIMAL + "task_kinds = 2020-01-01\n", ["not TOML"]),
     ],
@@ -55,6 +63,29 @@ def test_an_error_names_file_key_and_remedy(text: str, words: list[str]) -> None
         parse_policy(text, "/etc/policy.toml")
     for word in ["/etc/policy.toml", *words]:
         assert word in str(error.value)
+
+
+def test_packages_are_installed_only_where_the_kind_is_listed() -> None:
+    assert parse_policy(default_policy(), "default").install_rules() is None
+    assert parse_policy(MINIMAL + INSTALL, "file").install_rules() is None
+    rules = parse_policy('task_kinds = ["install"]\n' + INSTALL, "file").install_rules()
+    assert rules is not None
+    assert (rules.trusted_root, rules.channels, rules.prefix) == (Path("/etc/root.json"), (), None)
+    assert (rules.dpkg, rules.commands_as) == (False, "")
+
+
+def test_the_section_that_the_default_shows_is_one_that_can_be_used() -> None:
+    shown = default_policy().replace('"echo"]', '"echo", "install"]')
+    lines = shown.splitlines()
+    start = lines.index("# [install]")
+    for number in range(start, lines.index("[limits]")):
+        words = lines[number].removeprefix("# ")
+        if words == "[install]" or re.match(r"[a-z_]+ = ", words):
+            lines[number] = words
+    rules = parse_policy("\n".join(lines), "default").install_rules()
+    assert rules is not None
+    assert rules.channels == ("stable",)
+    assert rules.prefix == Path("/opt/fleetwright-packages")
 
 
 def test_the_default_is_written_once_and_closed_to_others(tmp_path: Path) -> None:

@@ -73,7 +73,12 @@ class _Silent:
     async def output(self, stream: work_pb2.OutputStream.ValueType, data: bytes) -> None:
         """Nobody reads it."""
 
-    def progress(self, percent: int, message: str) -> None:
+    def progress(
+        self,
+        percent: int,
+        message: str,
+        status: work_pb2.DeploymentStatus.ValueType = work_pb2.DEPLOYMENT_STATUS_UNSPECIFIED,
+    ) -> None:
         """Nobody asks."""
 
 
