@@ -303,7 +303,7 @@ CALLS: dict[str, tuple[Cost, Prepare]] = {
     "AgentRegistryService/ListAgents": (Cost(3, 1), list_agents),
     "AgentRegistryService/WatchAgents": (Cost(2, 1), watch_agents),
     "AgentRegistryService/UpdateAgent": (Cost(8, 1), update_agent),
-    "AgentRegistryService/DeleteAgent": (Cost(11, 1), delete_agent),
+    "AgentRegistryService/DeleteAgent": (Cost(12, 1), delete_agent),
     "TaskService/GetTask": (Cost(2, 2), get_task),
     "TaskService/GetTaskBatch": (Cost(2, 1), get_task_batch),
     "TaskService/ListTasks": (Cost(2, 1), list_tasks),
