@@ -8,11 +8,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent_sim.fleet.counters import Counters, Receipts
 from agent_sim.fleet.member import MAX_POINTS, Member
 from agent_sim.fleet.profiles import Profile, assign
-from agent_sim.fleet.simulated_installs import SimulatedInstalls
 from agent_sim.fleet.witness import Witness
 from agent_sim.protocol.enrollment import Enroller
 from agent_sim.protocol.errors import AgentError
@@ -22,8 +22,10 @@ from agent_sim.protocol.join_token import JoinToken
 from agent_sim.protocol.journal import Journal, MemoryJournal, SQLiteJournal
 from agent_sim.protocol.root_fetch import fetch_root
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from agent_sim.fleet.simulated_installs import SimulatedInstalls
 
+log = logging.getLogger(__name__)
 
 _RESERVE_BYTES = 256 << 10
 """Kept of the disk for each journal: invented results are small, and thousands share one disk."""
@@ -51,6 +53,16 @@ class FleetConfig:
     """Folder in which each agent keeps what it has seen of the repository; None to forget it."""
 
 
+def _installs(config: FleetConfig) -> SimulatedInstalls | None:
+    """Return what verifies packages, where there is a root to judge them by."""
+    if config.trusted_root is None:
+        return None
+    # Only now: the verifier's libraries take 11 MB, which a fleet without packages does not need.
+    from agent_sim.fleet.simulated_installs import SimulatedInstalls
+
+    return SimulatedInstalls(config.trusted_root, config.packages)
+
+
 class Fleet:
     """Simulated agents in this process and on this event loop."""
 
@@ -63,8 +75,7 @@ class Fleet:
         self._rng = rng
         profiles = assign(config.shares, config.agents, rng)
         width = len(str(config.agents))
-        installs = SimulatedInstalls(config.trusted_root, config.packages) if config.trusted_root else None
-        self._installs = installs
+        installs = self._installs = _installs(config)
         self._members = [
             Member(
                 f"{config.id_prefix}-{number:0{width}d}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from fleetwright.v1 import agent_service_pb2_grpc
 
@@ -11,7 +12,6 @@ from agent_sim.fleet.counters import Counters, MemberObserver, Receipts
 from agent_sim.fleet.misbehaviour import dropping, freezing, slow_reading
 from agent_sim.fleet.profiles import Profile
 from agent_sim.fleet.simulated_host import SimulatedHost
-from agent_sim.fleet.simulated_installs import SimulatedInstaller, SimulatedInstalls
 from agent_sim.fleet.witness import Witness
 from agent_sim.protocol.agent import Agent, MakeStub
 from agent_sim.protocol.clock import Clock, SystemClock
@@ -19,6 +19,9 @@ from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.identity import IdentityStore
 from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.served import ServedFiles
+
+if TYPE_CHECKING:
+    from agent_sim.fleet.simulated_installs import SimulatedInstalls
 
 VERSION = "0.1.0-simulated"
 MAX_POINTS = 2_000
@@ -58,9 +61,7 @@ class Member:
         self._seed = f"{seed}/{agent_id}"
         self._clock = self._make_clock()
         self._served = ServedFiles()
-        installer = (
-            SimulatedInstaller(installs, agent_id, self._served, self._clock.now) if installs else None
-        )
+        installer = installs.of(agent_id, self._served, self._clock.now) if installs else None
         rng = self._random("host")
         self.host = SimulatedHost(agent_id, profile, self._clock, rng, self._effect, installer)
         self.observer = MemberObserver(agent_id, counters, receipts, self._random("latencies"))

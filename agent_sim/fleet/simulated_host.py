@@ -6,13 +6,16 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
 from agent_sim.fleet.profiles import Profile
-from agent_sim.fleet.simulated_installs import SimulatedInstaller
 from agent_sim.host import AttemptReporter
 from agent_sim.protocol.clock import Clock
+
+if TYPE_CHECKING:
+    from agent_sim.fleet.simulated_installs import SimulatedInstaller
 
 _FLAKY_FAILURES = 0.2
 """Share of a flaky agent's tasks that fail."""

@@ -43,6 +43,10 @@ class SimulatedInstalls:
         self.threads = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="verifying")
         self.turns = asyncio.Semaphore(AT_ONCE)
 
+    def of(self, agent_id: str, files: ServerFiles, now: Callable[[], datetime]) -> SimulatedInstaller:
+        """Return what verifies the packages of one agent."""
+        return SimulatedInstaller(self, agent_id, files, now)
+
     def close(self) -> None:
         """Let the threads go, and remove a folder that nobody asked to keep."""
         self.threads.shutdown(wait=False, cancel_futures=True)

@@ -16,9 +16,9 @@ from controlplane.cli.connection import Client
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Output
 from controlplane.cli.packages.app import app
-from controlplane.cli.packages.following import follow_to_end
+from controlplane.cli.packages.following import follow_to_end, must_be_released
 from controlplane.cli.packages.naming import ARTEFACTS, digest_named
-from controlplane.cli.packages.pipeline_views import log_line, must_be_released, outcome
+from controlplane.cli.packages.pipeline_views import log_line, outcome
 from controlplane.cli.packages.sending import name_of, send_file
 from controlplane.cli.tasks.creating import surely
 
@@ -116,7 +116,7 @@ def finish(client: Client, output: Output, pipeline: Pipeline) -> None:
         output.note(f"{pipeline.name} goes on: `fleetwright packages watch {pipeline.name}` follows it")
         raise
     output.one(ended, outcome())
-    must_be_released(ended)
+    must_be_released(client, ended)
 
 
 def _tell(output: Output, line: Any) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+import grpc
 from fleetwright.v1.packaging_service_pb2 import (
+    PIPELINE_STATE_REFUSED,
+    GetPackageRequest,
     GetPipelineRequest,
     Pipeline,
     PipelineLogLine,
@@ -15,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from controlplane.cli.connection import Client
 from controlplane.cli.output import Output
+from controlplane.cli.packages import pipeline_views
 from controlplane.cli.packages.words import FINAL, STAGES, stage_name
 from controlplane.cli.watching import following
 
@@ -64,6 +69,16 @@ def follow_to_end(
             if step.ended is not None:
                 return step.ended
     raise AssertionError("a watch ends by an error, or is gone on with")
+
+
+def must_be_released(client: Client, pipeline: Pipeline) -> None:
+    """Raise ``CommandFailed`` unless agents can have what an ended pipeline made, with policy's reasons."""
+    reasons: Sequence[str] = ()
+    if pipeline.state == PIPELINE_STATE_REFUSED and pipeline.package:
+        request = GetPackageRequest(name=pipeline.package)
+        with suppress(grpc.RpcError):  # how it ended is known, and matters more than why
+            reasons = client.packaging.GetPackage(request).package.decision_reasons
+    pipeline_views.must_be_released(pipeline, reasons)
 
 
 def pipeline_of(client: Client, name: str) -> Pipeline:

@@ -24,7 +24,7 @@ from controlplane.cli.output import Format, Output
 from controlplane.cli.packages import words
 from controlplane.cli.packages.app import app
 from controlplane.cli.packages.building import WAIT_HELP, finish
-from controlplane.cli.packages.following import follow_to_end, pipeline_of
+from controlplane.cli.packages.following import follow_to_end, must_be_released, pipeline_of
 from controlplane.cli.packages.naming import (
     FilterOption,
     LimitOption,
@@ -32,7 +32,7 @@ from controlplane.cli.packages.naming import (
     joined,
     pipeline_resource,
 )
-from controlplane.cli.packages.pipeline_views import columns, log_line, must_be_released
+from controlplane.cli.packages.pipeline_views import columns, log_line
 from controlplane.cli.packages.watching import watch_pipelines
 from controlplane.cli.paging import print_all
 
@@ -102,7 +102,7 @@ def watch(
     if found.state == PIPELINE_STATE_CREATED:
         output.note(f"{found.name} waits for `fleetwright packages execute {found.name}`")
     ended = follow_to_end(client, output, found.name, lambda line: _print_line(output, line))
-    must_be_released(ended)
+    must_be_released(client, ended)
     output.note(f"{ended.name} is {words.state_name(ended.state)}: {ended.package}")
 
 
