@@ -120,7 +120,7 @@ async def test_trivy_knows_each_ecosystem_by_the_names_that_it_is_given(
         return Told(component, Record(identifier, 0), [block])
 
     answer = await trivy.ask([told("X-1", "0.6.0"), told("X-2", "0.4.0")])
-    assert answer.hits == {(component.purl, "X-1")}, answer.version
+    assert answer.hits == frozenset({(component.purl, "X-1")}), answer.version
 
 
 async def test_trivy_with_another_digest_than_the_pinned_one_is_not_started(
