@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from controlplane.packaging.advisories.records import Affected, Event, Range, Record
 from controlplane.packaging.advisories.telling import Told
 from controlplane.packaging.isolation.records import IsolationSettings
 from controlplane.packaging.records import Component
@@ -97,6 +98,29 @@ async def test_trivy_agrees_where_versions_can_be_compared(world: PackagingWorld
         "X-3": (("fleetwright", "trivy"), ()),
     }
     assert await world.refused() == ["verdict"]
+
+
+@pytest.mark.parametrize(
+    "component",
+    [
+        Component("npm", "@scope/name", "0.5.0", "pkg:npm/%40scope/name@0.5.0"),
+        Component("Maven", "org.example:thing", "0.5", "pkg:maven/org.example/thing@0.5"),
+        Component(
+            "Go", "github.com/BurntSushi/toml", "v0.5.0", "pkg:golang/github.com/BurntSushi/toml@v0.5.0"
+        ),
+        Component("PyPI", "Foo.Bar", "0.5", "pkg:pypi/foo-bar@0.5"),
+    ],
+)
+async def test_trivy_knows_each_ecosystem_by_the_names_that_it_is_given(
+    trivy: Trivy, component: Component
+) -> None:
+    def told(identifier: str, fixed: str) -> Told:
+        ranges = [Range("ECOSYSTEM", [Event("introduced", "0"), Event("fixed", fixed)])]
+        block = Affected(component.ecosystem, component.name, ranges=ranges)
+        return Told(component, Record(identifier, 0), [block])
+
+    answer = await trivy.ask([told("X-1", "0.6.0"), told("X-2", "0.4.0")])
+    assert answer.hits == frozenset({(component.purl, "X-1")}), answer.version
 
 
 async def test_trivy_with_another_digest_than_the_pinned_one_is_not_started(

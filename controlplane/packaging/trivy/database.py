@@ -1,7 +1,8 @@
 """Trivy's database (version 2 of its schema) of what records say of the components of one scan.
 
 Of each record only what can be said in Trivy's words goes in: pairs of a beginning and an end, in their
-order. What cannot is left out, and Trivy is not asked about it.
+order, of versions that have a place in the ecosystem's order. What cannot is left out, and Trivy is not asked
+about it: of a constraint with one version that it cannot read it takes nothing, and finds nothing.
 """
 
 from __future__ import annotations
@@ -28,14 +29,23 @@ def database(asked: Iterable[Told]) -> bytes:
     """Return the file ``trivy.db``."""
     sources: dict[bytes, dict[bytes, dict[bytes, bytes]]] = {}
     ids: dict[bytes, bytes] = {}
-    for one in asked:
-        source = f"{ECOSYSTEMS[base(one.component.ecosystem)]}::Fleetwright".encode()
-        package = sources.setdefault(source, {}).setdefault(_name(one).encode(), {})
-        record = one.record.id.encode()
-        package[record] = _json({"VulnerableVersions": said(one)})
-        ids[record] = _json({"Title": one.record.id})
+    for (ecosystem, name, record), constraints in _by_package(asked).items():
+        source = f"{ECOSYSTEMS[ecosystem]}::Fleetwright".encode()
+        package = sources.setdefault(source, {}).setdefault(name.encode(), {})
+        package[record.encode()] = _json({"VulnerableVersions": constraints})
+        ids[record.encode()] = _json({"Title": record})
     about = {name: _json({"ID": "fleetwright", "Name": "Fleetwright", "URL": ""}) for name in sources}
     return written({b"data-source": about, b"vulnerability": ids, **sources})
+
+
+def _by_package(asked: Iterable[Told]) -> dict[tuple[str, str, str], list[str]]:
+    """Return, by ecosystem, name and record, the constraints for all versions of the package together."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for one in asked:
+        for name in _names(one):
+            place = base(one.component.ecosystem), name, one.record.id
+            found[place] = list(dict.fromkeys([*found.get(place, ()), *(said(one) or ())]))
+    return found
 
 
 def metadata() -> bytes:
@@ -46,6 +56,9 @@ def metadata() -> bytes:
 
 def said(one: Told) -> list[str] | None:
     """Return a record's ranges as Trivy's constraints; None where its words do not reach."""
+    ends = [event.version for block in one.blocks for each in block.ranges for event in each.events]
+    if not _comparable(one.component.ecosystem, [one.component.version, *ends]):
+        return None
     found: list[str] = []
     for block in one.blocks:
         constraints = _of_block(one, block)
@@ -55,12 +68,20 @@ def said(one: Told) -> list[str] | None:
     return found
 
 
+def _comparable(ecosystem: str, some: Iterable[str]) -> bool:
+    """Return whether all of these versions are what the ecosystem's rules know, by which engines agree."""
+    try:
+        return all(version == "0" or versions.certain(ecosystem, version) for version in some)
+    except versions.VersionError:
+        return False
+
+
 def _of_block(one: Told, block: Affected) -> list[str] | None:
     found: list[str] = []
     ecosystem, version = one.component.ecosystem, one.component.version
     # A version that is listed needs no comparing; others in the list are of no use here.
     if versions.spelling(ecosystem, version) in block.versions:
-        found.append(f"{'==' if base(ecosystem) == 'PyPI' else '='}{version}")
+        found.append(f">={version}, <={version}")
     for compared in block.ranges:
         constraints = _of_events(compared.events) if compared.type in COMPARED else []
         if constraints is None:
@@ -86,10 +107,13 @@ def _of_events(events: Sequence[Event]) -> list[str] | None:
     return found
 
 
-def _name(one: Told) -> str:
-    # Of PyPI it asks for the normalised name, of all others as the component writes it.
+def _names(one: Told) -> set[str]:
+    """Return the names that it may ask for."""
     name, ecosystem = one.component.name, one.component.ecosystem
-    return normalise(ecosystem, name) if base(ecosystem) in ("PyPI", "Maven") else name
+    if base(ecosystem) == "PyPI":
+        # It takes "_" for "-", as PEP 426 did, and leaves "." alone.
+        return {normalise(ecosystem, name), name.lower().replace("_", "-")}
+    return {normalise(ecosystem, name) if base(ecosystem) == "Maven" else name}
 
 
 def _json(value: Any) -> bytes:

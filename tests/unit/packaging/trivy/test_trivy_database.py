@@ -102,7 +102,7 @@ def test_what_needs_more_than_pairs_is_not_asked(events: list[tuple[str, str]]) 
 
 
 def test_of_a_list_of_versions_the_component_s_own_is_said() -> None:
-    assert said(told(listed=["0.1", "0.5", "0.9"])) == ["==0.5"]
+    assert said(told(listed=["0.1", "0.5", "0.9"])) == [">=0.5, <=0.5"]
     assert said(told(listed=["0.1"])) == []
 
 
@@ -112,6 +112,15 @@ def test_the_database_has_packages_by_the_names_that_are_asked_for() -> None:
     assert json.loads(found[b"pip::Fleetwright"][b"foo-bar"][b"X-1"]) == {"VulnerableVersions": [""]}
     assert b"github.com/BurntSushi/toml" in found[b"go::Fleetwright"]
     assert set(found[b"data-source"]) == {b"pip::Fleetwright", b"go::Fleetwright"}
+
+
+def test_two_versions_of_a_package_are_asked_about_together() -> None:
+    later = Component("PyPI", "Foo_Bar", "0.6", "pkg:pypi/foo-bar@0.6")
+    listed = ["0.5", "0.6"]
+    found = read(database([told(listed=listed), told(listed=listed, component=later)]))
+    assert json.loads(found[b"pip::Fleetwright"][b"foo-bar"][b"X-1"]) == {
+        "VulnerableVersions": [">=0.5, <=0.5", ">=0.6, <=0.6"]
+    }
 
 
 def finding(**more: Any) -> Finding:
