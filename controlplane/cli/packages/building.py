@@ -108,10 +108,13 @@ def build(
         _say_created(output, pipeline)
 
 
-def finish(client: Client, output: Output, pipeline: Pipeline) -> None:
-    """Follow a pipeline to its end and print how it ended; raises ``CommandFailed`` for a bad end."""
+def finish(client: Client, output: Output, pipeline: Pipeline, after: int = 0) -> None:
+    """Follow a pipeline to its end and print how it ended; raises ``CommandFailed`` for a bad end.
+
+    Of its log the lines after number ``after`` are told.
+    """
     try:
-        ended = follow_to_end(client, output, pipeline.name, lambda line: _tell(output, line))
+        ended = follow_to_end(client, output, pipeline.name, lambda line: _tell(output, line), after)
     except (KeyboardInterrupt, grpc.RpcError):
         output.note(f"{pipeline.name} goes on: `fleetwright packages watch {pipeline.name}` follows it")
         raise

@@ -55,20 +55,26 @@ def steps(client: Client, name: str, token: str) -> Iterator[Step]:
 
 
 def follow_to_end(
-    client: Client, output: Output, name: str, show: Callable[[PipelineLogLine], None]
+    client: Client, output: Output, name: str, show: Callable[[PipelineLogLine], None], after: int = 0
 ) -> Pipeline:
-    """Show every line of a pipeline's log until it has ended; return it as it is then.
+    """Show every line of a pipeline's log after line ``after`` until it has ended; return it as it is then.
 
     Shows the stages as a bar on a terminal. Raises ``grpc.RpcError``.
     """
     with _StageBar(output, name) as bar:
-        for step in following(client, lambda token: steps(client, name, token), output.note):
+        for step in following(client, lambda token: steps(client, name, token or str(after)), output.note):
             if step.line is not None:
                 bar.at(step.line.stage)
                 show(step.line)
             if step.ended is not None:
                 return step.ended
     raise AssertionError("a watch ends by an error, or is gone on with")
+
+
+def lines_of(client: Client, name: str) -> Iterator[PipelineLogLine]:
+    """Yield the lines of a pipeline's log that there are now. Raises ``grpc.RpcError``."""
+    for response in client.packaging.WatchPipelineLog(WatchPipelineLogRequest(name=name)):
+        yield from response.lines
 
 
 def must_be_released(client: Client, pipeline: Pipeline) -> None:

@@ -245,7 +245,9 @@ class Factory(
         found = [
             one
             for one in self.packages
-            if "package_name" not in request.filter or f'"{one.package_name}"' in request.filter
+            if "*" in request.filter
+            or "package_name" not in request.filter
+            or f'"{one.package_name}"' in request.filter
             if "version = " not in request.filter or f'version = "{one.version}"' in request.filter
         ]
         return pb.ListPackagesResponse(packages=found, total_size=len(found))

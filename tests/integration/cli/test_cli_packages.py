@@ -155,6 +155,14 @@ async def test_what_has_no_name_is_not_printed_by_name(packager: Command, words:
     assert "no names" in ended.errors
 
 
+async def test_names_of_packages_are_offered_on_tab(packager: Command, factory: Factory) -> None:
+    line = "fleetwright packages show cu"
+    asked = packager.having(_FLEETWRIGHT_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD="3")
+    ended = await asked()
+    assert (ended.status, ended.lines, ended.errors) == (0, ["curl"], "")
+    assert [one.filter for one in factory.of(pb.ListPackagesRequest)] == ['package_name = "cu*"']
+
+
 # Out of the factory
 
 

@@ -274,6 +274,14 @@ async def test_a_pipeline_is_started_retried_and_cancelled(packager: Command, fa
     assert (retried.status, retried.out) == (0, "pipelines/p1\n")
 
 
+async def test_of_a_retry_only_what_is_new_is_told(packager: Command, factory: Factory) -> None:
+    await packager("packages", "build", f"artefacts/{DIGEST}")
+    factory.ends = ending("PASSED", "PASS")
+    retried = await packager("packages", "retry", "p1", "--wait")
+    assert (retried.status, retried.errors) == (0, "")
+    assert factory.of(pb.WatchPipelineLogRequest)[-1].after_line == 3
+
+
 async def test_a_pipeline_that_cannot_be_retried_says_why(packager: Command, factory: Factory) -> None:
     factory.refusals["RetryPipeline"] = [
         Refusal(grpc.StatusCode.FAILED_PRECONDITION, "PIPELINE_STATE", "it is PASSED; only ERROR is retried")
