@@ -55,7 +55,7 @@ class Agents(agent_service_pb2_grpc.AgentServiceServicer):
     async def FetchMetadata(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
 
-    async def DownloadArtefact(self, request: Any, context: Any) -> Any:
+    async def DownloadArtefact(self, request: Any, context: Any) -> None:  # type: ignore[override] # never called
         raise NotImplementedError
 
     async def RenewCertificate(self, request: Any, context: Any) -> Any:
