@@ -6,6 +6,7 @@ locked as long as the server that made it lives: what is not locked was left beh
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -58,12 +59,22 @@ class Scratch:
             (self.path / name).mkdir(mode=0o700)
             os.chmod(self.path / name, mode)
         if os.geteuid() == 0:
-            uid, gid = self.uid, self._gid
+            self._hand_over()
+        os.chmod(self.path, 0o710)  # noqa: S103 # the job goes through it, and reads nothing of it
+
+    def _hand_over(self) -> None:
+        """Give the job's user what is its own. Raises ``OSError``."""
+        uid, gid = self.uid, self._gid
+        try:
             os.chown(self.path, -1, gid)
             os.chown(self.path / INPUTS, -1, gid)
             os.chown(self.path / OUTPUTS, uid, gid)
             os.chown(self.path / TEMPORARY, uid, gid)
-        os.chmod(self.path, 0o710)  # noqa: S103 # the job goes through it, and reads nothing of it
+        except OSError as error:
+            # In a user namespace, as of a container without root, there may be no such user. The job cannot
+            # become it either, runs as who the server is, and says so: the fact "uid" is not held.
+            if error.errno != errno.EINVAL:
+                raise
 
     def fill(self, inputs: Mapping[str, Path]) -> None:
         """Put the inputs in place. Raises ``IsolationFailed`` (NOT_STARTED) for a missing or unfit one."""

@@ -5,6 +5,7 @@ What does not hold in a situation has to be said as a fact, and then nothing is 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.packaging.isolation.records import IsolationSettings
-from tests.unit.packaging.isolation.attempts import Came, attempt
-from tests.unit.packaging.isolation.conftest import SITUATIONS, SOMEONE, Attempting
+from tests.unit.packaging.isolation.attempts import ROOT, Came, attempt
+from tests.unit.packaging.isolation.conftest import SITUATIONS, SOMEONE, Attempting, order_of, program
 
 pytestmark = pytest.mark.slow
 
@@ -214,3 +215,18 @@ def processes_called(name: str) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_a_root_that_has_no_other_user_to_become_runs_jobs_as_itself_and_says_so(
+    tmp_path: Path,
+) -> None:
+    """As in a container without root, whose user namespace knows one user."""
+    skip_without_namespaces()
+    order = order_of(0, False, tmp_path / "scratch", "echo", None, {})
+    command = ["unshare", "--user", "--map-root-user", *program(0)]
+    ended = subprocess.run(command, input=order, capture_output=True, cwd=ROOT, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()
+    came = Came(**json.loads(ended.stdout))
+    assert not came.kind, came.message
+    assert not came.facts["uid"], came.details["uid"]
+    assert {name for name in ALWAYS if not came.facts[name]} == set(), came.details
