@@ -676,9 +676,7 @@ class Package(_message.Message):
 
     @_builtins.property
     def attestations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """attestations by kind, with the SHA-256 of each envelope: "provenance", "sbom.cyclonedx", "sbom.spdx",
-        "scan", "verdict".
-        """
+        """attestations by kind, with the SHA-256 of each envelope: "provenance", "sbom", "scan", "verdict"."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -1108,8 +1106,9 @@ class CreatePipelineRequest(_message.Message):
     source_commit: _builtins.str
     """source_commit of it."""
     manifest: _builtins.str
-    """manifest: fields of the package's manifest, as JSON, in the place of what the factory derives; at most
-    256 KiB; empty for none.
+    """manifest: an object of JSON with fields of the package's manifest in the place of what the factory derives, and
+    beside them `deb`, the options of a .deb that is wanted as well, and `source_date_epoch`, the time of all that is
+    written into the package, in seconds; at most 256 KiB; empty for none.
     """
     vex: _builtins.str
     """vex: an OpenVEX document about the artefact, as JSON; at most 1 MiB; empty for none."""
@@ -1620,7 +1619,8 @@ class ListPackagesRequest(_message.Message):
     filter: _builtins.str
     """filter by AIP-160 over package_name, version, artefact_type,
     target_platform, channel, decision, critical, high, medium, low, unknown, vulnerability, component and
-    create_time; at most 4,096 characters.
+    create_time; at most 4,096 characters. vulnerability, all ids of each, and component, package URLs, are sets:
+    `vulnerability:CVE-2029-1`, `component:"pkg:pypi/requests*"`.
     """
     def __init__(
         self,
@@ -1744,7 +1744,9 @@ class DownloadPackageRequest(_message.Message):
     name: _builtins.str
     """name: "packages/<sha256>"."""
     part: _builtins.str
-    """part: "package" for its bytes, which is the default, or the name of one of its attestations."""
+    """part: "package" for its bytes, which is the default, or one of its attestations: "provenance", "sbom",
+    "scan", "verdict".
+    """
     offset: _builtins.int
     """offset of the first byte."""
     length: _builtins.int

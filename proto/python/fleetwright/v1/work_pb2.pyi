@@ -363,7 +363,7 @@ class InstallSpec(_message.Message):
     package: _builtins.str
     """package: "packages/<sha256>" of the bytes."""
     target_path: _builtins.str
-    """target_path of it in the TUF metadata: "<channel>/<name>/<version>/<file>"."""
+    """target_path of it in the TUF metadata: "<channel>/<package>/<file>"."""
     package_name: _builtins.str
     """package_name of it, for people."""
     version: _builtins.str
