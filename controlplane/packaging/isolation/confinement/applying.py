@@ -22,6 +22,9 @@ from controlplane.packaging.isolation.confinement import (
 from controlplane.packaging.isolation.confinement.namespaces import Reasons
 from controlplane.packaging.isolation.records import Fact, FactName, IsolationLimits
 
+_LIBRARIES = frozenset({"site-packages", "dist-packages"})
+"""Names of folders that hold installed libraries and nothing else (Python's, and Debian's)."""
+
 VARIABLES = frozenset({"LC_ALL"})
 """What the guard is started with; a function's job sees no more."""
 
@@ -121,8 +124,10 @@ def _filter_system_calls(local_sockets: bool) -> Reasons:
 
 
 def _interpreter() -> list[Path]:
+    """Return where the interpreter and its libraries lie, those too that its environment shares."""
     folders = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-    return [Path(folder) for folder in sorted(folders)]
+    libraries = {folder for folder in sys.path if Path(folder).name in _LIBRARIES}
+    return [Path(folder) for folder in sorted(folders | libraries)]
 
 
 def _code(packages: Iterable[str]) -> list[Path]:
