@@ -10,7 +10,7 @@ WORKERS := -n auto --dist worksteal
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-postgres test test-quick tools generate release-contract clients wheel lock upgrade lint format faults bench bench-postgres bench-quick clean runtime-env dev-env
+.PHONY: help demo demo-postgres test test-quick tools generate release-contract clients wheel lock upgrade lint format faults bench bench-postgres bench-quick bench-advisories clean runtime-env dev-env
 
 help: ## this list
 	@echo "Fleetwright. What make can do:"
@@ -74,6 +74,9 @@ bench-postgres: dev-env ## the same on a real PostgreSQL, started for it; ARGS='
 
 bench-quick: dev-env ## the same in small sizes, for its shape: claims nothing (ARGS='--only NAME' for one budget)
 	$(BIN)/python -m bench --quick $(ARGS)
+
+bench-advisories: dev-env ## an import of advisories, and a scan beside a bare lookup (ARGS=FOLDER of OSV exports; else made up)
+	$(BIN)/python -m bench.advisories $(ARGS)
 
 clean: ## takes away the environment, caches and build products
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info \
