@@ -12,7 +12,8 @@ import pytest
 from fleetwright.v1 import packaging_service_pb2 as pb
 
 from tests.integration.cli.command import Command
-from tests.integration.cli.factory import Factory, Refusal, sha
+from tests.integration.cli.factory import Factory, sha
+from tests.integration.cli.refusals import Refusal
 
 CONTENT = b"the bytes of an artefact"
 DIGEST = sha(CONTENT)
