@@ -31,6 +31,7 @@ class Found:
 def make_keys(programs: Programs, site: Path, offline: Path) -> Path:
     """Make the keys by which packages are released; returns the root that agents trust."""
     command = [tool("fleetwright"), "trust", "init", "--offline", str(offline), "--data-dir", str(site)]
+    command += ["--deb-signer", "Demo <demo@example.org>"]
     programs.run("fleetwright trust init", command)
     return offline / "root.json"
 
@@ -87,7 +88,12 @@ class Packages:
 
     def _excepted(self, made: Artefacts) -> None:
         """Refused first; then one operator asks for an exception, and another one approves it."""
-        name = self._package(self._build(made.deb))["name"]
+        pipeline = self._build(made.deb)
+        name = self._package(pipeline)["name"]
+        signed = {one["kind"]: one for one in pipeline["signatures"]}["openpgp"]
+        words = f"{signed['state']} {signed['verifiedBy']}".strip()
+        self.found.figures["OpenPGP signature of the deb"] = words
+        self._expect(signed["state"] in ("VERIFIED", "SIGNED"), f"the .deb's signature is {words}")
         asked = self._call(
             *("packages", "exceptions", "create", name, artefacts.DEB_CVE),
             *("--for", "30d", "--reason", "the demo never runs it"),

@@ -30,7 +30,12 @@ async def test_packages_are_listed_with_what_is_known_of_them(packager: Command,
     ]
 
 
-@pytest.mark.parametrize("name", ["curl@8.1", CURL, CURL.removeprefix("packages/"), f"sha256:{CURL[9:]}"])
+@pytest.mark.parametrize(
+    "name",
+    ["curl@8.1", CURL, CURL.removeprefix("packages/"), f"sha256:{CURL[9:]}"],
+    # The digest is another one in each process of a run.
+    ids=["name and version", "name of the contract", "digest", "digest with its algorithm"],
+)
 async def test_a_package_is_shown_by_its_name_or_its_digest(packager: Command, name: str) -> None:
     ended = await packager("packages", "show", name)
     assert ended.lines[0].split() == ["Name:", CURL]
