@@ -23,6 +23,8 @@ from controlplane.packaging.signing.states import SignatureState, SigningFailed,
 
 TIMEOUT_SECONDS: Final = 120
 """A hash of 10 GB and a signature."""
+_NOT_RUN: Final = 1_000
+"""In the place of an exit status, which is less: there was none."""
 _SHA512: Final = "10"
 """The number of SHA-512 in OpenPGP (RFC 4880, 9.4)."""
 _KEYRING: Final = "origin.gpg"
@@ -77,7 +79,9 @@ def _asked(deb: Path, content: Path, folder: Path, certificate: str, which: Whic
 def _by_gpgv(gpgv: str, content: Path, folder: Path, certificate: str) -> Verification:
     tool = _version(gpgv)
     arguments = [gpgv, "--homedir", str(folder), "--keyring", str(folder / _KEYRING), "--status-fd", "1"]
-    code, output, _ = _run([*arguments, str(folder / "sig"), str(content)], folder)
+    code, output, errors = _run([*arguments, str(folder / "sig"), str(content)], folder)
+    if code == _NOT_RUN:
+        return _not_run(tool, errors)
     lines = [line.split() for line in output.splitlines() if line.startswith("[GNUPG:] ")]
     valid = [line for line in lines if line[1:2] == ["VALIDSIG"]]
     if code != 0 or len(valid) != 1 or len(valid[0]) < 12:
@@ -120,6 +124,8 @@ def _by_debsig(debsig: str, deb: Path, folder: Path) -> Verification:
         code, *output = _run([debsig, "-d", *places, str(deb.resolve())], folder)
         if code == 0:
             return Verification(SignatureState.SIGNED_VERIFIED, tool)
+        if code == _NOT_RUN:
+            return _not_run(tool, output[1])
         last = _failed(tool, f"debsig-verify ended with {code}: {' '.join(' '.join(output).split())[-300:]}")
     return last
 
@@ -178,8 +184,13 @@ def _run(arguments: Sequence[str], home: Path) -> tuple[int, str, str]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return -1, "", f"{type(error).__name__}: {error}"
+        return _NOT_RUN, "", f"{type(error).__name__}: {error}"
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+
+def _not_run(tool: str, why: str) -> Verification:
+    """Not found good, for a program that is there and cannot be asked is no reason to do without it."""
+    return _failed(tool, f"could not be run, which says nothing of the signature: {why[:300]}; try again")
 
 
 def _failed(tool: str, reason: str) -> Verification:

@@ -287,3 +287,14 @@ def test_a_key_says_whose_it_is(tmp_path: Path, user: str) -> None:
 
 def test_a_policy_for_debsig_verify_names_the_key() -> None:
     assert 'id="ABCD"' in debsig_policy("ABCD")
+
+
+def test_a_program_that_cannot_be_run_is_not_what_a_signature_is_blamed_for(
+    signed: Path, key: OriginKey, tmp_path: Path
+) -> None:
+    """As where the user of the isolated jobs has as many processes as it may have."""
+    gone = str(tmp_path / "gpgv")
+    found = verify_deb(signed, key.certificate, which=lambda name: gone if name == "gpgv" else None)
+    assert found.state is SignatureState.FAILED
+    assert "could not be run" in found.reason
+    assert "FileNotFoundError" in found.reason
