@@ -213,7 +213,7 @@ class Attacked:
         """Check that a deployment fails for the reason ``code``, and that nothing of it is on the host."""
         before = self.installed()
         deployment = await self.deployed()
-        said = (deployment["status"], deployment.get("reason_code"))
+        said = (deployment["status"], deployment.get("reasonCode"))
         assert said == ("DEPLOYMENT_STATUS_FAILED", code), deployment
         assert why in deployment["reason"], deployment["reason"]
         assert self.installed() == before
