@@ -112,9 +112,7 @@ class Simulated:
         """Sign the next version of each role, and name it in the role above, which is not published by that."""
         for role in roles:
             signed: Signed = self.signed[role]
-            if version is None and role in self.published:
-                version = signed.version + 1
-            signed.version = version or signed.version
+            signed.version = version or signed.version + (role in self.published)
             content = self.sealed(role)
             self.published.setdefault(role, []).append(content)
             meta = MetaFile(signed.version)
