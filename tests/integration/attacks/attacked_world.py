@@ -8,7 +8,7 @@ the server's process gives, signed with the keys that lie on it where an attack 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from fleetwright.v1 import packaging_service_pb2 as pb2
-from tuf.api.metadata import MetaFile, Snapshot, Timestamp
+from tuf.api.metadata import MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
 from controlplane.bootstrap.packaging import PackagingRoom
 from controlplane.packaging.agent_downloads import AgentDownloads
@@ -193,6 +193,16 @@ class Attacked:
             f"{snapshot.signed.version}.snapshot.json": publishing.signed_by(snapshot, [keys.snapshot], end),
             "timestamp.json": publishing.signed_by(stamp, [keys.timestamp], end),
         }
+
+    async def lie_of_release(self, targets: Mapping[str, bytes]) -> None:
+        """Show a channel that releases other bytes under paths, truly signed."""
+        channel = read(Targets, (await self.state()).channels[CHANNEL])
+        channel.signed.version += 1
+        for path, content in targets.items():
+            channel.signed.targets[path] = TargetFile.from_data(path, content, ["sha256"])
+        end = datetime.now(UTC) + timedelta(days=1)
+        signed = publishing.signed_by(channel, [self.keys.channels[CHANNEL]], end)
+        await self.lie_of(CHANNEL, channel.signed.version, signed)
 
     async def deploy(self) -> Ended:
         """Deploy the package to the agent, and wait for the end."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
 from tuf.api.metadata import Root, Snapshot, Targets
@@ -81,6 +83,39 @@ async def test_attestations_swapped_by_the_server_are_refused(attack: Attacked) 
     state = await attack.state()
     attack.lies.bytes_of[evidence(attack, state.channels[CHANNEL])] = sending(b"{}\n")
     await attack.is_refused("WRONG_BYTES")
+
+
+async def test_attestations_swapped_in_the_store_are_refused(attack: Attacked) -> None:
+    digest = evidence(attack, (await attack.state()).channels[CHANNEL])
+    stored = attack.stored.parents[1] / digest[:2] / digest
+    stored.write_bytes(stored.read_bytes().replace(b"a", b"b"))
+    await attack.is_refused("WRONG_BYTES", "an operator must put it back")
+
+
+# --- by who has the keys of the server's channel too
+
+
+async def test_other_bytes_released_under_the_same_path_are_refused(attack: Attacked) -> None:
+    mallory = b"another package" * 99
+    await attack.lie_of_release({attack.released.path: mallory})
+    attack.lies.bytes_of[sha256(mallory).hexdigest()] = sending(mallory)
+    await attack.is_refused("ANOTHER_PACKAGE", "do not trust the task")
+
+
+@pytest.mark.parametrize(
+    ("what", "code"), [("the verdict", "VERDICT_MISSING"), ("everything", "SIGNATURE_MISSING")]
+)
+async def test_a_release_without_its_evidence_is_refused(attack: Attacked, what: str, code: str) -> None:
+    digest = evidence(attack, (await attack.state()).channels[CHANNEL])
+    lines = (attack.stored.parents[1] / digest[:2] / digest).read_bytes().splitlines(keepends=True)
+    kept = b"".join(line for line in lines if what == "the verdict" and not is_verdict(line))
+    await attack.lie_of_release({f"{attack.released.path}.attestations.jsonl": kept})
+    attack.lies.bytes_of[sha256(kept).hexdigest()] = sending(kept)
+    await attack.is_refused(code)
+
+
+def is_verdict(line: bytes) -> bool:
+    return b"verification_summary" in base64.b64decode(json.loads(line)["payload"])
 
 
 # --- rolled back
