@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The client that agents use, as TUF's public conformance suite calls one (its CLIENT-CLI.md).
 
-The suite (https://github.com/theupdateframework/tuf-conformance) runs it as its entry point, from a checkout of
-its own:
+The suite (https://github.com/theupdateframework/tuf-conformance) runs it as its entry point, from a checkout
+of its own:
 
     pytest tuf_conformance --entrypoint .../tests/tuf_conformance/client.py
 

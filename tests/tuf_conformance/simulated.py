@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,8 +42,8 @@ def signer(number: int) -> CryptoSigner:
 class Simulated:
     """A repository. What was published stays as it was; what a test changes is seen once it is published."""
 
-    def __init__(self) -> None:
-        end = NOW + 30 * DAY
+    def __init__(self, now: datetime = NOW) -> None:
+        end = now.replace(microsecond=0) + 30 * DAY
         self.signed: dict[str, Any] = {
             "root": Root(expires=end),
             "timestamp": Timestamp(expires=end),
@@ -109,7 +108,7 @@ class Simulated:
         self.set_keys(role, [key], 1, [key])
 
     def publish(self, *roles: str, version: int | None = None) -> None:
-        """Sign the next version of each role, and name it in the role above, which is not published by that."""
+        """Sign the next version of each role, and name it in the role above, which needs its own call."""
         for role in roles:
             signed: Signed = self.signed[role]
             signed.version = version or signed.version + (role in self.published)
@@ -248,7 +247,3 @@ def served(repository: Simulated, folder: Path) -> Iterator[Client]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

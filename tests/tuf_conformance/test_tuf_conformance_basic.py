@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tuf.api.metadata import Metadata, MetaFile
+from tuf.api.metadata import Metadata, MetaFile, Timestamp
 
 from tests.tuf_conformance.simulated import DAY, NOW, TOP, Client, Simulated
 
@@ -85,7 +85,8 @@ def test_timestamp_content_changes(repo: Simulated, client: Client) -> None:
     repo.published["timestamp"] = [repo.sealed("timestamp")]
     assert client.refresh() == 0
     assert repo.asked[-1] == ("timestamp", None)
-    assert Metadata.from_bytes(client.content("timestamp")).signed.snapshot_meta.version == 1
+    kept: Metadata[Timestamp] = Metadata.from_bytes(client.content("timestamp"))
+    assert kept.signed.snapshot_meta.version == 1
 
 
 def test_basic_metadata_hash_support(repo: Simulated, client: Client) -> None:

@@ -11,32 +11,30 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.tuf_conformance.simulated import Client, Simulated
+from tests.tuf_conformance.simulated import TOP, Simulated, served
 
 PROGRAM = Path(__file__).with_name("client.py")
 CHECKOUT = os.environ.get("FLEETWRIGHT_TEST_TUF_CONFORMANCE", "")
 
 
-def test_the_program_speaks_the_protocol_as_a_process(
-    repo: Simulated, client: Client, tmp_path: Path
-) -> None:
-    folder, root = tmp_path / "process", tmp_path / "first.json"
-    root.write_bytes(repo.published["root"][0])
+def test_the_program_speaks_the_protocol_as_a_process(tmp_path: Path) -> None:
+    repo, folder = Simulated(datetime.now(UTC)), tmp_path / "process"
 
     def run(*words: str) -> int:
         command = [sys.executable, str(PROGRAM), "--metadata-dir", str(folder), *words]
         return subprocess.run(command, capture_output=True, check=False).returncode
 
-    assert run("init", str(root)) == 0
-    assert run("--metadata-url", f"{client.url}/metadata/", "refresh") == 1, "the repository is of 2030"
+    with served(repo, tmp_path) as client:
+        root = tmp_path / "initial_root.json"
+        assert run("init", str(root)) == 0
+        assert run("--metadata-url", f"{client.url}/metadata/", "refresh") == 0
     assert repo.asked == [("root", 2), ("timestamp", None), ("snapshot", 1), ("targets", 1)]
-    assert sorted(path.name for path in folder.glob("*.json")) == sorted(
-        f"{role}.json" for role in ("root", "timestamp", "snapshot", "targets")
-    )
+    assert sorted(path.stem for path in folder.glob("*.json")) == sorted(TOP)
 
 
 @pytest.mark.slow

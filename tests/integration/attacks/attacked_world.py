@@ -27,7 +27,7 @@ from controlplane.trust.keys import SigningKey, load_key
 from controlplane.trust.layout import Layout
 from controlplane.trust.tuf import publishing
 from controlplane.trust.tuf.ceremony import initialise, load_online
-from controlplane.trust.tuf.roles import Expiries, OnlineKeys, Thresholds
+from controlplane.trust.tuf.roles import Expiries, OnlineKeys, Target, Thresholds
 from controlplane.trust.tuf.state import RepositoryState, read
 from tests.integration.cli.command import Command, Ended
 from tests.integration.factory.factory_world import Factory
@@ -165,7 +165,7 @@ class Attacked:
 
     async def publish_channel(self) -> RepositoryState:
         """Sign the channel again too, with one target more."""
-        more = publishing.Target(f"{CHANNEL}/other/other-1.tar.gz", 1, "0" * 64)
+        more = Target(f"{CHANNEL}/other/other-1.tar.gz", 1, "0" * 64)
 
         def again(state: RepositoryState, keys: OnlineKeys) -> RepositoryState:
             return publishing.publish(state, CHANNEL, [more], keys, datetime.now(UTC), Expiries()).state

@@ -108,7 +108,7 @@ def test_what_a_fetcher_knows_without_a_look_at_the_bytes_is_passed_on(
         raise kind("the other side says so itself")
         yield b""
 
-    repo.target = broken  # type: ignore[method-assign]  # broken on purpose
+    repo.target = broken  # type: ignore[method-assign,assignment]  # broken on purpose
     with pytest.raises(kind, match=r"curl-8\.1\.deb: the other side says so itself"):
         client(tmp_path / "state", repo).download(PATH, tmp_path / "package")
 
