@@ -17,6 +17,8 @@ from controlplane.trust.tuf import publishing
 from controlplane.trust.tuf.state import read
 from tests.integration.attacks.attacked_world import CHANNEL, Attacked, Pieces
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 PIECE = 64 * 1024
 
@@ -140,7 +142,6 @@ async def test_a_channel_put_back_under_new_signatures_is_refused(attack: Attack
 # --- frozen and expired
 
 
-@pytest.mark.slow
 async def test_metadata_that_stands_still_is_refused_when_its_time_is_over(attack: Attacked) -> None:
     end = datetime.now(UTC) + timedelta(seconds=25)
     await attack.lie_of_time(end)
