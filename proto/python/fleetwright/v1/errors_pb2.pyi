@@ -144,6 +144,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the keys that sign and release packages are not set up: `fleetwright trust init`."""
     ERROR_REASON_METADATA_UNKNOWN: _ErrorReason.ValueType  # 113
     """NOT_FOUND: the repository of TUF metadata has no such file."""
+    ERROR_REASON_BYTES_DAMAGED: _ErrorReason.ValueType  # 114
+    """DATA_LOSS: what the server has stored is not what it stored; only an operator can put it back."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorDomain of every google.rpc.ErrorInfo that this product sends is
@@ -277,4 +279,6 @@ ERROR_REASON_TRUST_NOT_SET_UP: ErrorReason.ValueType  # 112
 """FAILED_PRECONDITION: the keys that sign and release packages are not set up: `fleetwright trust init`."""
 ERROR_REASON_METADATA_UNKNOWN: ErrorReason.ValueType  # 113
 """NOT_FOUND: the repository of TUF metadata has no such file."""
+ERROR_REASON_BYTES_DAMAGED: ErrorReason.ValueType  # 114
+"""DATA_LOSS: what the server has stored is not what it stored; only an operator can put it back."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
