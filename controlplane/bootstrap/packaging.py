@@ -22,7 +22,7 @@ from controlplane.packaging.exporting import Exports
 from controlplane.packaging.factory import Attesters, Means, stages_of
 from controlplane.packaging.handler import AdvisoryHandler, PackageDoors, PackagingHandler, PipelineDoors
 from controlplane.packaging.isolation.records import FactName, IsolationSettings
-from controlplane.packaging.judging import Attesting, Judging, Scanner, Terms
+from controlplane.packaging.judging import Attesting, Judging, Scanner, SecondEngine, Terms, TrivyEngine
 from controlplane.packaging.observing import CountedThroughput
 from controlplane.packaging.packages import PackagesService
 from controlplane.packaging.paging import Pages
@@ -70,6 +70,20 @@ def policy_of(settings: Settings) -> CompiledPolicy:
         raise StartRefused(f"FLEETWRIGHT_POLICY_FILE: {error.filename}: {error.strerror}") from None
     except PolicyError as error:
         raise StartRefused(f"FLEETWRIGHT_POLICY_FILE: {settings.policy_file}: {error}") from None
+
+
+def second_engine(settings: Settings, folder: Path) -> SecondEngine | None:
+    """Return what scans besides our own engine, None for nothing. Raises ``StartRefused``."""
+    if settings.trivy_program is None:
+        return None
+    if not settings.trivy_sha256:
+        raise StartRefused(
+            "FLEETWRIGHT_TRIVY_SHA256: a second engine runs by its digest alone; set it to that of "
+            f"{settings.trivy_program} (`sha256sum`), as its publisher gives it"
+        )
+    return TrivyEngine(
+        settings.trivy_program.resolve(), settings.trivy_sha256, isolation_settings(settings), folder
+    )
 
 
 class PackagingRoom:
@@ -128,7 +142,8 @@ class PackagingRoom:
         verifier = Verifier(f"spiffe://{trust_domain}/policy", VERSION)
         terms = Terms(policy_of(settings), verifier, settings.advisory_max_age)
         attesting = Attesting(Attesters(self.key_for))
-        scanner = Scanner(self.advisories, attesting, engines.clock, terms)
+        second = second_engine(settings, self.scratch.path)
+        scanner = Scanner(self.advisories, attesting, engines.clock, terms, second)
         return Judging(engines.database, engines.clock, scanner, attesting, terms)
 
     def _stages(self) -> Stages:

@@ -74,6 +74,16 @@ class Settings(SiteSettings):
         default=None,
         description="File of the policy that packages are judged by, YAML; the built-in one where empty.",
     )
+    trivy_program: Path | None = Field(
+        default=None,
+        description="Program of Trivy, the second engine of scans; with it, no scan is made without its"
+        " answer. None where empty.",
+    )
+    trivy_sha256: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="SHA-256 of that program; another one is never run.",
+    )
     packages_sweep: Duration = between(
         MINUTE,
         timedelta(milliseconds=50),

@@ -10,8 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from controlplane.packaging.advisories import versions
 from controlplane.packaging.advisories.names import base, normalise, releases
 from controlplane.packaging.advisories.osv import COMPARED
 from controlplane.packaging.advisories.records import Affected, Event, Range, Record
+from controlplane.packaging.advisories.rows import Entry, blocks_of
 from controlplane.packaging.advisories.versions import UnknownEcosystemError, VersionError
 
 MAX_FIXES = 64
@@ -33,8 +33,7 @@ class Outcome(Enum):
     UNDECIDED = "could not compare"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """An outcome, which event or entry decided it, and the lowest fixed version above, or ""."""
 
     outcome: Outcome
@@ -43,6 +42,8 @@ class Verdict:
 
 
 NOT_AFFECTED = Verdict(Outcome.NOT_AFFECTED)
+BY_ANOTHER = Verdict(Outcome.AFFECTED, "not affected by our comparison")
+"""Of what another engine alone calls affected."""
 
 
 class _Placed(NamedTuple):
@@ -64,6 +65,37 @@ def match(record: Record, ecosystem: str, name: str, version: str) -> Verdict:
         if one.ecosystem in speaking and normalise(ecosystem, one.name) == wanted
     ]
     return judge(ecosystem, version, [spelled(ecosystem, one) for one in blocks]) if blocks else NOT_AFFECTED
+
+
+def judging(ecosystem: str, name: str, version: str) -> Callable[[Entry], Verdict]:
+    """Return what judges a version of a package by one stored entry after another, as ``judge`` does.
+
+    Its function may raise ``rows.EntryError``. Most entries of distributions say nothing but "before the
+    fix": those are judged without making their blocks.
+    """
+    key_of = versions.keys(ecosystem)
+    try:
+        key = key_of(version)
+    except (VersionError, UnknownEcosystemError):
+        key = None
+    # Of a legacy version of PyPI that is not before the fix there is more to say.
+    otherwise = None if base(ecosystem) == "PyPI" else NOT_AFFECTED
+
+    def judged(entry: Entry) -> Verdict:
+        verdict = _before(key_of, key, entry.fix, otherwise) if entry.fix and key is not None else None
+        return verdict or judge(ecosystem, version, blocks_of(ecosystem, name, entry))
+
+    return judged
+
+
+def _before(key_of: Callable[[str], Any], key: Any, fix: str, otherwise: Verdict | None) -> Verdict | None:
+    """Judge by "introduced 0, fixed ..." alone; None where that is not all there is to it."""
+    try:
+        if key < key_of(fix):
+            return Verdict(Outcome.AFFECTED, f"{_FROM_THE_FIRST_ON}, before fixed {fix}", fix)
+    except VersionError:
+        return None
+    return otherwise
 
 
 def spelled(ecosystem: str, block: Affected) -> Affected:
@@ -104,6 +136,7 @@ def _without_order(ecosystem: str, version: str, blocks: Sequence[Affected], why
 
 
 _FROM_THE_FIRST = Event("introduced", "0")
+_FROM_THE_FIRST_ON = "from the first version on (introduced 0)"
 _NO_LIMIT = Event("limit", "*")
 _WITHOUT_PLACE = (_FROM_THE_FIRST, _NO_LIMIT)
 
@@ -190,11 +223,7 @@ def _begun(placed: Sequence[_Placed], key: Any) -> _Placed | None:
 
 
 def _words(begun: Event, placed: Sequence[_Placed], key: Any) -> str:
-    beginning = (
-        "from the first version on (introduced 0)"
-        if begun == _FROM_THE_FIRST
-        else (f"introduced {begun.version}")
-    )
+    beginning = _FROM_THE_FIRST_ON if begun == _FROM_THE_FIRST else f"introduced {begun.version}"
     for one in placed:
         if one.event.kind == "fixed" and key < one.key:
             return f"{beginning}, before fixed {one.event.version}"

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from controlplane.packaging.advisories.names import base, normalise
+from controlplane.packaging.advisories.osv import COMPARED
 from controlplane.packaging.advisories.records import EVENTS, Affected, Event, Range, Rating, Record, Row
 from controlplane.packaging.advisories.versions import spelling
 
@@ -22,7 +23,11 @@ MAX_ENTRY = 64 * 1024 * 1024
 """Bytes of an unpacked entry: above what the limits of a record allow, so that nothing stored is refused."""
 
 _DIGITS = {kind: str(number) for number, kind in enumerate(EVENTS)}
+_INTRODUCED, _FIXED = _DIGITS["introduced"], _DIGITS["fixed"]
 _KINDS = {digit: kind for kind, digit in _DIGITS.items()}
+
+
+_BROKEN = (ValueError, TypeError, IndexError, KeyError, zlib.error, RecursionError)
 
 
 class EntryError(ValueError):
@@ -57,16 +62,54 @@ def encode(row: Row) -> bytes:
     return zlib.compress(text, 6) if len(text) > COMPRESSED_ABOVE else text
 
 
-def decode(ecosystem: str, name: str, stored: bytes) -> list[Affected]:
+class Entry(NamedTuple):
+    """What is kept of a record about a package."""
+
+    advisory: str
+    """Id of the record."""
+    fix: str
+    """Where the record says nothing but that all versions before one are affected, that one; else ""."""
+    stored: Any
+    """Its blocks, for ``blocks_of``."""
+
+
+def entry(ecosystem: str, name: str, advisory: str, stored: bytes) -> Entry:
+    """Return an entry; its blocks are made of it when they are needed. Raises ``EntryError``."""
+    try:
+        found = _read(stored if stored[:1] == b"[" else _unpack(stored))
+        return Entry(advisory, _only_fix(found), found)
+    except _BROKEN as error:
+        raise _unreadable(ecosystem, name, error) from None
+
+
+def blocks_of(ecosystem: str, name: str, one: Entry) -> list[Affected]:
     """Return the blocks of an entry; their ratings are in the record alone. Raises ``EntryError``."""
     try:
-        text = stored if stored[:1] == b"[" else _unpack(stored)
         return [
-            Affected(ecosystem, name, ranges=[_range(one) for one in ranges], versions=versions)
-            for ranges, versions in _read(text)
+            Affected(ecosystem, name, ranges=[_range(part) for part in ranges], versions=versions)
+            for ranges, versions in one.stored
         ]
-    except (ValueError, TypeError, IndexError, KeyError, zlib.error, RecursionError) as error:
-        raise EntryError(f"the entry of {name} in {ecosystem} cannot be read: {error}") from None
+    except _BROKEN as error:
+        raise _unreadable(ecosystem, name, error) from None
+
+
+def decode(ecosystem: str, name: str, stored: bytes) -> list[Affected]:
+    """Return the blocks of a stored entry (``blocks_of``). Raises ``EntryError``."""
+    return blocks_of(ecosystem, name, entry(ecosystem, name, "", stored))
+
+
+def _only_fix(blocks: Any) -> str:
+    if len(blocks) == 1:
+        ranges, versions = blocks[0]
+        if not versions and len(ranges) == 1 and len(ranges[0]) == 5:
+            kind, begin, first, end, version = ranges[0]
+            if first == "0" and begin == _INTRODUCED and end == _FIXED and kind in COMPARED:
+                return str(version)
+    return ""
+
+
+def _unreadable(ecosystem: str, name: str, error: Exception) -> EntryError:
+    return EntryError(f"the entry of {name} in {ecosystem} cannot be read: {error}")
 
 
 def encode_brief(record: Record) -> bytes:

@@ -9,42 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from controlplane.packaging.advisories import matching, rows, rules, severity, vex
+from controlplane.packaging.advisories import matching, rules, severity, vex
 from controlplane.packaging.advisories.aliases import Hit, merge
-from controlplane.packaging.advisories.matching import Outcome, Verdict
-from controlplane.packaging.advisories.names import base, normalise, releases, split_purl
-from controlplane.packaging.advisories.records import (
-    Affected,
-    Coverage,
-    Rated,
-    Record,
-    Scanned,
-    Standing,
+from controlplane.packaging.advisories.collecting import (
+    Advisories,
+    Entries,
+    Wanted,
+    distinct,
+    entries_of,
+    is_of_release,
+    read_entries,
+    wanted_of,
 )
+from controlplane.packaging.advisories.engines.records import Answers, Question
+from controlplane.packaging.advisories.matching import Outcome, Verdict
+from controlplane.packaging.advisories.names import normalise
+from controlplane.packaging.advisories.records import Coverage, Rated, Record, Scanned, Standing
+from controlplane.packaging.advisories.rows import Entry, EntryError
 from controlplane.packaging.records import Component, Finding
-
-
-class Advisories(Protocol):
-    """What a scan asks of the store (``store/lookup.py``), within one snapshot."""
-
-    async def standings(self) -> Sequence[Standing]:
-        """Return the imports that are in force."""
-
-    async def counted(self, version: int) -> tuple[int, int]:
-        """Return how many records and entries of an import are there now."""
-
-    async def entries(
-        self, version: int, ecosystem: str, names: Collection[str]
-    ) -> list[tuple[str, str, bytes]]:
-        """Return name, advisory id and stored entry of every record about the packages."""
-
-    async def linked(self, version: int, aliases: Collection[str]) -> list[tuple[str, str]]:
-        """Return alias and id of every record that has one of the names as an alias."""
-
-    async def briefs(self, version: int, ids: Collection[str]) -> dict[str, Record]:
-        """Return what a scan needs of records, by id."""
 
 
 class Place(NamedTuple):
@@ -54,14 +38,16 @@ class Place(NamedTuple):
     advisory: str
 
 
-class _Wanted(NamedTuple):
-    """A component as records may name it."""
+class _Met(NamedTuple):
+    """A record that affects a component, or may, as this engine or another one says."""
 
-    component: Component
-    name: str
-    version: str
-    standing: Standing | None
-    releases: Sequence[str]
+    release: str
+    """The ecosystem with release that it speaks of."""
+    verdict: Verdict
+    own: bool
+    """Whether this engine says so."""
+    other: bool | None
+    """Whether the other engine does, None where it did not judge."""
 
 
 @dataclass(slots=True)
@@ -71,8 +57,7 @@ class _Judged:
     component: Component
     name: str
     """Normalised, as records have it."""
-    hits: dict[Place, tuple[str, Verdict]] = field(default_factory=dict)
-    """By record: the ecosystem with release that it speaks of, and the verdict."""
+    hits: dict[Place, _Met] = field(default_factory=dict)
     clean: list[Place] = field(default_factory=list)
 
 
@@ -85,63 +70,38 @@ async def scan(
     statements: Sequence[vex.Statement] = (),
     product: str = "",
     required: Collection[str] = (),
+    answers: Answers | None = None,
 ) -> Scanned:
     """Return what is known against components.
 
     ``now`` and ``max_age`` are microseconds. ``statements`` are applied to the findings; ``product`` is the
     purl of the whole package, for statements about it. ``required`` ecosystems must be in force even if no
-    component needs them. Raises ``rules.AdvisoryDataError``.
+    component needs them. What another engine answered (``answers``) is joined: what it alone calls affected
+    is a finding too. Raises ``rules.AdvisoryDataError``.
     """
     standings = await advisories.standings()
     if not standings:
         raise rules.MissingError("no advisories are in force; import an export first")
-    wanted = [_wanted(component, standings) for component in _distinct(components)]
+    wanted = [wanted_of(component, standings) for component in distinct(components)]
     coverage = await _coverage(wanted, standings, advisories, now, max_age, required)
-    judged = _judge(wanted, await _entries(wanted, advisories))
+    judged = _judge(wanted, await read_entries(wanted, advisories), answers)
     briefs = await _briefs(judged, advisories)
     ids = {one for record in briefs.values() for one in (record.id, *record.aliases, *record.upstream)}
     linked = await _linked(ids, standings, advisories)
     through = await _through(briefs, linked, [one.version for one in standings], advisories)
     against = await _against(judged, ids, linked, advisories)
+    engine = answers.engine if answers is not None else ""
     findings = [
-        finding for one in judged if one.hits for finding in _findings(one, briefs, linked, through, against)
+        finding
+        for one in judged
+        if one.hits
+        for finding in _findings(one, briefs, linked, through, against, engine)
     ]
     return Scanned(vex.apply(findings, statements, product), coverage)
 
 
-def _distinct(components: Iterable[Component]) -> list[Component]:
-    same = {(one.purl, one.ecosystem, one.name, one.version): one for one in components}
-    return [same[key] for key in sorted(same)]
-
-
-def _wanted(component: Component, standings: Sequence[Standing]) -> _Wanted:
-    standing = next((one for one in standings if one.ecosystem == base(component.ecosystem)), None)
-    known = releases(component.ecosystem, standing.releases) if standing else []
-    name, version = _as_recorded(component)
-    return _Wanted(
-        component, normalise(component.ecosystem, name), version, standing if known else None, known
-    )
-
-
-def _as_recorded(component: Component) -> tuple[str, str]:
-    """Return name and version as records write them, where the purl has them in its qualifiers.
-
-    Debian's records are of source packages; an RPM's purl has its epoch apart
-    (package-url/purl-spec, "deb" and "rpm").
-    """
-    name, version = component.name, component.version
-    kind, _, qualifiers = split_purl(component.purl)
-    if kind.startswith("pkg:deb/"):
-        source, _, of_source = qualifiers.get("upstream", qualifiers.get("source", "")).partition("@")
-        return source or name, of_source or version
-    epoch = qualifiers.get("epoch", "")
-    if kind.startswith("pkg:rpm/") and epoch and ":" not in version:
-        return name, f"{epoch}:{version}"
-    return name, version
-
-
 async def _coverage(
-    wanted: Sequence[_Wanted],
+    wanted: Sequence[Wanted],
     standings: Sequence[Standing],
     advisories: Advisories,
     now: int,
@@ -179,57 +139,50 @@ def facts_of(standing: Standing) -> rules.Facts:
     )
 
 
-_Entries = Mapping[tuple[int, str, str], Sequence[tuple[str, bytes]]]
-"""By import, ecosystem with release, and name: advisory ids with their stored entries."""
-
-
-async def _entries(wanted: Sequence[_Wanted], advisories: Advisories) -> _Entries:
-    names: dict[tuple[int, str], set[str]] = {}
-    for one in wanted:
-        for release in one.releases if one.standing else ():
-            names.setdefault((one.standing.version, release), set()).add(one.name)  # type: ignore[union-attr]
-    found: dict[tuple[int, str, str], list[tuple[str, bytes]]] = {}
-    for (version, release), asked in sorted(names.items()):
-        for name, advisory, stored in await advisories.entries(version, release, asked):
-            found.setdefault((version, release, name), []).append((advisory, stored))
-    return found
-
-
-def _judge(wanted: Sequence[_Wanted], entries: _Entries) -> list[_Judged]:
-    decoded: dict[tuple[int, str, str], list[tuple[str, list[Affected]]]] = {}
+def _judge(wanted: Sequence[Wanted], stored: Entries, answers: Answers | None) -> list[_Judged]:
+    known: dict[tuple[int, str, str], list[Entry]] = {}
     judged = []
     for one in wanted:
         about = _Judged(one.component, one.name)
         judged.append(about)
-        for release in one.releases if one.standing else ():
-            version = one.standing.version  # type: ignore[union-attr]
+        for version, release in one.places:
             key = (version, release, one.name)
-            if key not in decoded:
-                decoded[key] = _decoded(release, one.name, entries.get(key, ()))
-            for advisory, blocks in decoded[key]:
-                _add(about, Place(version, advisory), release, matching.judge(release, one.version, blocks))
+            if key not in known:
+                known[key] = entries_of(release, one.name, stored.get(key, ()))
+            if known[key]:
+                _judge_in(about, version, Question(release, one.name, one.version), known[key], answers)
     return judged
 
 
-def _decoded(
-    release: str, name: str, stored: Iterable[tuple[str, bytes]]
-) -> list[tuple[str, list[Affected]]]:
-    try:
-        return [(advisory, rows.decode(release, name, entry)) for advisory, entry in stored]
-    except rows.EntryError as error:
-        raise rules.CorruptError(f"{error}; import the advisories again") from None
+def _judge_in(
+    about: _Judged, version: int, question: Question, known: Sequence[Entry], answers: Answers | None
+) -> None:
+    """Judge a component by what an import says of its package in one release."""
+    judge = matching.judging(question.ecosystem, question.name, question.version)
+    release = question.ecosystem
+    known_release = is_of_release(about.component, release)
+    said = answers.said.get(question, {}) if answers is not None and known_release else {}
+    for entry in known:
+        try:
+            verdict = judge(entry)
+        except EntryError as error:
+            raise rules.CorruptError(f"{error}; import the advisories again") from None
+        other = said.get(entry.advisory)
+        place = Place(version, entry.advisory)
+        if verdict.outcome is Outcome.NOT_AFFECTED and not other:
+            about.clean.append(place)
+        else:
+            own = verdict.outcome is not Outcome.NOT_AFFECTED
+            if not known_release:
+                words = f"{verdict.words} (the component's release is not known; this is of {release})"
+                verdict = Verdict(verdict.outcome, words, verdict.fixed)
+            _add(about, place, _Met(release, verdict if own else matching.BY_ANOTHER, own, other))
 
 
-def _add(about: _Judged, place: Place, release: str, verdict: Verdict) -> None:
-    if verdict.outcome is Outcome.NOT_AFFECTED:
-        about.clean.append(place)
-        return
-    if base(about.component.ecosystem) == about.component.ecosystem != release:
-        words = f"{verdict.words} (the component's release is not known; this is of {release})"
-        verdict = Verdict(verdict.outcome, words, verdict.fixed)
+def _add(about: _Judged, place: Place, met: _Met) -> None:
     former = about.hits.get(place)
-    if former is None or former[1].outcome is Outcome.UNDECIDED:
-        about.hits[place] = (release, verdict)
+    if former is None or (former.verdict.outcome is Outcome.UNDECIDED and met.own) or not former.own:
+        about.hits[place] = met
 
 
 async def _briefs(judged: Sequence[_Judged], advisories: Advisories) -> dict[Place, Record]:
@@ -319,19 +272,21 @@ def _findings(
     linked: Mapping[str, set[Place]],
     through: Mapping[Place, list[Record]],
     against: Mapping[Place, Record],
+    engine: str,
 ) -> list[Finding]:
     hits = []
     ids: set[str] = set()
-    for place, (release, verdict) in sorted(one.hits.items()):
-        record = briefs[place]
+    for place in sorted(one.hits):
+        met, record = one.hits[place], briefs[place]
         ids |= record.ids
-        hits.append(Hit(record, verdict, _rated(one.name, release, record, through.get(place, ()))))
+        rated = _rated(one.name, met.release, record, through.get(place, ()))
+        hits.append(Hit(record, met.verdict, rated, met.own, met.other))
     others = [
         Hit(against[place], matching.NOT_AFFECTED)
-        for place in sorted(set(one.clean))
-        if place in against and ids & against[place].ids
+        for place in (sorted(against.keys() & set(one.clean)) if against else ())
+        if ids & against[place].ids
     ]
-    return merge(one.component, hits, others)
+    return merge(one.component, hits, others, engine)
 
 
 def _rated(name: str, release: str, record: Record, through: Sequence[Record]) -> Rated:

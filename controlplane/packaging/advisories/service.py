@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.clock import Clock, duration_micros, to_micros
-from controlplane.packaging.advisories import exports, importing, scanning, vex
+from controlplane.packaging.advisories import collecting, exports, importing, scanning, vex
+from controlplane.packaging.advisories.engines.records import Answers, Asking
 from controlplane.packaging.advisories.importing import Imported, Progress
 from controlplane.packaging.advisories.records import Scanned, Standing
 from controlplane.packaging.advisories.store import imports
 from controlplane.packaging.advisories.store.lookup import StoredAdvisories
-from controlplane.packaging.advisories.telling import Told, told
 from controlplane.packaging.records import Component
 from controlplane.storage.database import Database
 
@@ -63,6 +63,7 @@ class AdvisoriesService:
         statements: Sequence[vex.Statement] = (),
         product: str = "",
         required: Collection[str] = (),
+        answers: Answers | None = None,
     ) -> Scanned:
         """Return what is known against components (``scanning.scan``), by one snapshot of the store.
 
@@ -81,21 +82,20 @@ class AdvisoriesService:
                 statements=statements,
                 product=product,
                 required=required,
+                answers=answers,
             )
 
         return await self._database.read(question)
 
-    async def told(
-        self, components: Iterable[Component], ecosystems: Collection[str]
-    ) -> tuple[Sequence[Standing], Sequence[Told]]:
-        """Return the imports in force, and what they say of components of ecosystems (``telling.told``)."""
+    async def asking(self, components: Iterable[Component]) -> Asking:
+        """Return what is known about components, by one snapshot, for another engine to judge.
+
+        Raises ``rules.AdvisoryDataError`` for advisories that cannot be read.
+        """
         given = list(components)
-
-        async def question(connection: Any) -> tuple[Sequence[Standing], Sequence[Told]]:
-            stored = StoredAdvisories(connection)
-            return await stored.standings(), await told(given, stored, ecosystems)
-
-        return await self._database.read(question)
+        return await self._database.read(
+            lambda connection: collecting.asking(given, StoredAdvisories(connection))
+        )
 
     async def document(self, version: int, advisory: str) -> bytes | None:
         """Return a record as it came, None where the import has none of that id."""

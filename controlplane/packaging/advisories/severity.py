@@ -74,6 +74,7 @@ def _of_vector(vector: str) -> Rated | None:
         return None
 
 
+@lru_cache(1_024)
 def _level(word: str) -> Severity:
     return _WORDS.get(word.strip().lower(), Severity.UNKNOWN)
 
@@ -96,9 +97,8 @@ def _newest(ratings: Sequence[Rating]) -> Rated | None:
 
 
 def _by_word(record: Record, blocks: Sequence[Affected]) -> Rated | None:
-    words = [block.word for block in blocks] + [record.word, *_words_in(record.ratings)]
-    for word in words:
-        level = _level(word)
+    for word in (*(block.word for block in blocks), record.word, *_words_in(record.ratings)):
+        level = _level(word) if word else Severity.UNKNOWN
         if level is not Severity.UNKNOWN:
             return Rated(level, f'"{word}" of {record.id}', None)
     return None

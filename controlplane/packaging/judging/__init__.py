@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from controlplane.packaging.judging.attesting import Attesting
 from controlplane.packaging.judging.scanner import Scanner
+from controlplane.packaging.judging.second_engine import SecondEngine, TrivyEngine
 from controlplane.packaging.judging.service import Concluded, Judging
 from controlplane.packaging.judging.subjects import JudgingFailed, Scan, ScanFacts, Subject, Terms
 
@@ -19,6 +20,8 @@ __all__ = [
     "Scan",
     "ScanFacts",
     "Scanner",
+    "SecondEngine",
     "Subject",
     "Terms",
+    "TrivyEngine",
 ]

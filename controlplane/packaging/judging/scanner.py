@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from fleetwright.verify import predicates
 from fleetwright.verify.documents import canonical
@@ -15,40 +14,26 @@ from fleetwright.verify.statements import Subject as Named
 
 from controlplane.clock import Clock, duration_micros, from_micros, to_micros
 from controlplane.packaging.advisories import vex
+from controlplane.packaging.advisories.engines.records import Answers, EngineError
 from controlplane.packaging.advisories.records import Scanned
 from controlplane.packaging.advisories.rules import AdvisoryDataError
 from controlplane.packaging.advisories.service import AdvisoriesService
-from controlplane.packaging.advisories.telling import Told
 from controlplane.packaging.forms import worst_first
 from controlplane.packaging.judging.attesting import Attesting
+from controlplane.packaging.judging.second_engine import SecondEngine
 from controlplane.packaging.judging.subjects import JudgingFailed, Scan, ScanFacts, Subject, Terms, known_by
 from controlplane.packaging.records import Component, Finding, Scope
-from controlplane.packaging.sbom.tools import NOT_RUN
-from controlplane.packaging.trivy.comparing import SECOND, joined
-from controlplane.packaging.trivy.engine import Answer
-from controlplane.trust import statements as written
+from controlplane.trust import statements
 
 ENGINE = "fleetwright"
+ATTEMPTS = 5
+"""Times that a scan is begun anew because an import came into force meanwhile."""
 OF_NO_ECOSYSTEM = "unknown"
 """How a component is named that belongs to no ecosystem with advisories."""
 
 
-class SecondEngine(Protocol):
-    """Another program that judges by the same advisories: ``trivy.engine.Trivy``."""
-
-    @property
-    def ecosystems(self) -> Collection[str]:
-        """The ecosystems of which it can be asked."""
-
-    async def ask(self, told: Sequence[Told]) -> Answer:
-        """Ask which records affect the components that they are told of."""
-
-
 class Scanner:
-    """Scans packages. What cannot be scanned is an error: advisories that are missing, empty, stale.
-
-    Of ``second`` no such thing is asked: where it cannot look, that is said, and our engine's word stands.
-    """
+    """Scans packages. What cannot be scanned is an error: advisories that are missing, empty, stale."""
 
     def __init__(
         self,
@@ -58,11 +43,11 @@ class Scanner:
         terms: Terms,
         second: SecondEngine | None = None,
     ) -> None:
-        self._second = second
         self._advisories = advisories
         self._attesting = attesting
         self._clock = clock
         self._terms = terms
+        self._second = second
 
     async def known(self) -> str:
         """Return the digest of what a scan would know now."""
@@ -75,39 +60,41 @@ class Scanner:
         """
         looked_at = [one for one in components if one.scope is not Scope.DEVELOPMENT]
         try:
-            statements = vex.parse(subject.vex.encode()) if subject.vex else []
-            found = await self._advisories.scan(
-                looked_at,
-                max_age=self._terms.max_age,
-                statements=statements,
-                product=subject.purl,
-                required=self._terms.required,
-            )
-            found, engines = await self._by_both(looked_at, found)
+            found, answers = await self._found(subject, looked_at)
         except AdvisoryDataError as error:
             raise JudgingFailed(f"ADVISORIES_{error.reason}", str(error)) from None
         except vex.VexError as error:
             raise JudgingFailed("VEX_MALFORMED", f"vex: {error}") from None
-        found = replace(found, findings=vex.apply(found.findings, statements, subject.purl))
-        return await asyncio.to_thread(self._attested, subject, looked_at, found, engines)
+        except EngineError as error:
+            raise JudgingFailed("SECOND_ENGINE", str(error)) from None
+        return await asyncio.to_thread(self._attested, subject, looked_at, found, answers)
 
-    async def _by_both(
-        self, looked_at: Sequence[Component], found: Scanned
-    ) -> tuple[Scanned, dict[str, str]]:
-        """Return a scan with what the second engine says, and the version of each engine."""
-        engines = {ENGINE: self._terms.verifier.version}
-        if self._second is None:
-            return found, engines
-        standings, told = await self._advisories.told(looked_at, self._second.ecosystems)
-        if known_by(standings) != known_by(found.coverage.in_force):
-            return found, {**engines, SECOND: f"{NOT_RUN}advisories were imported meanwhile"}
-        answer = await self._second.ask(told)
-        if answer.hits is not None:
-            found = replace(found, findings=joined(found.findings, answer.asked, answer.hits))
-        return found, {**engines, SECOND: answer.version}
+    async def _found(
+        self, subject: Subject, looked_at: Sequence[Component]
+    ) -> tuple[Scanned, Answers | None]:
+        """Scan by both engines, over the same advisories: what is imported meanwhile begins it anew."""
+        for _ in range(ATTEMPTS):
+            answers = None
+            if self._second is not None:
+                answers = await self._second.judge(await self._advisories.asking(looked_at))
+            found = await self._advisories.scan(
+                looked_at,
+                max_age=self._terms.max_age,
+                statements=vex.parse(subject.vex.encode()) if subject.vex else (),
+                product=subject.purl,
+                required=self._terms.required,
+                answers=answers,
+            )
+            if answers is None or known_by(answers.in_force) == known_by(found.coverage.in_force):
+                return found, answers
+        raise JudgingFailed("BUSY", "advisories are imported faster than they can be scanned with; try again")
 
     def _attested(
-        self, subject: Subject, looked_at: Sequence[Component], found: Scanned, engines: Mapping[str, str]
+        self,
+        subject: Subject,
+        looked_at: Sequence[Component],
+        found: Scanned,
+        answers: Answers | None,
     ) -> Scan:
         now = to_micros(self._clock.now())
         components = len({(one.purl, one.ecosystem, one.name, one.version) for one in looked_at})
@@ -124,7 +111,9 @@ class Scanner:
             age=age,
             usable_until=now + duration_micros(self._terms.max_age) - age,
             attestation="",
-            engines=engines,
+            engines={} if answers is None else {answers.engine: answers.version},
+            second_judged=0 if answers is None else answers.judged,
+            second_asked=0 if answers is None else answers.asked,
         )
         envelope = self._attesting.sign("scan", self._statement(subject, facts, findings, found))
         return Scan(replace(facts, attestation=envelope.sha256), tuple(findings), envelope)
@@ -138,7 +127,7 @@ class Scanner:
         said = predicates.Scan(
             scanner=verifier.uri,
             scanner_version=verifier.version,
-            engines=facts.engines,
+            engines={ENGINE: verifier.version, **facts.engines},
             advisories=hashlib.sha256(canonical({one.ecosystem: one.digest for one in used})).hexdigest(),
             imported=from_micros(min(one.import_time for one in used)),
             sbom=subject.sbom,
@@ -149,7 +138,7 @@ class Scanner:
             findings=tuple(_said(one) for one in findings),
         )
         try:
-            return written.scan([Named(subject.file_name, subject.sha256)], said)
+            return statements.scan([Named(subject.file_name, subject.sha256)], said)
         except Malformed as error:
             raise JudgingFailed("ATTESTATION", f"scan: cannot be attested: {error}") from None
 

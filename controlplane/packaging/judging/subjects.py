@@ -115,7 +115,10 @@ class ScanFacts:
     attestation: str
     """SHA-256 of the envelope."""
     engines: Mapping[str, str] = field(default_factory=dict)
-    """What looked, with its version; of what could not look, why."""
+    """Version of the engine that was asked beside ours, by name; none where this server has none."""
+    second_judged: int = 0
+    second_asked: int = 0
+    """How many advisories that one judged, each for each component, of how many that are about them."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as an object of JSON."""

@@ -6,13 +6,15 @@ no import covers is named: "not covered" is not "clean".
 
 from __future__ import annotations
 
+from controlplane.packaging.advisories.aliases import BETWEEN_ENGINES
 from controlplane.packaging.blobs import Blobs
 from controlplane.packaging.forms import findings_to_json
 from controlplane.packaging.judging import Judging, JudgingFailed, Scan, Subject
+from controlplane.packaging.judging.scanner import ENGINE
 from controlplane.packaging.policy.facts import counts
 from controlplane.packaging.records import Component, Scope
 from controlplane.packaging.rules import Stage
-from controlplane.packaging.sbom.tools import NOT_RUN
+from controlplane.packaging.sbom.tools import own_version
 from controlplane.packaging.stages.evidence import (
     attestations_before,
     components_of,
@@ -23,9 +25,10 @@ from controlplane.packaging.stages.evidence import (
 )
 from controlplane.packaging.stages.stage import Job, StageDone, StageFailed, StageRun
 from controlplane.packaging.store.pipelines import Counts
-from controlplane.packaging.trivy.comparing import SECOND
 
-NO_SECOND_ENGINE = f"{NOT_RUN}no second engine is set up"
+NO_SECOND_ENGINE = "not asked: this server has no second engine"
+MOST_TOLD = 20
+"""Disagreements that the log tells one by one."""
 
 
 def scan(blobs: Blobs, judging: Judging) -> StageRun:
@@ -52,14 +55,26 @@ async def scanned(job: Job, judging: Judging, subject: Subject, components: list
     facts = found.facts
     by_version = ", ".join(f"{name} import {facts.imports[name]}" for name in sorted(facts.imports)) or "none"
     job.say("info", f"{facts.covered} of {facts.components} components covered, by advisories: {by_version}")
-    if facts.engines.get(SECOND, NOT_RUN).startswith(NOT_RUN):
-        job.say("info", f"{SECOND}: {facts.engines.get(SECOND, NO_SECOND_ENGINE)}")
-    for one in found.findings:
-        for said in one.disagreements:
-            job.say("info", f"engines or records disagree on {one.vulnerability} in {one.component}: {said}")
     if facts.not_covered:
         job.say("warning", f"not covered, which is not clean: {', '.join(facts.not_covered)}")
+    _say_second(job, found)
     return found
+
+
+def _say_second(job: Job, found: Scan) -> None:
+    facts = found.facts
+    for engine in facts.engines:
+        job.say("info", f"{engine} judged {facts.second_judged} of {facts.second_asked} advisories as well")
+    disagreed = [one for one in found.findings if any(map(_is_between_engines, one.disagreements))]
+    for one in disagreed[:MOST_TOLD]:
+        said = "; ".join(filter(_is_between_engines, one.disagreements))
+        job.say("warning", f"{one.vulnerability} of {one.component}: {said}")
+    if disagreed[MOST_TOLD:]:
+        job.say("warning", f"the engines disagree about {len(disagreed) - MOST_TOLD} more findings")
+
+
+def _is_between_engines(disagreement: str) -> bool:
+    return disagreement.startswith(BETWEEN_ENGINES)
 
 
 async def outcome_of(job: Job, blobs: Blobs, found: Scan) -> dict[str, object]:
@@ -89,7 +104,7 @@ async def _done(job: Job, blobs: Blobs, found: Scan) -> StageDone:
     job.say("info", f"{len(found.findings)} findings; in force: {said}")
     return StageDone(
         outcome,
-        tools={SECOND: NO_SECOND_ENGINE, **found.facts.engines},
+        tools={ENGINE: own_version(), **(found.facts.engines or {"trivy": NO_SECOND_ENGINE})},
         inputs={"components": found_by(job, Stage.SBOM, "components"), **attestations_before(job)},
         outputs={"findings": str(outcome["findings"]), "scan": found.facts.attestation},
         counts=number,

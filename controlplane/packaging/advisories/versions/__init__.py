@@ -7,7 +7,7 @@ OSV's name of an ecosystem, with a release or without one ("Debian:12", "Debian"
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from controlplane.packaging.advisories.versions import debian, go, maven, pypi, rpm, semver
@@ -71,6 +71,11 @@ def key(ecosystem: str, text: str) -> Any:
     Raises as ``compare``.
     """
     return _key(_base(ecosystem), text)
+
+
+def keys(ecosystem: str) -> Callable[[str], Any]:
+    """Return ``key`` for one ecosystem, for many texts. It raises as ``compare``."""
+    return partial(_key, _base(ecosystem))
 
 
 @lru_cache(_REMEMBERED)
