@@ -21,6 +21,7 @@ from agent_sim.protocol.identity_folder import FolderIdentityStore
 from agent_sim.protocol.join_token import JoinToken
 from agent_sim.protocol.journal import Journal, MemoryJournal, SQLiteJournal
 from agent_sim.protocol.root_fetch import fetch_root
+from agent_sim.protocol.trusted_root import TRUSTED_ROOT, write_root
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class FleetConfig:
     journals: Path | None = None
     """Folder in which journals are kept and found again, one file each; None for journals in memory."""
     trusted_root: bytes | None = None
-    """Root of the repository that packages are judged by; None for agents that take none."""
+    """Root of the repository that packages are judged by; None for the one that comes at enrolment."""
     packages: Path | None = None
     """Folder in which each agent keeps what it has seen of the repository; None to forget it."""
 
@@ -63,7 +64,7 @@ class Fleet:
         self._rng = rng
         profiles = assign(config.shares, config.agents, rng)
         width = len(str(config.agents))
-        installs = SimulatedInstalls(config.trusted_root, config.packages) if config.trusted_root else None
+        installs = SimulatedInstalls(config.trusted_root or _found_root(config), config.packages)
         self._installs = installs
         self._members = [
             Member(
@@ -95,8 +96,7 @@ class Fleet:
 
     def close(self) -> None:
         """Let go of what the members shared, once they have left."""
-        if self._installs is not None:
-            self._installs.close()
+        self._installs.close()
 
     async def enroll(self) -> dict[str, IdentityStore]:
         """Give every member an identity, a found one or a new one. Raises EnrollmentError."""
@@ -146,12 +146,17 @@ class Fleet:
                 async with self._gate:
                     if self._stop.is_set():
                         return
-                    identity = await enroller.enroll(token, member.agent_id, member.host.facts())
-                stores[member.agent_id].save(identity)
+                    made = await enroller.enroll(token, member.agent_id, member.host.facts())
+                self._keep_root(made.trusted_root)
+                stores[member.agent_id].save(made.identity)
                 self._counters.enrolled += 1
 
             outcomes = await asyncio.gather(*(one(member) for member in missing), return_exceptions=True)
         self._count_refusals([one for one in outcomes if one is not None])
+
+    def _keep_root(self, root: bytes) -> None:
+        if self._installs.delivered(root) and self._config.identities is not None:
+            write_root(self._config.identities, root)
 
     def _count_refusals(self, refusals: list[BaseException]) -> None:
         for error in refusals:
@@ -190,3 +195,11 @@ class Fleet:
             log.exception("agent %s crashed", member.agent_id)
         finally:
             ended()
+
+
+def _found_root(config: FleetConfig) -> bytes:
+    """Return the root that came with identities which are used again; nothing where none did."""
+    try:
+        return (config.identities / TRUSTED_ROOT).read_bytes() if config.identities is not None else b""
+    except FileNotFoundError:
+        return b""

@@ -15,6 +15,7 @@ from controlplane.packaging.advisories.service import AdvisoriesService
 from controlplane.packaging.advisory_imports import AdvisoryImports
 from controlplane.packaging.agent_downloads import AgentDownloads, DownloadPolicy
 from controlplane.packaging.blobs import Blobs
+from controlplane.packaging.delivered_root import DeliveredRoot
 from controlplane.packaging.deploying import Deployments
 from controlplane.packaging.downloads import Downloads
 from controlplane.packaging.exceptions import ExceptionsService
@@ -92,6 +93,7 @@ class PackagingRoom:
         self.scratch = Scratch(settings.scratch_folder)
         self.blobs = Blobs(settings.packages_folder)
         self.keys = ReleaseKeys(self._layout.release_trust)
+        self.delivered_root = DeliveredRoot(database, self._layout.release_trust)
         self.releases = Releases(database, self.blobs, clock, self.keys, self.scratch.path)
         self.deployments = Deployments(database, tasks, delivery)
         agents.on_delete.append(self.deployments.agent_deleted)

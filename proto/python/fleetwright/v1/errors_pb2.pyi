@@ -144,6 +144,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the keys that sign and release packages are not set up: `fleetwright trust init`."""
     ERROR_REASON_METADATA_UNKNOWN: _ErrorReason.ValueType  # 113
     """NOT_FOUND: the repository of TUF metadata has no such file."""
+    ERROR_REASON_TRUST_REFUSED: _ErrorReason.ValueType  # 114
+    """FAILED_PRECONDITION: the documents that were signed offline cannot be taken in; the message says which
+    signatures or keys are missing.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorDomain of every google.rpc.ErrorInfo that this product sends is
@@ -277,4 +281,8 @@ ERROR_REASON_TRUST_NOT_SET_UP: ErrorReason.ValueType  # 112
 """FAILED_PRECONDITION: the keys that sign and release packages are not set up: `fleetwright trust init`."""
 ERROR_REASON_METADATA_UNKNOWN: ErrorReason.ValueType  # 113
 """NOT_FOUND: the repository of TUF metadata has no such file."""
+ERROR_REASON_TRUST_REFUSED: ErrorReason.ValueType  # 114
+"""FAILED_PRECONDITION: the documents that were signed offline cannot be taken in; the message says which
+signatures or keys are missing.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
