@@ -21,10 +21,17 @@ from controlplane.packaging.downloads import Downloads
 from controlplane.packaging.exceptions import ExceptionsService
 from controlplane.packaging.exporting import Exports
 from controlplane.packaging.factory import Attesters, Means, stages_of
-from controlplane.packaging.handler import AdvisoryHandler, PackageDoors, PackagingHandler, PipelineDoors
+from controlplane.packaging.handler import (
+    AdvisoryHandler,
+    PackageDoors,
+    PackagingHandler,
+    PipelineDoors,
+    TrustHandler,
+)
 from controlplane.packaging.isolation.records import FactName, IsolationSettings
 from controlplane.packaging.judging import Attesting, Judging, Scanner, Terms
 from controlplane.packaging.observing import CountedThroughput
+from controlplane.packaging.offline_roles import OfflineRoles
 from controlplane.packaging.packages import PackagesService
 from controlplane.packaging.paging import Pages
 from controlplane.packaging.policy.cel import CompiledPolicy, load_policy
@@ -167,7 +174,7 @@ class PackagingRoom:
     async def _rejudge(self) -> int:
         return len((await self.rescanning.run()).turned) if self.keys.here else 0
 
-    def handlers(self) -> tuple[PackagingHandler, AdvisoryHandler]:
+    def handlers(self) -> tuple[PackagingHandler, AdvisoryHandler, TrustHandler]:
         """Return what serves administrators."""
         engines = self._engines
         packages = PackageDoors(
@@ -181,7 +188,12 @@ class PackagingRoom:
         )
         watches = Watches(engines.database, engines.wakeups, self._pages)
         pipelines = PipelineDoors(self.uploads, self.pipelines, watches)
-        return PackagingHandler(pipelines, packages), AdvisoryHandler(self.imports)
+        offline = OfflineRoles(self.releases, engines.clock)
+        return (
+            PackagingHandler(pipelines, packages),
+            AdvisoryHandler(self.imports),
+            TrustHandler(offline),
+        )
 
     def agent_downloads(self) -> AgentDownloads:
         """Return what serves agents."""

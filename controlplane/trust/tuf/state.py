@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from fleetwright.verify.keys import KEYS_TARGET
 from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
@@ -141,6 +142,19 @@ def check_next_root(current: bytes, following: bytes) -> None:
         )
     _signed(before, "root", after)
     _signed(after.signed, "root", after)
+
+
+def released_keys(targets: bytes) -> str:
+    """Return the SHA-256 of the document of attestation keys that targets metadata releases.
+
+    Raises ``RepositoryError``.
+    """
+    released = read(Targets, targets).signed.targets.get(KEYS_TARGET)
+    if released is None:
+        raise RepositoryError(
+            f"{KEYS_TARGET}: not released: sign targets metadata that has it, with the offline keys"
+        )
+    return str(released.hashes.get("sha256", ""))
 
 
 def read(kind: type[Role], content: bytes) -> Metadata[Role]:
