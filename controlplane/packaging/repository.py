@@ -68,7 +68,7 @@ class _Made:
 
 
 class Repository:
-    """The repository. ``scratch`` is a folder on a disk of this machine's own, ``keys`` what it signs with."""
+    """The repository. ``scratch`` is a folder on a disk of this machine's own; ``keys`` sign."""
 
     def __init__(
         self,
