@@ -36,6 +36,7 @@ async def test_an_agent_enrols_with_a_key_of_its_own(server: ScriptedServer, aut
     csr = x509.load_der_x509_csr(request.certificate_signing_request)
     assert csr.subject.rfc4514_string() == "CN=a1"
     assert len(csr.extensions) == 0
+    assert made.trusted_root == b""
     assert identity.agent_addresses == (server.address,)
     assert identity.trust_bundle_pem == authority.root_pem
     assert identity.spiffe_id == "spiffe://fleetwright.local/agent/a1"

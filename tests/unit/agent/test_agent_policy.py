@@ -71,6 +71,9 @@ def test_packages_are_installed_only_where_the_kind_is_listed() -> None:
     assert rules is not None
     assert (rules.trusted_root, rules.channels, rules.prefix) == (Path("/etc/root.json"), (), None)
     assert (rules.dpkg, rules.commands_as) == (False, "")
+    bare = parse_policy('task_kinds = ["install"]\n[install]\n', "file").install_rules()
+    assert bare is not None
+    assert bare.trusted_root is None
 
 
 def test_the_section_that_the_default_shows_is_one_that_can_be_used() -> None:
