@@ -297,7 +297,7 @@ async def watch_telemetry(world: World, rows: int) -> Doing:
 
 CALLS: dict[str, tuple[Cost, Prepare]] = {
     "AgentService/RenewCertificate": (Cost(3, 1), renew),
-    "EnrollmentService/Enroll": (Cost(13, 2), enroll),
+    "EnrollmentService/Enroll": (Cost(12, 2), enroll),
     "AgentRegistryService/GetAgent": (Cost(2, 1), get_agent),
     "AgentRegistryService/ListAgents": (Cost(3, 1), list_agents),
     "AgentRegistryService/WatchAgents": (Cost(2, 1), watch_agents),
