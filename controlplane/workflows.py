@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
@@ -72,6 +73,8 @@ class Workflows:
         await asyncio.to_thread(self._launch)
 
     def _launch(self) -> None:
+        # Its own handler prints these, with a traceback each.
+        logging.getLogger("dbos").addFilter(_is_news)
         DBOS(config=self._config)
         DBOS.launch()
         DBOS.register_queue(
@@ -131,6 +134,12 @@ class Workflows:
             return running.result()
         finally:
             self._running.discard(running)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a line of DBOS tells of more than that a stop has cut off what another start does."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, concurrent.futures.CancelledError)
 
 
 _WORKFLOW = "pipeline"

@@ -11,65 +11,27 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import psutil
 import typer
 from fleetwright.v1 import task_service_pb2, work_pb2
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from demo import packages
 from demo.administrator import Administrator, Tick
 from demo.processes import DemoFailed, Program, Programs, log_event, tool, wait_for_file
+from demo.reporting import Report, console, percentile, progress, show
 
 PACE = 50.0
 """Tasks a second of the paced round, in which dispatch is measured without a queue of our own making."""
 
+MOST_INSTALLED = 100
+"""Simulated agents that the package is deployed to, where there are so many."""
+
+PACKAGED = "packages"
 REFERENCE = "this-host"
 ONLINE = "presence = ONLINE"
-
-console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-@dataclass
-class Report:
-    """What the demo found; ``problems`` is empty when all is as it must be."""
-
-    figures: dict[str, Any] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-    def expect(self, fine: bool, problem: str) -> None:
-        """Note ``problem`` unless ``fine``."""
-        if not fine:
-            self.problems.append(problem)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Tick]:
-    """Show progress of something countable: a bar on a terminal, a line at the end elsewhere."""
-    began = time.monotonic()
-    if console.is_terminal:
-        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda number: bar.advance(task, number)
-        return
-    done = 0
-
-    def tick(number: int) -> None:
-        nonlocal done
-        done += number
-
-    yield tick
-    console.print(f"  {what}: {done} of {total} in {time.monotonic() - began:.1f} s")
-
-
-def percentile(values: list[float], share: float) -> float:
-    """Return the value below which ``share`` of the sorted ``values`` lie."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
 
 
 class Demo:
@@ -84,6 +46,9 @@ class Demo:
         self.effects = folder / "effects"
         self.receipts = folder / "receipts"
         self.ready = folder / "fleet-ready.json"
+        self.root = folder
+        self.prefix = folder
+        self.installs: set[str] = set()
 
     def run(self) -> Report:
         """Do the main job, from an empty folder to a stopped server."""
@@ -101,6 +66,7 @@ class Demo:
             )
             tasks = self._work(admin)
             self._telemetry(admin)
+            self._packages(admin, ports)
             self.report.figures["server CPU, s"] = {
                 "connecting": round(connected_cpu, 1),
                 "working": round(server.cpu() - connected_cpu, 1),
@@ -120,6 +86,7 @@ class Demo:
         console.print(f"[bold]1.[/] a control plane on {database} in a scratch folder")
         site = str(self.folder / "site")
         self.programs.run("fleetwright init", [tool("fleetwright"), "init", "--data-dir", site])
+        self.root = packages.make_keys(self.programs, Path(site), self.folder / "offline")
         server = self.programs.start(
             "server",
             [
@@ -159,6 +126,7 @@ class Demo:
                 *("--state", state, "--agent-id", REFERENCE, "--agent-address", agents),
             ],
         )
+        self.prefix = packages.allow_installs(Path(state), self.root)
         agent = self.programs.start("agent", [tool("fleetwright-agent"), "run", "--state", state])
         began = time.monotonic()
         fleet = self.programs.start(
@@ -168,6 +136,7 @@ class Demo:
                 *("--enrollment-address", enrolment, "--server-address", agents),
                 *("--join-token-file", str(token), "--effects", str(self.effects)),
                 *("--receipts", str(self.receipts), "--ready-file", str(self.ready)),
+                *("--trusted-root", str(self.root)),
             ],
         )
         for what, chosen in (("enrolled", ""), ("connected", ONLINE)):
@@ -240,10 +209,21 @@ class Demo:
         self.report.figures["agents with telemetry"] = f"{len(by_agent)} of {wanted}"
         self.report.expect(len(by_agent) == wanted, f"only {len(by_agent)} of {wanted} agents sent telemetry")
 
+    def _packages(self, admin: Administrator, ports: dict[str, int]) -> None:
+        console.print("[bold]5.[/] three artefacts go through the factory, one package to agents")
+        room = packages.Packages(self.programs, self.folder, f"localhost:{ports['admin']}", console.print)
+        ids = [name.removeprefix("agents/") for name in admin.agent_names()]
+        chosen = [REFERENCE, *[one for one in ids if one != REFERENCE][:MOST_INSTALLED]]
+        admin.group(chosen, PACKAGED)
+        found = room.run(f"groups:{PACKAGED}", len(chosen), self.prefix)
+        self.report.figures |= found.figures
+        self.report.problems += found.problems
+        self.installs = {task for task, agent in found.tasks.items() if agent != f"agents/{REFERENCE}"}
+
     # --- ending and judging
 
     def _stop(self, programs: list[Program]) -> None:
-        console.print("[bold]5.[/] everything stops")
+        console.print("[bold]6.[/] everything stops")
         ours = [psutil.Process(program.process.pid) for program in programs]
         started = [child for process in ours for child in (process, *process.children(recursive=True))]
         for program in programs:
@@ -276,7 +256,7 @@ class Demo:
 
     def _judge_effects(self, tasks: list[task_service_pb2.Task]) -> None:
         counted = Counter(line.split()[0] for line in self.effects.read_text().splitlines())
-        wanted = {task.name for task in tasks if task.agent != f"agents/{REFERENCE}"}
+        wanted = self.installs | {task.name for task in tasks if task.agent != f"agents/{REFERENCE}"}
         lost = wanted - counted.keys()
         doubled = [task for task, number in counted.items() if number > 1]
         unknown = counted.keys() - wanted
@@ -302,22 +282,6 @@ class Demo:
         for what in ("stopped_early", "telemetry_points_dropped"):
             self.report.expect(not summary[what], f"the fleet says {what}: {summary[what]}")
         self.report.expect(not summary["errors_by_reason"], f"agents saw {summary['errors_by_reason']}")
-
-
-def show(report: Report) -> None:
-    """Print the summary for people."""
-    console.print("\n[bold]Summary[/]")
-    for name, value in report.figures.items():
-        if name == "fleet":
-            continue
-        parts = value.items() if isinstance(value, dict) else ()
-        words = ", ".join(f"{key} {number}" for key, number in parts) or value
-        console.print(f"  {name:<32} {words}", markup=False)
-    console.print("  (simulated agents run simulated hosts: their telemetry is invented)")
-    if report.problems:
-        console.print("\n[bold red]Not as it must be[/]")
-        for problem in report.problems:
-            console.print(f"  {problem}", markup=False)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from fleetwright.v1 import (
     work_pb2,
 )
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from demo.processes import DemoFailed
 
@@ -69,6 +70,15 @@ class Administrator:
             token = page.next_page_token
             if not token:
                 return names
+
+    def group(self, agents: Sequence[str], group: str) -> None:
+        """Put agents, by their ids, into a group, and in no other."""
+        for agent in agents:
+            changed = agent_registry_service_pb2.Agent(name=f"agents/{agent}", groups=[group])
+            request = agent_registry_service_pb2.UpdateAgentRequest(
+                agent=changed, update_mask=FieldMask(paths=["groups"])
+            )
+            self._agents.UpdateAgent(request, timeout=15)
 
     def create_for_all(self, spec: work_pb2.TaskSpec) -> task_service_pb2.TaskBatch:
         """Queue a task for every agent with one call."""

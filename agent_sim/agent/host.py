@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
-from agent_sim.agent.installing.task import InstallTask
 from agent_sim.agent.inventory import host_facts, take_inventory
 from agent_sim.agent.logs import LogReader
 from agent_sim.agent.policy import Policy
@@ -22,6 +22,9 @@ from agent_sim.agent.run_folder import clear_leftovers
 from agent_sim.agent.script import ScriptRunner
 from agent_sim.agent.telemetry import HostTelemetry
 from agent_sim.host import AttemptReporter, ServerFiles
+
+if TYPE_CHECKING:
+    from agent_sim.agent.installing.task import InstallTask
 
 # AttemptResult.reason in the contract.
 _REASON_BYTES = 2048
@@ -75,8 +78,7 @@ class RealHost:
             "logs": lambda assignment, reporter: self._logs.run(assignment.spec.logs, reporter),
             "echo": self._echo,
         }
-        rules = policy.install_rules()
-        self._installing = InstallTask(rules, state.absolute(), files, clock) if rules and files else None
+        self._installing = _installing(policy, state.absolute(), files, clock)
         if self._installing is not None:
             self._kinds["install"] = self._installing.run
 
@@ -170,6 +172,18 @@ class RealHost:
         return work_pb2.AttemptResult(
             outcome=work_pb2.OUTCOME_SUCCEEDED, echo=work_pb2.EchoResult(payload=echo.payload)
         )
+
+
+def _installing(
+    policy: Policy, state: Path, files: ServerFiles | None, clock: Callable[[], datetime]
+) -> InstallTask | None:
+    rules = policy.install_rules()
+    if rules is None or files is None:
+        return None
+    # Only now: the verifier's libraries take 11 MB, which a host without packages does not need.
+    from agent_sim.agent.installing.task import InstallTask
+
+    return InstallTask(rules, state, files, clock)
 
 
 def _failure(outcome: work_pb2.Outcome.ValueType, reason: str) -> work_pb2.AttemptResult:

@@ -247,7 +247,7 @@ paths = ["/var/log/**"]
 # Channels that packages may come from.
 # channels = ["stable"]
 # Where packages of files go; without it there are none. Commands are linked in its folder bin.
-# prefix = "/opt/fleetwright"
+# prefix = "/opt/fleetwright-packages"
 # Whether a .deb may be given to dpkg, which runs its scripts as root. The agent must be root for it.
 # dpkg = false
 # As whom a package's own command may run where its manifest finds out by one whether it works: "@agent"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from agent_sim.fleet.counters import Counters, Receipts
 from agent_sim.fleet.member import MAX_POINTS, Member
+from agent_sim.fleet.packages import FleetPackages
 from agent_sim.fleet.profiles import Profile, assign
-from agent_sim.fleet.simulated_installs import SimulatedInstalls
 from agent_sim.fleet.witness import Witness
 from agent_sim.protocol.enrollment import Enroller
 from agent_sim.protocol.errors import AgentError
@@ -24,7 +24,6 @@ from agent_sim.protocol.root_fetch import fetch_root
 from agent_sim.protocol.trusted_root import TRUSTED_ROOT, write_root
 
 log = logging.getLogger(__name__)
-
 
 _RESERVE_BYTES = 256 << 10
 """Kept of the disk for each journal: invented results are small, and thousands share one disk."""
@@ -64,8 +63,8 @@ class Fleet:
         self._rng = rng
         profiles = assign(config.shares, config.agents, rng)
         width = len(str(config.agents))
-        installs = SimulatedInstalls(config.trusted_root or _found_root(config), config.packages)
-        self._installs = installs
+        packages = FleetPackages(config.trusted_root or _found_root(config), config.packages)
+        self._packages = packages
         self._members = [
             Member(
                 f"{config.id_prefix}-{number:0{width}d}",
@@ -74,7 +73,7 @@ class Fleet:
                 counters,
                 witness,
                 receipts,
-                installs,
+                packages,
             )
             for number, profile in enumerate(profiles, start=1)
         ]
@@ -96,7 +95,7 @@ class Fleet:
 
     def close(self) -> None:
         """Let go of what the members shared, once they have left."""
-        self._installs.close()
+        self._packages.close()
 
     async def enroll(self) -> dict[str, IdentityStore]:
         """Give every member an identity, a found one or a new one. Raises EnrollmentError."""
@@ -155,7 +154,7 @@ class Fleet:
         self._count_refusals([one for one in outcomes if one is not None])
 
     def _keep_root(self, root: bytes) -> None:
-        if self._installs.delivered(root) and self._config.identities is not None:
+        if self._packages.delivered(root) and self._config.identities is not None:
             write_root(self._config.identities, root)
 
     def _count_refusals(self, refusals: list[BaseException]) -> None:

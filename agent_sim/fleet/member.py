@@ -9,9 +9,9 @@ from fleetwright.v1 import agent_service_pb2_grpc
 
 from agent_sim.fleet.counters import Counters, MemberObserver, Receipts
 from agent_sim.fleet.misbehaviour import dropping, freezing, slow_reading
+from agent_sim.fleet.packages import FleetPackages, MemberPackages
 from agent_sim.fleet.profiles import Profile
 from agent_sim.fleet.simulated_host import SimulatedHost
-from agent_sim.fleet.simulated_installs import SimulatedInstaller, SimulatedInstalls
 from agent_sim.fleet.witness import Witness
 from agent_sim.protocol.agent import Agent, MakeStub
 from agent_sim.protocol.clock import Clock, SystemClock
@@ -49,7 +49,7 @@ class Member:
         counters: Counters,
         witness: Witness | None,
         receipts: Receipts | None,
-        installs: SimulatedInstalls | None = None,
+        packages: FleetPackages | None = None,
     ) -> None:
         self.agent_id = agent_id
         self.profile = profile
@@ -58,11 +58,10 @@ class Member:
         self._seed = f"{seed}/{agent_id}"
         self._clock = self._make_clock()
         self._served = ServedFiles()
-        installer = (
-            SimulatedInstaller(installs, agent_id, self._served, self._clock.now) if installs else None
-        )
+        shared = packages or FleetPackages()
+        installing = MemberPackages(shared, agent_id, self._served, self._clock.now)
         rng = self._random("host")
-        self.host = SimulatedHost(agent_id, profile, self._clock, rng, self._effect, installer)
+        self.host = SimulatedHost(agent_id, profile, self._clock, rng, self._effect, installing)
         self.observer = MemberObserver(agent_id, counters, receipts, self._random("latencies"))
 
     def make_agent(self, identities: IdentityStore, addresses: tuple[str, ...], journal: Journal) -> Agent:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
+from agent_sim.fleet.packages import MemberPackages
 from agent_sim.fleet.profiles import Profile
-from agent_sim.fleet.simulated_installs import SimulatedInstaller
 from agent_sim.host import AttemptReporter
 from agent_sim.protocol.clock import Clock
 
@@ -33,7 +33,7 @@ class SimulatedHost:
         clock: Clock,
         rng: random.Random,
         effect: Effect,
-        installer: SimulatedInstaller | None = None,
+        installer: MemberPackages | None = None,
     ) -> None:
         """``installer`` verifies packages; without it they are refused."""
         self._installer = installer

@@ -30,41 +30,22 @@ AT_ONCE: Final = 8
 
 
 class SimulatedInstalls:
-    """What the agents of one process share: the root that they trust, a folder, and a few threads.
-
-    They are of one installation, which gives each of them the same root when it enrols: the first one that
-    came is kept for all.
-    """
+    """What the agents of one process share: the root that they trust, a folder, and a few threads."""
 
     def __init__(
-        self, trusted_root: bytes = b"", folder: Path | None = None, patience: Patience = PATIENCE
+        self, trusted_root: bytes, folder: Path | None = None, patience: Patience = PATIENCE
     ) -> None:
-        """``folder`` keeps the state of each agent's client; without it that is forgotten at the end.
-
-        ``trusted_root`` is empty where it is to come from an enrolment.
-        """
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._given = folder
+        """``folder`` keeps the state of each agent's client; without it that is forgotten at the end."""
+        self._temporary = tempfile.TemporaryDirectory(prefix="fleetwright-sim-") if folder is None else None
+        self.folder = folder or Path(self._temporary.name if self._temporary else "")
         self.trusted_root = trusted_root
         self.patience = patience
         self.threads = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="verifying")
         self.turns = asyncio.Semaphore(AT_ONCE)
 
-    @property
-    def folder(self) -> Path:
-        """Where each agent has a folder; made when it is first asked for."""
-        if self._given is not None:
-            return self._given
-        if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="fleetwright-sim-")
-        return Path(self._temporary.name)
-
-    def delivered(self, root: bytes) -> bool:
-        """Take the root that came with an enrolment, unless there is one; returns whether it was taken."""
-        if self.trusted_root or not root:
-            return False
-        self.trusted_root = root
-        return True
+    def of(self, agent_id: str, files: ServerFiles, now: Callable[[], datetime]) -> SimulatedInstaller:
+        """Return what verifies the packages of one agent."""
+        return SimulatedInstaller(self, agent_id, files, now)
 
     def close(self) -> None:
         """Let the threads go, and remove a folder that nobody asked to keep."""
@@ -80,14 +61,9 @@ class SimulatedInstaller:
         self, shared: SimulatedInstalls, agent_id: str, files: ServerFiles, now: Callable[[], datetime]
     ) -> None:
         self._shared, self._files, self._now = shared, files, now
-        self._agent_id = agent_id
+        self._folder = shared.folder / agent_id
         self._one_at_a_time = asyncio.Lock()
         self._versions: dict[str, str] = {}
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a root to judge packages by."""
-        return bool(self._shared.trusted_root)
 
     async def run(
         self, assignment: agent_service_pb2.Assignment, reporter: AttemptReporter
@@ -104,14 +80,13 @@ class SimulatedInstaller:
         self, spec: work_pb2.InstallSpec, reporter: AttemptReporter, found: Findings
     ) -> work_pb2.AttemptResult:
         shared = self._shared
-        folder = shared.folder / self._agent_id
         repository = Repository(
-            folder / "tuf", shared.trusted_root, self._files, self._now, shared.threads, shared.patience
+            self._folder / "tuf", shared.trusted_root, self._files, self._now, shared.threads, shared.patience
         )
         reporter.progress(0, "simulated: downloading", work_pb2.DEPLOYMENT_STATUS_DOWNLOADING)
         sha256 = spec.package.removeprefix("packages/")
         release = await repository.find(spec.target_path, sha256)
-        package = folder / sha256
+        package = self._folder / sha256
         try:
             download = Download(self._files, shared.patience)
             await download.fetch(release, package, lambda _: None, found.add_downloaded)

@@ -53,10 +53,7 @@ from controlplane.settings import Settings
 from controlplane.tasks.delivery import Delivery
 from controlplane.tasks.service import TasksService
 from controlplane.trust.keys import SigningKey
-from controlplane.trust.layout import Layout
-
-ORIGIN_KEY = "deb-origin.asc"
-"""File of the release trust's folder with the OpenPGP key that .debs are signed with; it may be missing."""
+from controlplane.trust.layout import DEB_ORIGIN, Layout
 
 Stages = Mapping[Stage, StageRun]
 """What pipelines are made of."""
@@ -165,7 +162,7 @@ class PackagingRoom:
 
     def origin_key(self) -> OriginKey | None:
         """Return the key that .debs are signed with, None for none. Raises ``SigningFailed``."""
-        path: Path = self._layout.release_trust / ORIGIN_KEY
+        path: Path = self._layout.release_trust / DEB_ORIGIN
         return load_key(path, self._engines.clock.now()) if path.exists() else None
 
     async def _default_channel(self) -> Sequence[str]:

@@ -10,7 +10,7 @@ import structlog
 from controlplane.bootstrap.engines import Engines
 from controlplane.bootstrap.packaging import PackagingRoom
 from controlplane.clock import to_micros
-from controlplane.packaging.dispatching import Dispatching, Steps
+from controlplane.packaging.dispatching import POLL, Dispatching, Steps
 from controlplane.packaging.isolation import scratch as isolation
 from controlplane.packaging.observing import observed
 from controlplane.packaging.running import Running
@@ -47,7 +47,9 @@ class PackagingWorker:
         workflows = Workflows(
             workflows_url(engines.location), engines.process.process_id, Steps(running).step
         )
-        self.dispatching = Dispatching(engines.database, engines.wakeups, running, workflows)
+        # Where there is one process, no wake-up is lost on the way.
+        poll = timedelta(hours=1) if engines.alone else POLL
+        self.dispatching = Dispatching(engines.database, engines.wakeups, running, workflows, poll)
 
     async def run(self) -> None:
         """Run pipelines until cancelled."""

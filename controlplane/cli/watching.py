@@ -36,6 +36,9 @@ ColumnsAt = Callable[[datetime], Sequence[Column[Any]]]
 
 _CHANGE = Column[int]("CHANGE", lambda kind: enum_name(ChangeType.DESCRIPTOR, kind))
 _FRAMES_PER_SECOND = 4
+_SETTLED = 0.3
+"""Seconds after which what watches a connection runs, so that the connection may be closed."""
+
 _AROUND_THE_TABLE = 4
 """Lines of a terminal that the live table leaves: its head, its foot, and the prompt before it."""
 
@@ -100,6 +103,7 @@ def following(
         else:
             ready.wait(seconds)
 
+    began = time.monotonic()
     client.channel.subscribe(connectivity)
     try:
         for change in follow(start, lost=lost, wait=wait):
@@ -107,6 +111,8 @@ def following(
             yield change
     finally:
         client.channel.unsubscribe(connectivity)
+        # A thread of gRPC's that has only just begun to look prints a traceback where the channel is closed.
+        time.sleep(max(0.0, _SETTLED - (time.monotonic() - began)))
 
 
 class _Screen(Protocol):

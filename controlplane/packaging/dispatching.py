@@ -77,13 +77,24 @@ class Steps:
 
 
 class Dispatching:
-    """Gives this process's engine what is queued; ``engine`` is started with the first pipeline."""
+    """Gives this process's engine what is queued; ``engine`` is started with the first pipeline.
 
-    def __init__(self, database: Database, wakeups: WakeUps, running: Running, engine: Engine) -> None:
+    ``poll`` is after how long a lost wake-up is made good, long where none can be lost.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        wakeups: WakeUps,
+        running: Running,
+        engine: Engine,
+        poll: timedelta = POLL,
+    ) -> None:
         self._database = database
         self._wakeups = wakeups
         self._running = running
         self._engine = engine
+        self._poll = poll
         self._starting = asyncio.Lock()
         self._started = self._ending = False
         self._queued: set[Run] = set()
@@ -97,16 +108,19 @@ class Dispatching:
             await self._outlive(self.take_over(living))
         with self._wakeups.listening(TOPIC) as listener:
             while True:
-                await self._outlive(self.look())
-                await listener.wait(POLL)
+                await listener.wait(self._poll if await self._outlive(self.look()) else POLL)
 
-    async def _outlive(self, looking: Coroutine[Any, Any, object]) -> None:
+    async def _outlive(self, looking: Coroutine[Any, Any, object]) -> bool:
+        """Return whether it went well."""
         try:
             await looking
         except ServiceError as error:
             _log.warning("could not look for pipelines", error=error.message)
         except Exception:  # noqa: BLE001 # looking must outlive whatever the database or the engine says
             _log.exception("could not look for pipelines")
+        else:
+            return True
+        return False
 
     async def look(self) -> None:
         """Queue what waits for a worker, and stop here what is to stop."""

@@ -18,6 +18,7 @@ import structlog
 
 from controlplane import failpoints
 from controlplane.clock import Clock, to_micros
+from controlplane.errors import ServiceError, Unavailable
 from controlplane.ids import new_id
 from controlplane.packaging import rules
 from controlplane.packaging.logs import Log
@@ -78,6 +79,9 @@ class Running:
         except StageFailed as failed:
             await log.close()
             return await self._commit_failure(begun, failed)
+        except Unavailable:
+            await log.close()
+            raise
         await log.close()
         failpoints.hit("pipelines.before_commit")
         following = await self._commit(begun, done)
@@ -172,8 +176,11 @@ class Running:
             self._under_way[pipeline_id] = task
             try:
                 return await task
-            except StageFailed:
+            except (StageFailed, Unavailable):
+                # What cannot be had now is no failure of the stage: the step is done again.
                 raise
+            except ServiceError as error:
+                raise StageFailed(error.reason, error.message) from error
             except asyncio.CancelledError:
                 if not task.cancelled() or _cancelling():
                     raise

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fleetwright.manifest import ManifestError
+
 from controlplane.callers import Caller
 from controlplane.clock import Clock, to_micros
-from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, invalid
+from controlplane.errors import FailedPrecondition, NotFound, invalid
 from controlplane.filtering import BoundFilter
 from controlplane.ids import new_id
 from controlplane.packaging.advisories import vex
+from controlplane.packaging.building.errors import BuildFailed
+from controlplane.packaging.building.platforms import parse_platform
+from controlplane.packaging.building.provenance import check_source
+from controlplane.packaging.given import read_given
 from controlplane.packaging.paging import Asked, Page, Pages, Place
 from controlplane.packaging.requests import Request, refuse_nul
 from controlplane.packaging.rules import Decision, PipelineState, Stage, StageState
@@ -24,8 +28,6 @@ from controlplane.packaging.store.pipelines import PipelineRecord, StageRecord
 from controlplane.storage.database import Database
 from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.wakeups import WakeUps
-
-_PLATFORM = re.compile(r"any|[a-z0-9][a-z0-9_.-]{0,31}/[a-z0-9][a-z0-9_.-]{0,31}")
 
 Channels = Callable[[], Awaitable[Collection[str]]]
 """Returns the channels that packages can be released to.
@@ -286,13 +288,16 @@ def _check(new: NewPipeline) -> None:
         manifest=new.manifest,
         vex=new.vex,
     )
-    if new.target_platform and not _PLATFORM.fullmatch(new.target_platform):
-        raise invalid(
-            "target_platform",
-            f'{new.target_platform!r} is no platform; write it as "linux/amd64", or "any", in lower case',
-        )
-    if new.manifest:
-        _check_manifest(new.manifest)
+    try:
+        read_given(new.manifest)
+    except ManifestError as error:
+        raise invalid("manifest", str(error)) from None
+    try:
+        check_source(new.source_repository, new.source_commit)
+        if new.target_platform:
+            parse_platform(new.target_platform)
+    except BuildFailed as error:
+        raise invalid(error.member, error.message) from None
     if new.vex:
         _check_vex(new.vex)
 
@@ -304,19 +309,6 @@ def _check_channel(channel: str, known: Collection[str]) -> None:
             f"{channel!r} is none of this server's: {', '.join(sorted(known))}; a new one is delegated to by "
             "those who hold the offline keys",
         )
-
-
-def _check_manifest(text: str) -> None:
-    try:
-        manifest = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _no_manifest(f"is no JSON that can be read ({type(error).__name__})") from None
-    if not isinstance(manifest, dict):
-        raise _no_manifest("is no JSON object")
-
-
-def _no_manifest(why: str) -> InvalidArgument:
-    return invalid("manifest", f"{why}; give the fields of the manifest that you want to set")
 
 
 def _check_vex(text: str) -> None:

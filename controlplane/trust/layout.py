@@ -54,6 +54,8 @@ class Layout:
 
 
 DATABASE = "fleetwright.db"
+DEB_ORIGIN = "deb-origin.asc"
+"""In the folder of the release trust: the OpenPGP key that .debs are signed with. It may be missing."""
 AGENTS_ROOT = "agents-root"
 OPERATORS_ROOT = "operators-root"
 SERVER_KEY = "server.key"

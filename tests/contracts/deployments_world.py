@@ -15,6 +15,7 @@ from controlplane.packaging.deployment.rules import DeploymentStatus
 from controlplane.packaging.rules import Decision
 from controlplane.packaging.store.deployments import DeploymentRecord
 from controlplane.packaging.store.tables import packages
+from controlplane.storage.database import Database
 from controlplane.storage.location import Location
 from controlplane.tasks.operations import Finish, Progress
 from controlplane.tasks.records import BatchRecord, Chosen, InstallDetail
@@ -113,6 +114,15 @@ class DeploymentsWorld:
 
     async def having(self, package: str = PACKAGE) -> list[str]:
         return [holder.agent_id for holder in await self.deployments.agents_having(package)]
+
+
+def deployments_of(rooms: Any, database: Database) -> Deployments:
+    """Return the use cases of a server: those of its room of packaging, where it has one."""
+    packaging = getattr(rooms, "packaging", None)
+    if packaging is not None:
+        served: Deployments = packaging.deployments
+        return served
+    return Deployments(database, rooms.tasks, rooms.delivery)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from controlplane.packaging.advisories.service import AdvisoriesService
 from controlplane.packaging.blobs import Blobs
 from controlplane.packaging.forms import components_to_json
 from controlplane.packaging.judging import Attesting, Judging, Scanner, Terms
+from controlplane.packaging.judging.scanner import SecondEngine
 from controlplane.packaging.policy.cel import CompiledPolicy, load_policy
 from controlplane.packaging.policy.default import DEFAULT_POLICY
 from controlplane.packaging.policy.verdict import Verifier
@@ -132,13 +133,24 @@ class PackagingWorld:
         self.released = Released()
         self.said: list[str] = []
         self._jobs = 0
+        self._second: SecondEngine | None = None
+        self.under(load_policy(DEFAULT_POLICY))
+
+    @property
+    def second(self) -> SecondEngine | None:
+        """The engine that is asked beside ours."""
+        return self._second
+
+    @second.setter
+    def second(self, engine: SecondEngine | None) -> None:
+        self._second = engine
         self.under(load_policy(DEFAULT_POLICY))
 
     def under(self, chosen: CompiledPolicy, keys: Mapping[Purpose, SigningKey] | None = None) -> None:
         """Judge by another policy, or with other keys, from now on."""
         attesting = Attesting(self.keys if keys is None else keys)
         terms = Terms(chosen, Verifier("https://fleet.example.org/factory", "1"), MAX_AGE, LIFE)
-        scanner = Scanner(self.advisories, attesting, self.clock, terms)
+        scanner = Scanner(self.advisories, attesting, self.clock, terms, self._second)
         self.judging = Judging(self.database, self.clock, scanner, attesting, terms)
         self.rescanning = Rescanning(self.database, self.clock, self.judging, self.released, self.released)
 

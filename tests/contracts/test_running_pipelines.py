@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from controlplane.errors import FailedPrecondition, Unavailable
+from controlplane.packaging.dispatching import Dispatching, Steps
 from controlplane.packaging.rules import Decision, PipelineState, Stage, StageState
 from controlplane.packaging.running import Running, workflow_of
 from controlplane.packaging.stages import Job, StageDone, StageFailed, StageRun
@@ -190,3 +193,97 @@ async def test_a_cancelled_pipeline_ends_where_it_is(factory: _Factory, running:
     await run(worker)
     assert (await factory.found()).state is PipelineState.CANCELLED
     assert factory.ran == (["INTAKE", "BUILD", "SIGN"] if running else [])
+
+
+async def test_a_database_that_is_away_is_waited_for_and_is_no_failure(factory: _Factory) -> None:
+    away = [Unavailable("UNAVAILABLE", "the database is away")]
+
+    async def asks(job: Job) -> StageDone:
+        if away:
+            raise away.pop()
+        return StageDone({})
+
+    factory.instead[Stage.BUILD] = asks
+    steps, name = Steps(factory.worker(), timedelta()), "INTAKE"
+    while name:
+        name = await steps.step(workflow_of(ID, 1), name)
+    assert (await factory.found()).state is PipelineState.PASSED
+    assert (await factory.stages())[1].run_count == 2
+
+
+async def test_what_a_room_refuses_a_stage_is_its_reason(factory: _Factory) -> None:
+    async def refused(job: Job) -> StageDone:
+        raise FailedPrecondition("TRUST_NOT_SET_UP", "there are no keys")
+
+    factory.instead[Stage.SIGN] = refused
+    await run(factory.worker())
+    assert (await factory.stages())[2].reason_code == "TRUST_NOT_SET_UP"
+
+
+async def test_a_defect_behind_a_stage_ends_the_pipeline(factory: _Factory) -> None:
+    async def no_json(job: Job) -> StageDone:
+        return StageDone({"bad": object()})
+
+    factory.instead[Stage.SBOM] = no_json
+    steps, name = Steps(factory.worker()), "INTAKE"
+    while name:
+        name = await steps.step(workflow_of(ID, 1), name)
+    found, stages = await factory.found(), await factory.stages()
+    assert (found.state, stages[3].state) == (PipelineState.ERROR, StageState.FAILED)
+    assert stages[3].reason_code == "INTERNAL"
+
+
+class _Engine:
+    """Knows which workflows there are and does nothing with them; ``over`` are those that have ended."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.queued: list[str] = []
+        self.over: set[str] = set()
+
+    async def start(self) -> None:
+        self.started += 1
+
+    async def stop(self) -> None:
+        self.started = 0
+
+    async def queue(self, workflow_id: str) -> None:
+        self.queued.append(workflow_id)
+
+    async def take_over(self, living: Collection[str]) -> list[str]:
+        return []
+
+    async def alive(self, workflow_ids: Collection[str]) -> set[str]:
+        return set(workflow_ids) & set(self.queued) - self.over
+
+
+async def test_what_waits_is_queued_once_and_the_engine_starts_with_it(factory: _Factory) -> None:
+    engine = _Engine()
+    dispatching = Dispatching(factory.database, WakeUps(), factory.worker(), engine)
+    await dispatching.look()
+    await dispatching.look()
+    assert (engine.started, engine.queued) == (1, [workflow_of(ID, 1)])
+    await dispatching.stop()
+    await dispatching.look()
+    assert engine.started == 0, "what ends begins nothing"
+
+
+async def test_without_pipelines_no_engine_is_started(factory: _Factory) -> None:
+    await run(factory.worker())
+    engine = _Engine()
+    dispatching = Dispatching(factory.database, WakeUps(), factory.worker(), engine)
+    await dispatching.look()
+    assert await dispatching.take_over([]) == []
+    assert engine.started == 0
+
+
+async def test_a_pipeline_whose_workflow_is_gone_or_over_gets_another_one(factory: _Factory) -> None:
+    worker, engine = factory.worker(), _Engine()
+    dispatching = Dispatching(factory.database, WakeUps(), worker, engine)
+    await worker.step(workflow_of(ID, 1), "INTAKE")
+    assert await dispatching.take_over([]) == [], "it had none, and has the one that it needs now"
+    assert engine.queued == [workflow_of(ID, 1)]
+    engine.over.add(workflow_of(ID, 1))
+    assert await dispatching.take_over([]) == [workflow_of(ID, 2)]
+    assert (await factory.found()).run_count == 2
+    assert await dispatching.take_over([]) == []

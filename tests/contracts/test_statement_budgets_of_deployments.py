@@ -21,6 +21,7 @@ from controlplane.tasks.records import Chosen, InstallDetail
 from controlplane.tasks.rules import Outcome
 from tests.contracts.agents_world import OPERATOR
 from tests.contracts.budget_world import MANY, Cost, World, describe, opened
+from tests.contracts.deployments_world import deployments_of
 from tests.contracts.test_statement_budgets_of_agents import GROUPS, MESSAGES, Talk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,7 +46,7 @@ async def deployments(world: World) -> Deployments:
     }  # fmt: skip
     async with engines.database.unit_of_work() as work:
         await work.connection.execute(insert(packages).values(row))
-    return Deployments(engines.database, rooms.tasks, rooms.delivery)
+    return deployments_of(rooms, engines.database)
 
 
 async def installing(world: World, deployments: Deployments, count: int) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound
 from controlplane.packaging import uploads
 from controlplane.packaging.blobs import Blobs
+from controlplane.packaging.store.uploads import UploadRecord
 from controlplane.packaging.uploads import Piece, UploadPolicy, Uploads
 from controlplane.storage.location import Location
 from controlplane.storage.opening import open_database
@@ -30,7 +31,7 @@ class _World:
     async def start(self, size: int = len(DATA), sha256: str = SHA256) -> str:
         return (await self.uploads.start("ada", "x.whl", size, sha256)).upload_id
 
-    async def send(self, upload_id: str, offset: int, data: bytes, size: int = 1_000) -> uploads.UploadRecord:
+    async def send(self, upload_id: str, offset: int, data: bytes, size: int = 1_000) -> UploadRecord:
         async def pieces() -> AsyncIterator[Piece]:
             for place in range(0, len(data), size):
                 yield Piece(upload_id if not place else "", offset + place, data[place : place + size])

@@ -19,6 +19,7 @@ QUIET: dict[str, Any] = {
     "presence_sweep": "1h",
     "last_seen_flush": "1h",
     "tasks_sweep": "1h",
+    "packages_sweep": "1h",
     "process_renewal": "1h",
     "process_lease": "3h",
     "drain_window": "0",

@@ -16,9 +16,9 @@ from controlplane.cli.connection import Client
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Output
 from controlplane.cli.packages.app import app
-from controlplane.cli.packages.following import follow_to_end
+from controlplane.cli.packages.following import follow_to_end, must_be_released
 from controlplane.cli.packages.naming import ARTEFACTS, digest_named
-from controlplane.cli.packages.pipeline_views import log_line, must_be_released, outcome
+from controlplane.cli.packages.pipeline_views import log_line, outcome
 from controlplane.cli.packages.sending import name_of, send_file
 from controlplane.cli.tasks.creating import surely
 
@@ -108,15 +108,18 @@ def build(
         _say_created(output, pipeline)
 
 
-def finish(client: Client, output: Output, pipeline: Pipeline) -> None:
-    """Follow a pipeline to its end and print how it ended; raises ``CommandFailed`` for a bad end."""
+def finish(client: Client, output: Output, pipeline: Pipeline, after: int = 0) -> None:
+    """Follow a pipeline to its end and print how it ended; raises ``CommandFailed`` for a bad end.
+
+    Of its log the lines after number ``after`` are told.
+    """
     try:
-        ended = follow_to_end(client, output, pipeline.name, lambda line: _tell(output, line))
+        ended = follow_to_end(client, output, pipeline.name, lambda line: _tell(output, line), after)
     except (KeyboardInterrupt, grpc.RpcError):
         output.note(f"{pipeline.name} goes on: `fleetwright packages watch {pipeline.name}` follows it")
         raise
     output.one(ended, outcome())
-    must_be_released(ended)
+    must_be_released(client, ended)
 
 
 def _tell(output: Output, line: Any) -> None:

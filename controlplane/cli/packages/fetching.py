@@ -72,7 +72,8 @@ def download(
     package: PackageName,
     out: OutOption = None,
     part: Annotated[
-        str, typer.Option(metavar="PART", help="package, or one of its attestations, such as sbom.cyclonedx.")
+        str,
+        typer.Option(metavar="PART", help="package, or one of its attestations, such as sbom or verdict."),
     ] = WHOLE,
 ) -> None:
     """Download a package, or one of its attestations, also of one that no agent can have.
@@ -84,7 +85,7 @@ def download(
     \b
     Examples:
       fleetwright packages download curl
-      fleetwright packages download curl@8.1 --part sbom.cyclonedx --out curl.cdx.json
+      fleetwright packages download curl@8.1 --part sbom --out curl.sbom.json
     """
     found = _package(client, package)
     sha256 = _digest_of(found, part)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+import grpc
 from fleetwright.v1.packaging_service_pb2 import (
+    PIPELINE_STATE_REFUSED,
+    GetPackageRequest,
     GetPipelineRequest,
     Pipeline,
     PipelineLogLine,
@@ -15,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from controlplane.cli.connection import Client
 from controlplane.cli.output import Output
+from controlplane.cli.packages import pipeline_views
 from controlplane.cli.packages.words import FINAL, STAGES, stage_name
 from controlplane.cli.watching import following
 
@@ -50,20 +55,36 @@ def steps(client: Client, name: str, token: str) -> Iterator[Step]:
 
 
 def follow_to_end(
-    client: Client, output: Output, name: str, show: Callable[[PipelineLogLine], None]
+    client: Client, output: Output, name: str, show: Callable[[PipelineLogLine], None], after: int = 0
 ) -> Pipeline:
-    """Show every line of a pipeline's log until it has ended; return it as it is then.
+    """Show every line of a pipeline's log after line ``after`` until it has ended; return it as it is then.
 
     Shows the stages as a bar on a terminal. Raises ``grpc.RpcError``.
     """
     with _StageBar(output, name) as bar:
-        for step in following(client, lambda token: steps(client, name, token), output.note):
+        for step in following(client, lambda token: steps(client, name, token or str(after)), output.note):
             if step.line is not None:
                 bar.at(step.line.stage)
                 show(step.line)
             if step.ended is not None:
                 return step.ended
     raise AssertionError("a watch ends by an error, or is gone on with")
+
+
+def lines_of(client: Client, name: str) -> Iterator[PipelineLogLine]:
+    """Yield the lines of a pipeline's log that there are now. Raises ``grpc.RpcError``."""
+    for response in client.packaging.WatchPipelineLog(WatchPipelineLogRequest(name=name)):
+        yield from response.lines
+
+
+def must_be_released(client: Client, pipeline: Pipeline) -> None:
+    """Raise ``CommandFailed`` unless agents can have what an ended pipeline made, with policy's reasons."""
+    reasons: Sequence[str] = ()
+    if pipeline.state == PIPELINE_STATE_REFUSED and pipeline.package:
+        request = GetPackageRequest(name=pipeline.package)
+        with suppress(grpc.RpcError):  # how it ended is known, and matters more than why
+            reasons = client.packaging.GetPackage(request).package.decision_reasons
+    pipeline_views.must_be_released(pipeline, reasons)
 
 
 def pipeline_of(client: Client, name: str) -> Pipeline:

@@ -94,7 +94,7 @@ def stage_columns() -> list[Column[Any]]:
         Column("REASON", _reason),
         Column("TOOLS", lambda stage: _pairs(stage.tools), wide=True),
         Column("OUTPUTS", lambda stage: _digests(stage.outputs), wide=True),
-        Column("ISOLATION", lambda stage: _pairs(stage.isolation), wide=True),
+        Column("ISOLATION", isolation_words, wide=True),
     ]
 
 
@@ -116,13 +116,19 @@ def log_line(line: PipelineLogLine) -> Text:
     return text.append(clean(f"{level}{line.text}"), _LEVELS.get(line.level))
 
 
-def must_be_released(pipeline: Pipeline) -> None:
-    """Raise ``CommandFailed`` unless agents can have what the pipeline made, with what to do about it."""
+def must_be_released(pipeline: Pipeline, reasons: Sequence[str] = ()) -> None:
+    """Raise ``CommandFailed`` unless agents can have what the pipeline made, with what to do about it.
+
+    ``reasons`` are those of policy, where it refused the package.
+    """
     if pipeline.state in RELEASED:
         return
-    reason = f": {pipeline.reason}" if pipeline.reason else ""
+    state = state_name(pipeline.state)
+    told = "; ".join(filter(None, (pipeline.reason, *reasons)))
+    codes = [stage.reason_code for stage in pipeline.stages if stage.reason_code]
     raise CommandFailed(
-        f"{pipeline.name} ({pipeline.file_name}) is {state_name(pipeline.state)}{reason}",
+        f"{pipeline.name} ({pipeline.file_name}) is {state}" + (f": {told}" if told else ""),
+        metadata={"pipeline": pipeline.name, "state": state, "reason_code": codes[-1] if codes else ""},
         hint=_remedy(pipeline),
     )
 
@@ -135,8 +141,8 @@ def _remedy(pipeline: Pipeline) -> str:
         )
     if pipeline.state == PIPELINE_STATE_ERROR:
         return (
-            f"`fleetwright packages log {pipeline.name}` says more; `fleetwright packages retry "
-            f"{pipeline.name}` goes on from the stage that failed."
+            f"`fleetwright packages log {pipeline.name}` says more; once the cause is mended, `fleetwright "
+            f"packages retry {pipeline.name}` goes on from the stage that failed."
         )
     if pipeline.state == PIPELINE_STATE_CREATED:
         return f"`fleetwright packages execute {pipeline.name}` starts it."
@@ -161,6 +167,16 @@ def _took(stage: StageReport) -> str:
     if not stage.HasField("start_time") or not stage.HasField("end_time"):
         return ""
     return shown_duration(instant(stage.end_time) - instant(stage.start_time))
+
+
+def isolation_words(stage: StageReport) -> str:
+    """Return how many of the limits held while foreign bytes were read, and of the others why not."""
+    held = {name for name, value in stage.isolation.items() if value.startswith("held")}
+    if not stage.isolation:
+        return ""
+    others = {name: value for name, value in stage.isolation.items() if name not in held}
+    told = f"{len(held)} of {len(stage.isolation)} limits held"
+    return f"{told}; {_pairs(others)}" if others else told
 
 
 def _reason(stage: StageReport) -> str:

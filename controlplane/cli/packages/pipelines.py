@@ -14,7 +14,6 @@ from fleetwright.v1.packaging_service_pb2 import (
     PipelineLogLine,
     PipelineState,
     RetryPipelineRequest,
-    WatchPipelineLogRequest,
 )
 
 from controlplane.cli.calling import calling
@@ -24,7 +23,7 @@ from controlplane.cli.output import Format, Output
 from controlplane.cli.packages import words
 from controlplane.cli.packages.app import app
 from controlplane.cli.packages.building import WAIT_HELP, finish
-from controlplane.cli.packages.following import follow_to_end, pipeline_of
+from controlplane.cli.packages.following import follow_to_end, lines_of, must_be_released, pipeline_of
 from controlplane.cli.packages.naming import (
     FilterOption,
     LimitOption,
@@ -32,7 +31,7 @@ from controlplane.cli.packages.naming import (
     joined,
     pipeline_resource,
 )
-from controlplane.cli.packages.pipeline_views import columns, log_line, must_be_released
+from controlplane.cli.packages.pipeline_views import columns, log_line
 from controlplane.cli.packages.watching import watch_pipelines
 from controlplane.cli.paging import print_all
 
@@ -102,7 +101,7 @@ def watch(
     if found.state == PIPELINE_STATE_CREATED:
         output.note(f"{found.name} waits for `fleetwright packages execute {found.name}`")
     ended = follow_to_end(client, output, found.name, lambda line: _print_line(output, line))
-    must_be_released(ended)
+    must_be_released(client, ended)
     output.note(f"{ended.name} is {words.state_name(ended.state)}: {ended.package}")
 
 
@@ -138,9 +137,8 @@ def log(
         pipeline_of(client, name)  # one that there is not is told at once
         follow_to_end(client, output, name, show)
         return
-    for response in client.packaging.WatchPipelineLog(WatchPipelineLogRequest(name=name)):
-        for line in response.lines:
-            show(line)
+    for line in lines_of(client, name):
+        show(line)
 
 
 @app.command("execute")
@@ -164,7 +162,9 @@ def retry(client: Client, output: Output, pipeline: PipelineName, wait: WaitOpti
     Example: fleetwright packages retry pipelines/NAME --wait
     """
     request = RetryPipelineRequest(name=pipeline_resource(pipeline))
-    _changed(client, output, client.packaging.RetryPipeline(request).pipeline, wait=wait)
+    # What it said before it failed is known.
+    said = max((line.number for line in lines_of(client, request.name)), default=0) if wait else 0
+    _changed(client, output, client.packaging.RetryPipeline(request).pipeline, wait=wait, after=said)
 
 
 @app.command("cancel")
@@ -191,9 +191,9 @@ def cancel(
             output.one(found, [])
 
 
-def _changed(client: Client, output: Output, pipeline: Pipeline, *, wait: bool) -> None:
+def _changed(client: Client, output: Output, pipeline: Pipeline, *, wait: bool, after: int = 0) -> None:
     if wait:
-        finish(client, output, pipeline)
+        finish(client, output, pipeline, after)
     elif output.for_people:
         output.text(f"{pipeline.name} is {words.state_name(pipeline.state)}")
     else:

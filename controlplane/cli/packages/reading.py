@@ -54,8 +54,8 @@ def list_(
     Examples:
       fleetwright packages list
       fleetwright packages list --decision FAIL -o wide
-      fleetwright packages list --filter 'vulnerability = CVE-2029-1 AND channel = stable'
-      fleetwright packages list --filter 'component = "pkg:pypi/requests*"' -o json
+      fleetwright packages list --filter 'vulnerability:CVE-2029-1 AND channel = stable'
+      fleetwright packages list --filter 'component:"pkg:pypi/requests*"' -o json
     """
     decisions = words.chosen("--decision", decision, PolicyDecision, "POLICY_DECISION_")
     chosen = joined(
@@ -83,7 +83,8 @@ def show(client: Client, output: Output, package: PackageName) -> None:
         _show_pipeline(output, pipeline_of(client, package))
         return
     request = GetPackageRequest(name=package_named(client, package))
-    output.one(client.packaging.GetPackage(request).package, views.details(output.now))
+    found = client.packaging.GetPackage(request).package
+    output.one(found, views.details(found, output.now))
 
 
 @app.command("findings")

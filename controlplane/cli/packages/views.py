@@ -29,13 +29,13 @@ def columns(now: datetime) -> list[Column[Any]]:
     ]
 
 
-def details(now: datetime) -> list[Column[Any]]:
-    """Return what ``packages show`` prints of one package, a line each."""
+def details(package: Package, now: datetime) -> list[Column[Any]]:
+    """Return what ``packages show`` prints of one package, a line each, and one for each reason."""
     return [
         Column("Name", lambda package: package.name),
         Column("Package", package_words),
         Column("Decision", lambda package: decision_name(package.decision), style=style),
-        Column("Because", lambda package: "; ".join(package.decision_reasons)),
+        *(_line("Because", reason) for reason in package.decision_reasons),
         Column("Decided", lambda package: _decided(package, now)),
         Column("Channel", lambda package: package.channel or "in none: no agent can have it"),
         Column("Target", lambda package: package.target_path),
@@ -110,6 +110,10 @@ def exception_details(now: datetime) -> list[Column[Any]]:
         Column("Ends", lambda exception: shown_time(exception, "expire_time")),
         Column("Revoked", lambda exception: shown_time(exception, "revoke_time")),
     ]
+
+
+def _line(title: str, text: str) -> Column[Any]:
+    return Column(title, lambda _: text)
 
 
 def package_words(package: Any) -> str:

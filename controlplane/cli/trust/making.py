@@ -16,7 +16,7 @@ from controlplane.cli.trust.app import app
 from controlplane.cli.trust.files import new_passphrase, write_new
 from controlplane.settings import ClientSettings
 from controlplane.trust.keys import SUFFIX, SigningKey
-from controlplane.trust.layout import Layout
+from controlplane.trust.layout import DEB_ORIGIN, Layout
 from controlplane.trust.tuf.ceremony import Initialised, initialise
 from controlplane.trust.tuf.drafting import public_key_text
 from controlplane.trust.tuf.roles import Expiries, RepositoryError, Thresholds
@@ -28,6 +28,7 @@ class _Made:
 
     made: Initialised
     thresholds: Thresholds
+    deb_fingerprint: str = ""
 
     @property
     def name(self) -> str:
@@ -40,6 +41,7 @@ class _Made:
             "offlineKeys": [str(path) for path in self.made.offline_keys],
             "trustedRoot": str(self.made.trusted_root),
             "channels": list(self.made.state.channels),
+            "debFingerprint": self.deb_fingerprint,
             "thresholds": {
                 "root": f"{self.thresholds.root} of {self.thresholds.root_keys}",
                 "targets": f"{self.thresholds.targets} of {self.thresholds.targets_keys}",
@@ -73,6 +75,14 @@ def init(
     targets: Annotated[
         str, typer.Option(metavar="N/KEYS", help="How many of how many keys sign for the role targets.")
     ] = "2/3",
+    deb_signer: Annotated[
+        str,
+        typer.Option(
+            metavar="'NAME <MAIL>'",
+            help="Make an OpenPGP key of this name too, which signs .debs. Without one they carry no such "
+            "signature, and say so.",
+        ),
+    ] = "",
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Ask for a passphrase, and encrypt the offline keys with it.")
     ] = False,
@@ -101,7 +111,23 @@ def init(
         )
     except RepositoryError as error:
         raise CommandFailed(str(error)) from None
-    _print(output, _Made(made, thresholds), encrypted=encrypt or passphrase_file is not None)
+    fingerprint = _deb_key(made.online, deb_signer) if deb_signer else ""
+    what = _Made(made, thresholds, fingerprint)
+    _print(output, what, encrypted=encrypt or passphrase_file is not None)
+
+
+def _deb_key(online: Path, user_id: str) -> str:
+    """Make the key that signs .debs; returns its fingerprint."""
+    # Not at the top: nobody else needs OpenPGP.
+    from controlplane.packaging.signing.keys import create_key
+    from controlplane.packaging.signing.states import SigningFailed
+
+    try:
+        return create_key(online / DEB_ORIGIN, user_id).fingerprint
+    except SigningFailed as error:
+        raise CommandFailed(
+            f"--deb-signer: {error.message}; all other keys are made: remove both folders, and begin again"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -191,6 +217,8 @@ def _print(output: Output, what: _Made, *, encrypted: bool) -> None:
     output.text(
         f"  keys of snapshot, timestamp, the channels {', '.join(made.state.channels)}, and of who attests"
     )
+    if what.deb_fingerprint:
+        output.text(f"  and the OpenPGP key that signs .debs, {what.deb_fingerprint}")
     output.text("  It belongs on the server, open to its user alone; back it up as you do the data folder.")
     output.text(f"trusted root: {made.trusted_root}")
     output.text("  Agents get it when they enrol; auditors, by another way than the bundles.")

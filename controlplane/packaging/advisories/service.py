@@ -13,6 +13,7 @@ from controlplane.packaging.advisories.importing import Imported, Progress
 from controlplane.packaging.advisories.records import Scanned, Standing
 from controlplane.packaging.advisories.store import imports
 from controlplane.packaging.advisories.store.lookup import StoredAdvisories
+from controlplane.packaging.advisories.telling import Told, told
 from controlplane.packaging.records import Component
 from controlplane.storage.database import Database
 
@@ -81,6 +82,18 @@ class AdvisoriesService:
                 product=product,
                 required=required,
             )
+
+        return await self._database.read(question)
+
+    async def told(
+        self, components: Iterable[Component], ecosystems: Collection[str]
+    ) -> tuple[Sequence[Standing], Sequence[Told]]:
+        """Return the imports in force, and what they say of components of ecosystems (``telling.told``)."""
+        given = list(components)
+
+        async def question(connection: Any) -> tuple[Sequence[Standing], Sequence[Told]]:
+            stored = StoredAdvisories(connection)
+            return await stored.standings(), await told(given, stored, ecosystems)
 
         return await self._database.read(question)
 

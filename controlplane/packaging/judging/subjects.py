@@ -114,6 +114,8 @@ class ScanFacts:
     """When those are too old."""
     attestation: str
     """SHA-256 of the envelope."""
+    engines: Mapping[str, str] = field(default_factory=dict)
+    """What looked, with its version; of what could not look, why."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as an object of JSON."""

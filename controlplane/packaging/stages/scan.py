@@ -9,11 +9,10 @@ from __future__ import annotations
 from controlplane.packaging.blobs import Blobs
 from controlplane.packaging.forms import findings_to_json
 from controlplane.packaging.judging import Judging, JudgingFailed, Scan, Subject
-from controlplane.packaging.judging.scanner import ENGINE
 from controlplane.packaging.policy.facts import counts
 from controlplane.packaging.records import Component, Scope
 from controlplane.packaging.rules import Stage
-from controlplane.packaging.sbom.tools import own_version
+from controlplane.packaging.sbom.tools import NOT_RUN
 from controlplane.packaging.stages.evidence import (
     attestations_before,
     components_of,
@@ -24,8 +23,9 @@ from controlplane.packaging.stages.evidence import (
 )
 from controlplane.packaging.stages.stage import Job, StageDone, StageFailed, StageRun
 from controlplane.packaging.store.pipelines import Counts
+from controlplane.packaging.trivy.comparing import SECOND
 
-NO_SECOND_ENGINE = "not asked: this server has no second engine"
+NO_SECOND_ENGINE = f"{NOT_RUN}no second engine is set up"
 
 
 def scan(blobs: Blobs, judging: Judging) -> StageRun:
@@ -52,6 +52,11 @@ async def scanned(job: Job, judging: Judging, subject: Subject, components: list
     facts = found.facts
     by_version = ", ".join(f"{name} import {facts.imports[name]}" for name in sorted(facts.imports)) or "none"
     job.say("info", f"{facts.covered} of {facts.components} components covered, by advisories: {by_version}")
+    if facts.engines.get(SECOND, NOT_RUN).startswith(NOT_RUN):
+        job.say("info", f"{SECOND}: {facts.engines.get(SECOND, NO_SECOND_ENGINE)}")
+    for one in found.findings:
+        for said in one.disagreements:
+            job.say("info", f"engines or records disagree on {one.vulnerability} in {one.component}: {said}")
     if facts.not_covered:
         job.say("warning", f"not covered, which is not clean: {', '.join(facts.not_covered)}")
     return found
@@ -84,7 +89,7 @@ async def _done(job: Job, blobs: Blobs, found: Scan) -> StageDone:
     job.say("info", f"{len(found.findings)} findings; in force: {said}")
     return StageDone(
         outcome,
-        tools={ENGINE: own_version(), "trivy": NO_SECOND_ENGINE},
+        tools={SECOND: NO_SECOND_ENGINE, **found.facts.engines},
         inputs={"components": found_by(job, Stage.SBOM, "components"), **attestations_before(job)},
         outputs={"findings": str(outcome["findings"]), "scan": found.facts.attestation},
         counts=number,

@@ -167,6 +167,18 @@ class ScriptedServer(
         issued = self.authority.issue(request.certificate_signing_request, "a1")
         return agent_service_pb2.RenewCertificateResponse(certificate=issued)
 
+    async def FetchMetadata(
+        self, request: agent_service_pb2.FetchMetadataRequest, context: Any
+    ) -> agent_service_pb2.FetchMetadataResponse:
+        await context.abort(*rich_error(grpc.StatusCode.FAILED_PRECONDITION, "TRUST_NOT_SET_UP"))
+        raise AssertionError
+
+    async def DownloadArtefact(
+        self, request: agent_service_pb2.DownloadArtefactRequest, context: Any
+    ) -> AsyncIterator[agent_service_pb2.DownloadArtefactResponse]:
+        await context.abort(*rich_error(grpc.StatusCode.NOT_FOUND, "PACKAGE_UNKNOWN"))
+        yield agent_service_pb2.DownloadArtefactResponse()
+
     async def Enroll(
         self, request: enrollment_service_pb2.EnrollRequest, context: Any
     ) -> enrollment_service_pb2.EnrollResponse:

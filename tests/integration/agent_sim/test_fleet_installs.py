@@ -66,7 +66,7 @@ class ReleasingServer(ObligingServer):
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         return agent_service_pb2.FetchMetadataResponse(content=content)
 
-    async def DownloadArtefact(  # type: ignore[override]
+    async def DownloadArtefact(
         self, request: agent_service_pb2.DownloadArtefactRequest, context: Any
     ) -> AsyncIterator[agent_service_pb2.DownloadArtefactResponse]:
         async for piece in self.files.artefact(request.sha256, request.offset):

@@ -14,14 +14,18 @@ from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
 
 from agent_sim.host import FilesRefusedError, FilesUnavailableError, FileUnknownError
 from agent_sim.protocol.served import ServedFiles
-from tests.integration.agent_sim.protocol_server import rich_error
+from tests.integration.agent_sim.protocol_authority import Authority
+from tests.integration.agent_sim.protocol_server import ScriptedServer, rich_error
 
 SHA = "0" * 64
 SOON = timedelta(seconds=1)
 
 
-class Files(agent_service_pb2_grpc.AgentServiceServicer):
-    def __init__(self) -> None:
+class Files(ScriptedServer):
+    """Answers what it is asked for, with the error that a test wants."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__(authority)
         self.error: tuple[Any, ...] = ()
         self.silent = False
 
@@ -32,7 +36,7 @@ class Files(agent_service_pb2_grpc.AgentServiceServicer):
             await asyncio.Event().wait()
         return agent_service_pb2.FetchMetadataResponse(content=request.file_name.encode())
 
-    async def DownloadArtefact(  # type: ignore[override]
+    async def DownloadArtefact(
         self, request: Any, context: Any
     ) -> AsyncIterator[agent_service_pb2.DownloadArtefactResponse]:
         yield agent_service_pb2.DownloadArtefactResponse(offset=request.offset, data=b"ab", total_bytes=9)
@@ -53,8 +57,8 @@ class World:
 
 
 @pytest_asyncio.fixture
-async def served() -> AsyncIterator[World]:
-    service = Files()
+async def served(authority: Authority) -> AsyncIterator[World]:
+    service = Files(authority)
     server = grpc.aio.server()
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import protovalidate
@@ -19,11 +19,10 @@ from fleetwright.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
 )
-from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2
 
 from controlplane.trust.layout import Layout, load
 from tests.integration.cli.command import Command
+from tests.integration.cli.refusals import LOST, Answers, Refusal
 from tests.support.site import HOST
 
 pb = packaging_service_pb2
@@ -33,30 +32,6 @@ PIECE = 64 * 1024
 
 def sha(content: bytes | bytearray) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-class Refusal(Exception):
-    """What a call is answered with; UNAVAILABLE without a reason is a connection that is lost."""
-
-    def __init__(
-        self, code: grpc.StatusCode, reason: str = "", message: str = "scripted", **metadata: str
-    ) -> None:
-        super().__init__(message)
-        self.code, self.reason, self.message, self.metadata = code, reason, message, metadata
-
-    async def answer(self, context: Any) -> None:
-        status = status_pb2.Status(code=cast(Any, self.code.value)[0], message=self.message)
-        if self.reason:
-            packed = any_pb2.Any()
-            packed.Pack(
-                error_details_pb2.ErrorInfo(reason=self.reason, domain="fleetwright", metadata=self.metadata)
-            )
-            status.details.append(packed)
-        trailing = (("grpc-status-details-bin", status.SerializeToString()),) if self.reason else ()
-        await context.abort(self.code, self.message, trailing)
-
-
-LOST = Refusal(grpc.StatusCode.UNAVAILABLE, message="connection lost")
 
 
 @dataclass
@@ -245,7 +220,9 @@ class Factory(
         found = [
             one
             for one in self.packages
-            if "package_name" not in request.filter or f'"{one.package_name}"' in request.filter
+            if "*" in request.filter
+            or "package_name" not in request.filter
+            or f'"{one.package_name}"' in request.filter
             if "version = " not in request.filter or f'version = "{one.version}"' in request.filter
         ]
         return pb.ListPackagesResponse(packages=found, total_size=len(found))
@@ -343,53 +320,12 @@ class Factory(
         return advisory_service_pb2.GetAdvisoryStatusResponse(ecosystems=self.ecosystems)
 
 
-class _Answers(grpc.aio.ServerInterceptor):
-    """Turns a ``Refusal`` into the status that it is."""
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        streams = handler.response_streaming
-        inner = handler.stream_unary or handler.unary_unary or handler.unary_stream
-        wrapped = _streaming(inner) if streams else _single(inner)
-        kind = (
-            grpc.unary_stream_rpc_method_handler
-            if streams
-            else grpc.stream_unary_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_unary_rpc_method_handler
-        )
-        return kind(wrapped, handler.request_deserializer, handler.response_serializer)
-
-
-def _single(inner: Any) -> Any:
-    async def call(request: Any, context: Any) -> Any:
-        try:
-            return await inner(request, context)
-        except Refusal as refusal:
-            await refusal.answer(context)
-
-    return call
-
-
-def _streaming(inner: Any) -> Any:
-    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            async for message in inner(request, context):
-                yield message
-        except Refusal as refusal:
-            await refusal.answer(context)
-
-    return call
-
-
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[Factory]:
     """Serve a factory on a free port, with the certificates of a data folder."""
     trust = load(folder)
     factory = Factory()  # type: ignore[abstract] # of tasks it answers only what deployments ask
-    server = grpc.aio.server(interceptors=[_Answers()])
+    server = grpc.aio.server(interceptors=[Answers()])
     packaging_service_pb2_grpc.add_PackagingServiceServicer_to_server(factory, server)
     advisory_service_pb2_grpc.add_AdvisoryServiceServicer_to_server(factory, server)
     task_service_pb2_grpc.add_TaskServiceServicer_to_server(factory, server)

@@ -13,7 +13,8 @@ import pytest
 from fleetwright.v1.advisory_service_pb2 import AdvisoryEcosystem
 
 from tests.integration.cli.command import Command
-from tests.integration.cli.factory import Factory, Refusal
+from tests.integration.cli.factory import Factory
+from tests.integration.cli.refusals import Refusal
 
 RECORDS = {
     "X-1.json": json.dumps({"id": "X-1", "modified": "2026-11-01T00:00:00Z"}),

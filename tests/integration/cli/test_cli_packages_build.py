@@ -12,7 +12,8 @@ import pytest
 from fleetwright.v1 import packaging_service_pb2 as pb
 
 from tests.integration.cli.command import Command
-from tests.integration.cli.factory import Factory, Refusal, sha
+from tests.integration.cli.factory import Factory, sha
+from tests.integration.cli.refusals import Refusal
 
 CONTENT = b"the bytes of an artefact"
 DIGEST = sha(CONTENT)
@@ -105,7 +106,8 @@ async def test_a_pipeline_is_followed_to_its_end(packager: Command, factory: Fac
 async def test_a_refused_package_is_a_failure_that_says_where_to_look(
     packager: Command, factory: Factory, artefact: str
 ) -> None:
-    factory.ends = ending("REFUSED", "FAIL", "rule critical: CVE-2029-1", critical=1)
+    factory.ends = ending("REFUSED", "FAIL", critical=1)
+    factory.packages = [pb.Package(name=PACKAGE, decision_reasons=["rule critical: CVE-2029-1"])]
     ended = await packager("packages", "build", artefact, "--wait")
     assert ended.status == 1
     assert "Decision:        FAIL" in ended.out
@@ -177,9 +179,9 @@ async def test_a_digest_that_is_none_is_not_taken_for_a_file(packager: Command, 
 async def test_a_log_that_is_cut_off_goes_on_after_its_last_line(
     packager: Command, factory: Factory, artefact: str
 ) -> None:
-    factory.cuts = [2]
     factory.ends = ending("PASSED", "PASS")
     await packager("packages", "build", artefact)
+    factory.cuts = [2]
     ended = await packager("packages", "watch", "pipelines/p1")
     assert ended.status == 0
     assert [line.split(None, 2)[2] for line in ended.lines] == [
@@ -211,7 +213,8 @@ async def test_programs_get_each_line_of_a_log_as_an_object(
     ended = await packager("packages", "watch", "pipelines/p1", "-o", "json")
     assert ended.status == 1
     assert [json.loads(line)["number"] for line in ended.lines] == ["1", "2", "3"]
-    assert json.loads(ended.errors)["error"]["exitStatus"] == 1
+    error = json.loads(ended.errors)["error"]
+    assert (error["exitStatus"], error["metadata"]["state"]) == (1, "REFUSED")
 
 
 async def test_a_pipeline_that_waits_to_be_started_says_so(packager: Command, factory: Factory) -> None:
@@ -272,6 +275,14 @@ async def test_a_pipeline_is_started_retried_and_cancelled(packager: Command, fa
     assert (retried.status, retried.out) == (0, "pipelines/p1\n")
 
 
+async def test_of_a_retry_only_what_is_new_is_told(packager: Command, factory: Factory) -> None:
+    await packager("packages", "build", f"artefacts/{DIGEST}")
+    factory.ends = ending("PASSED", "PASS")
+    retried = await packager("packages", "retry", "p1", "--wait")
+    assert (retried.status, retried.errors) == (0, "")
+    assert factory.of(pb.WatchPipelineLogRequest)[-1].after_line == 3
+
+
 async def test_a_pipeline_that_cannot_be_retried_says_why(packager: Command, factory: Factory) -> None:
     factory.refusals["RetryPipeline"] = [
         Refusal(grpc.StatusCode.FAILED_PRECONDITION, "PIPELINE_STATE", "it is PASSED; only ERROR is retried")
@@ -301,12 +312,12 @@ async def test_a_pipeline_is_shown_with_its_stages(packager: Command, factory: F
         report.reason_code = "MISSING" if reason else ""
         report.start_time.FromSeconds(1_000)
         report.end_time.FromMilliseconds(1_002_500)
-        report.isolation["network"] = "held"
+        report.isolation.update({"network": "held: none", "uid": "not root"})
     ended = await packager("packages", "show", "pipelines/p1")
     assert ended.lines[-2].split() == ["INTAKE", "SUCCEEDED", "2s", "1"]
     assert ended.lines[-1].endswith("MISSING: no advisories")
     wide = await packager("packages", "show", "pipelines/p1", "-o", "wide")
-    assert "network held" in wide.out
+    assert "1 of 2 limits held; uid not root" in wide.out
 
 
 async def test_all_pipelines_are_watched_and_a_lost_watch_goes_on(

@@ -11,7 +11,8 @@ import pytest
 from fleetwright.v1.packaging_service_pb2 import GetUploadRequest, StartUploadRequest
 
 from tests.integration.cli.command import Command
-from tests.integration.cli.factory import Factory, Refusal, sha
+from tests.integration.cli.factory import Factory, sha
+from tests.integration.cli.refusals import Refusal
 
 MIB = 1024 * 1024
 CONTENT = os.urandom(3 * MIB + 17)

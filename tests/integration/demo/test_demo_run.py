@@ -26,7 +26,13 @@ async def test_a_small_demo_does_every_step_and_leaves_nothing_behind() -> None:
     assert summary["problems"] == []
     assert summary["connected"] == "6 of 6"
     assert summary["tasks"] == {"SUCCEEDED": 14}
-    assert summary["effects"] == {"counted by the hosts": 11, "lost": 0, "doubled": 0}
+    assert summary["effects"] == {"counted by the hosts": 16, "lost": 0, "doubled": 0}
+    assert "CVE-2026-90001" in summary["package of a wheel"]
+    decisions = [
+        summary[f"package of a {what}"].split()[2].rstrip(";") for what in ("wheel", "deb", "binary")
+    ]
+    assert decisions == ["FAIL", "EXCEPTION", "PASS"]
+    assert summary["installed, each verifying it"] == {"INSTALLED": 6}
     assert summary["agents with telemetry"] == "6 of 6"
 
 

@@ -30,7 +30,9 @@ def refused(error: pytest.ExceptionInfo[grpc.aio.AioRpcError]) -> tuple[grpc.Sta
 
 
 async def test_a_pipeline_runs_by_itself_and_says_what_its_stages_did(factory: Factory) -> None:
-    created = await factory.create(source_commit="abc", channel="stable")
+    created = await factory.create(
+        source_commit="ab" * 20, source_repository="https://example.org/x", channel="stable"
+    )
     assert (created.state, created.run_count, len(created.stages)) == (pb2.PIPELINE_STATE_QUEUED, 1, 7)
     assert created.build_id == created.name.partition("/")[2]
     ended = await factory.until(created.name)
@@ -84,6 +86,8 @@ async def test_the_same_request_creates_one_pipeline(factory: Factory) -> None:
         ({"manifest": "["}, "manifest"),
         ({"vex": "{}"}, "vex"),
         ({"build_id": "a\0b"}, "build_id"),
+        ({"source_commit": "abc", "source_repository": "https://example.org/x"}, "source_commit"),
+        ({"source_commit": "ab" * 20}, "source_repository"),
     ],
 )
 async def test_what_cannot_be_right_is_refused_by_its_field(

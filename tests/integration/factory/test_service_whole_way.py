@@ -15,9 +15,8 @@ from fleetwright.v1 import agent_service_pb2, task_service_pb2
 from fleetwright.v1 import packaging_service_pb2 as pb2
 from fleetwright.verify.bundle import verify_bundle
 
-from controlplane.bootstrap.packaging import ORIGIN_KEY
 from controlplane.packaging.signing.keys import create_key
-from controlplane.trust.layout import Layout
+from controlplane.trust.layout import DEB_ORIGIN, Layout
 from controlplane.trust.tuf.ceremony import initialise
 from controlplane.trust.tuf.roles import Expiries, Thresholds
 from tests.integration.factory.factory_world import ENDED, Factory
@@ -178,7 +177,7 @@ async def test_without_advisories_nothing_passes(factory: Factory) -> None:
 
 
 async def test_a_deb_is_signed_with_the_origin_key(factory: Factory, folder: Path) -> None:
-    await asyncio.to_thread(create_key, Layout(folder).release_trust / ORIGIN_KEY, "Test <test@example.org>")
+    await asyncio.to_thread(create_key, Layout(folder).release_trust / DEB_ORIGIN, "Test <test@example.org>")
     await imported(factory, export(against("other", 1)))
     ended = await made(factory, good.deb(), "demo_2.0-1_amd64.deb")
     signed = {one.kind: one for one in ended.signatures}["openpgp"]

@@ -52,6 +52,12 @@ class Agents(agent_service_pb2_grpc.AgentServiceServicer):
     async def Telemetry(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override] # never called
         raise NotImplementedError
 
+    async def FetchMetadata(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def DownloadArtefact(self, request: Any, context: Any) -> None:  # type: ignore[override] # never called
+        raise NotImplementedError
+
     async def RenewCertificate(self, request: Any, context: Any) -> Any:
         await self._identity.admit(current_caller())
         issued = await self._identity.renew(current_caller(), request.certificate_signing_request)

@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from fleetwright.verify.tuf_client import Limits
 
 from controlplane.packaging.rules import Decision
 from controlplane.packaging.store import metadata
+from controlplane.packaging.throughput import Throughput
+from controlplane.sessions import package_streams
 from controlplane.storage.opening import open_database
 from tests.contracts.releases_world import PACKAGE, SHA256, World
 from tests.integration.releases.releases_served import Admission, Agent, Between, RpcFetcher, served
@@ -243,6 +246,23 @@ async def test_an_agent_whose_certificate_was_revoked_gets_nothing(
     with pytest.raises(grpc.RpcError) as error:
         await agent.download(SHA256)
     assert code_of(error) == "UNAUTHENTICATED"
+
+
+async def test_a_certificate_that_is_revoked_ends_a_download(
+    line: tuple[Agent, Between, Admission], made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, _, admission = line
+
+    async def for_ever(_seconds: float) -> None:
+        admission.denied = True
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(package_streams, "CHECKED_EVERY", timedelta(milliseconds=10))
+    made.downloads._throughput = Throughput(1, 0, sleep=for_ever)
+    with pytest.raises(grpc.RpcError, match="was revoked") as error:
+        await agent.download(SHA256)
+    assert code_of(error) == "UNAUTHENTICATED"
+    assert made.downloads.under_way == 0
 
 
 async def test_a_database_that_was_put_back_does_not_stop_the_agents(agent: Agent, made: World) -> None:

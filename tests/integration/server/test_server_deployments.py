@@ -15,6 +15,7 @@ from controlplane.packaging.store.tables import packages
 from controlplane.tasks.messages import options_of
 from controlplane.tasks.records import Chosen
 from tests.contracts.agents_world import OPERATOR
+from tests.contracts.deployments_world import deployments_of
 from tests.integration.transport.doors import refusal
 from tests.support.admin import Admin
 from tests.support.agents import RawAgent, RawSession, accepted, succeeded
@@ -30,7 +31,7 @@ async def deployments(site: LocalSite) -> Deployments:
     """The room's use cases, with a released package called tool."""
     assert site.server is not None
     engines, rooms = site.server.engines, site.server.rooms
-    made = Deployments(engines.database, rooms.tasks, rooms.delivery)
+    made = deployments_of(rooms, engines.database)
     row = {
         "sha256": PACKAGE, "package_name": "tool", "version": "1.0", "artefact_type": "archive",
         "target_platform": "any", "size": 7, "pipeline_id": "p1", "channel": "stable",

@@ -94,6 +94,12 @@ class Agents(agent_service_pb2_grpc.AgentServiceServicer):
     async def RenewCertificate(self, request: Any, context: Any) -> Any:
         return agent_service_pb2.RenewCertificateResponse()
 
+    async def FetchMetadata(self, request: Any, context: Any) -> Any:
+        return agent_service_pb2.FetchMetadataResponse(content=request.file_name.encode())
+
+    async def DownloadArtefact(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        yield agent_service_pb2.DownloadArtefactResponse(offset=request.offset)
+
 
 class Enrollment(enrollment_service_pb2_grpc.EnrollmentServiceServicer):
     """Lets everyone in."""

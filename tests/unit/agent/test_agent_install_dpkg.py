@@ -19,9 +19,9 @@ from agent_sim.agent.installing.dpkg import Dpkg
 from agent_sim.agent.installing.task import InstallTask
 from agent_sim.released.reasons import InstallError
 from tests.support.install_world import Package, deb, release
+from tests.unit.agent.install_site import FAILED, INSTALLED, ROLLED_BACK, Site
 from tests.unit.agent.reporting import Recorder
 from tests.unit.agent.test_agent_install_kills import Killed
-from tests.unit.agent.test_agent_installing import FAILED, INSTALLED, ROLLED_BACK, Site
 
 NAME = "fleetwright-test-tool"
 

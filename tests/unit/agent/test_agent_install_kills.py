@@ -12,8 +12,8 @@ from fleetwright.v1 import work_pb2
 
 from agent_sim import failpoints
 from tests.support.install_world import Package
+from tests.unit.agent.install_site import FAILED, INSTALLED, ROLLED_BACK, Site, broken
 from tests.unit.agent.reporting import Recorder
-from tests.unit.agent.test_agent_installing import FAILED, INSTALLED, ROLLED_BACK, Site, broken
 
 BEFORE_THE_SWITCH = ["staging", "staged"]
 AFTER_THE_SWITCH = ["switching", "switched", "detecting", "committing", "committed"]

@@ -87,7 +87,7 @@ def test_the_section_that_the_default_shows_is_one_that_can_be_used() -> None:
     rules = parse_policy("\n".join(lines), "default").install_rules()
     assert rules is not None
     assert rules.channels == ("stable",)
-    assert rules.prefix == Path("/opt/fleetwright")
+    assert rules.prefix == Path("/opt/fleetwright-packages")
 
 
 def test_the_default_is_written_once_and_closed_to_others(tmp_path: Path) -> None:

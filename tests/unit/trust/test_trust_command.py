@@ -11,7 +11,9 @@ from typer.testing import CliRunner, Result
 
 from controlplane.cli import trust
 from controlplane.cli.failures import Guarded
+from controlplane.packaging.signing.keys import load_key as load_deb_key
 from controlplane.trust.keys import load_key
+from controlplane.trust.layout import DEB_ORIGIN
 from controlplane.trust.tuf.ceremony import load_online
 
 
@@ -85,3 +87,18 @@ def test_bad_words_are_refused_before_anything_is_made(
     assert ended.exit_code == status
     assert why in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_signs_debs_is_made_where_it_is_asked_for(tmp_path: Path) -> None:
+    ended = run(
+        "--offline", tmp_path / "usb", "--online", tmp_path / "server", "--deb-signer", "A <a@b.example>"
+    )
+    assert ended.exit_code == 0, ended.output
+    key = load_deb_key(tmp_path / "server" / DEB_ORIGIN)
+    assert key.fingerprint in ended.stdout
+
+
+def test_a_name_of_no_signer_is_refused_by_its_option(tmp_path: Path) -> None:
+    ended = run("--offline", tmp_path / "usb", "--online", tmp_path / "server", "--deb-signer", "A")
+    assert ended.exit_code == 1
+    assert "--deb-signer" in ended.output

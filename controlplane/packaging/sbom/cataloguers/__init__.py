@@ -96,7 +96,7 @@ def catalogue(tree: Tree, facts: ArtefactFacts) -> tuple[list[Component], list[s
                 problems.append(str(error))
         if len(components) > MAX_COMPONENTS:
             raise BadMetadata(path, f"more than {MAX_COMPONENTS} components were found; split the package")
-    return merged(components), _bounded(problems)
+    return merged(binary.without_stand_in(components)), _bounded(problems)
 
 
 def _own_path(tree: Tree, facts: ArtefactFacts) -> str:

@@ -1,8 +1,12 @@
-"""An artefact that is one executable file: a component under the name and version that intake found."""
+"""An artefact that is one executable file: a component under the name and version that intake found.
+
+It stands in for what nobody can name. Where the file says itself of what modules it was built, they are the
+components: the artefact is what the document describes, and no part of itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from controlplane.packaging.records import ArtefactFacts, ArtefactType, Component
 from controlplane.packaging.sbom.found import found
@@ -24,3 +28,9 @@ def components(tree: Tree, path: str, facts: ArtefactFacts) -> Iterable[Componen
     digest = f"sha256:{tree.files[path].sha256}"
     purl = make_purl("generic", facts.name, facts.version, qualifiers={"checksum": digest}, member=path)
     return [found(purl, files=[path], notes=[UNCOVERED])]
+
+
+def without_stand_in(components: Sequence[Component]) -> list[Component]:
+    """Leave the stand-in out where a component of a known ecosystem claims the file."""
+    explained = {path for one in components if one.ecosystem for path in one.files}
+    return [one for one in components if UNCOVERED not in one.notes or not explained.issuperset(one.files)]

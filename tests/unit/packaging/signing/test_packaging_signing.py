@@ -163,6 +163,14 @@ def test_a_verifier_that_cannot_run_has_verified_nothing(
     assert found.state is SignatureState.FAILED
 
 
+def test_a_verifier_has_a_folder_to_unpack_in(tmp_path: Path, signed: Path, key: OriginKey) -> None:
+    looking = tmp_path / "gpgv"
+    looking.write_text('#!/bin/sh\ntest -d "$TMPDIR" && exit 7\nexit 9\n')
+    looking.chmod(0o755)
+    found = verify_deb(signed, key.certificate, which=lambda name: str(looking) if name == "gpgv" else None)
+    assert "ended with 7" in found.reason
+
+
 def test_words_of_a_verifier_on_its_standard_error_count_for_nothing(
     tmp_path: Path, signed: Path, key: OriginKey
 ) -> None:
