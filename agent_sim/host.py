@@ -48,6 +48,14 @@ class FilesRefusedError(FilesError):
     """The server does not give the file to this agent, and asking again will not help."""
 
 
+class FilesDamagedError(FilesError):
+    """The server says of itself that its bytes are not those that it stored."""
+
+
+class FilesEndlessError(FilesError):
+    """The server sends a longer message than any that this agent takes."""
+
+
 class FilesUnavailableError(FilesError):
     """The file cannot be had now: ask again, after ``retry_after`` where the server said so."""
 

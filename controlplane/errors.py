@@ -77,6 +77,10 @@ class ResourceExhausted(ServiceError):
     """The caller must send less, or later."""
 
 
+class DataLoss(ServiceError):
+    """An operator must put back what was stored; coming back is no remedy."""
+
+
 class Unavailable(ServiceError):
     """An operator must mend the server, or time will; the caller comes back later, and is told when."""
 

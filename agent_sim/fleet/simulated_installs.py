@@ -81,7 +81,13 @@ class SimulatedInstaller:
     ) -> work_pb2.AttemptResult:
         shared = self._shared
         repository = Repository(
-            self._folder / "tuf", shared.trusted_root, self._files, self._now, shared.threads, shared.patience
+            self._folder / "tuf",
+            shared.trusted_root,
+            self._files,
+            self._now,
+            shared.threads,
+            shared.patience,
+            durable=False,
         )
         reporter.progress(0, "simulated: downloading", work_pb2.DEPLOYMENT_STATUS_DOWNLOADING)
         sha256 = spec.package.removeprefix("packages/")

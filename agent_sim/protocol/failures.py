@@ -14,6 +14,8 @@ ERROR_DOMAIN = "fleetwright"
 
 _LOCAL_WORDS = "Internal error from Core"
 """What grpc.aio says of a call whose end came while a message was written: the server's status is lost."""
+_LONGER = "larger than max"
+"""What gRPC says of a message beyond ``max_receive_message_length``."""
 _DETAILS_KEY = "grpc-status-details-bin"
 _IDENTITY_REASONS = frozenset(
     {
@@ -54,6 +56,11 @@ class Failure:
         Nothing is known then of what the server said; the connection is good, so ask again on it.
         """
         return not self.reason and self.code is grpc.StatusCode.INTERNAL and self.message == _LOCAL_WORDS
+
+    @property
+    def too_long(self) -> bool:
+        """Whether what the server sent is longer than any message that this agent takes."""
+        return not self.reason and self.code is grpc.StatusCode.RESOURCE_EXHAUSTED and _LONGER in self.message
 
     @property
     def refuses_identity(self) -> bool:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Final, cast
 import grpc
 from fleetwright.v1 import agent_service_pb2
 
-from agent_sim.host import FilesError, FilesRefusedError, FilesUnavailableError, FileUnknownError, Piece
+from agent_sim.host import (
+    FilesDamagedError,
+    FilesEndlessError,
+    FilesError,
+    FilesRefusedError,
+    FilesUnavailableError,
+    FileUnknownError,
+    Piece,
+)
 from agent_sim.protocol.failures import Failure, failure_of
 
 if TYPE_CHECKING:
@@ -137,6 +145,10 @@ def _error(name: str, failure: Failure) -> FilesError:
     words = f"{name}: {failure.name}: {failure.message}"
     if failure.code is grpc.StatusCode.NOT_FOUND:
         return FileUnknownError(words)
+    if failure.code is grpc.StatusCode.DATA_LOSS:
+        return FilesDamagedError(words)
+    if failure.too_long:
+        return FilesEndlessError(words)
     if failure.code in _TRY_AGAIN or failure.status_lost or failure.session_stale:
         return FilesUnavailableError(words, failure.retry_after)
     return FilesRefusedError(words)

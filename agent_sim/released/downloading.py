@@ -21,15 +21,15 @@ from typing import Final
 from fleetwright.verify.errors import (
     EndlessData,
     FetchFailed,
-    NotFound,
     SlowData,
     VerificationError,
     WrongTarget,
 )
 from fleetwright.verify.tuf_client import Release
 
-from agent_sim.host import FilesError, FilesUnavailableError, FileUnknownError, Piece, ServerFiles
+from agent_sim.host import FilesError, FilesUnavailableError, Piece, ServerFiles
 from agent_sim.released.patience import PATIENCE, Patience
+from agent_sim.released.reasons import of_files
 
 WITHIN: Final = timedelta(minutes=30)
 """How long a package may take that has no length worth speaking of."""
@@ -81,10 +81,8 @@ class Download:
             except FilesUnavailableError as error:
                 failures = failures + 1 if file.tell() == before else 1
                 await _wait(self.patience, failures, error)
-            except FileUnknownError as error:
-                raise NotFound(str(error)) from None
             except FilesError as error:
-                raise FetchFailed(str(error)) from None
+                raise of_files(error) from None
 
 
 async def _wait(patience: Patience, failures: int, error: FilesUnavailableError) -> None:

@@ -7,10 +7,11 @@ import concurrent.futures
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar, cast
 
-from fleetwright.verify.errors import FetchFailed, NotFound
+from fleetwright.verify.errors import FetchFailed
 
-from agent_sim.host import FilesError, FilesUnavailableError, FileUnknownError, Piece, ServerFiles
+from agent_sim.host import FilesError, FilesUnavailableError, Piece, ServerFiles
 from agent_sim.released.patience import Patience
+from agent_sim.released.reasons import of_files
 
 Result = TypeVar("Result")
 
@@ -75,10 +76,8 @@ class SessionFetcher:
             return cast(Result, future.result())
         except concurrent.futures.CancelledError:
             raise FetchFailed("the installation was stopped") from None
-        except FileUnknownError as error:
-            raise NotFound(str(error)) from None
         except FilesError as error:
-            raise FetchFailed(str(error)) from None
+            raise of_files(error) from None
         finally:
             self._waiting = None
 

@@ -12,6 +12,8 @@ from typing import Final
 from fleetwright.verify import errors
 from fleetwright.verify.reports import Outcome, Report
 
+from agent_sim.host import FilesDamagedError, FilesEndlessError, FilesError, FileUnknownError
+
 _REASON_CHARACTERS: Final = 2000
 """Of the contract's 2,048 bytes of a reason."""
 
@@ -77,6 +79,19 @@ class InstallError(Exception):
 
 class NotAllowedError(InstallError):
     """The host's own policy does not allow it; nothing was done."""
+
+
+def of_files(error: FilesError) -> errors.TufError:
+    """Return what a file that the server does not give means: a server that says of its own store that it was
+    changed has other bytes than those that were released.
+    """
+    if isinstance(error, FileUnknownError):
+        return errors.NotFound(str(error))
+    if isinstance(error, FilesDamagedError):
+        return errors.WrongTarget(f"{error}: the server does not have what was released")
+    if isinstance(error, FilesEndlessError):
+        return errors.EndlessData(f"{error}: do not trust where it came from")
+    return errors.FetchFailed(str(error))
 
 
 def of_error(error: errors.VerificationError) -> InstallError:

@@ -44,6 +44,8 @@ class Repository:
     executor: Executor
     """Where the client runs: it waits for the event loop, so it may not run on it."""
     patience: Patience = PATIENCE
+    durable: bool = True
+    """Whether what was seen outlives a power cut; a simulated agent need not."""
 
     async def find(self, path: str, sha256: str) -> Release:
         """Return what is released under ``path``, which has to be the bytes of digest ``sha256``.
@@ -80,7 +82,7 @@ class Repository:
 
         def run() -> Result:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            client = TufClient(self.state, self.trusted_root, fetcher, self.now)
+            client = TufClient(self.state, self.trusted_root, fetcher, self.now, durable=self.durable)
             result = work(client)
             if client.repaired:
                 _log.warning("broken metadata was removed and fetched again", files=list(client.repaired))

@@ -88,7 +88,8 @@ class AgentDownloads:
 
         Raises ``NotFound`` PACKAGE_UNKNOWN, ``FailedPrecondition`` PACKAGE_NOT_RELEASED, also while it goes
         on, ``InvalidArgument`` for an offset behind the end, ``ResourceExhausted`` RATE_LIMITED where too
-        many downloads go on, and ``Unavailable`` where the bytes are gone or damaged.
+        many downloads go on, ``Unavailable`` where the bytes are gone, and ``DataLoss`` where they are
+        damaged.
         """
         with self._slot(agent_id):
             size, looked = await self._size(sha256), self._now()

@@ -39,8 +39,8 @@ async def verified(
 ) -> AsyncGenerator[Piece, None]:
     """Yield what is stored under a digest from ``offset`` on, one piece at least.
 
-    ``size`` is what it has to have. Raises ``InvalidArgument`` for an offset behind the end, and
-    ``Unavailable`` where the bytes are gone or not what they were, before the last piece.
+    ``size`` is what it has to have. Raises ``InvalidArgument`` for an offset behind the end, ``Unavailable``
+    where the bytes are gone, and ``DataLoss`` where they are not what they were, before the last piece.
     """
     if offset > size:
         raise invalid("offset", f"{offset} is behind the end, at {size}")
@@ -94,7 +94,7 @@ class Downloads:
 
         ``part`` is empty or "package" for its bytes, else the kind of an attestation. A range that goes to
         the end is verified, with all before it; of another one the reader has to verify the whole.
-        Raises ``NotFound`` PACKAGE_UNKNOWN, ``InvalidArgument`` and ``Unavailable``.
+        Raises ``NotFound`` PACKAGE_UNKNOWN, ``InvalidArgument``, ``Unavailable`` and ``DataLoss``.
         """
         async with self._database.reading() as connection:
             found = await releases.find(connection, package_sha256)

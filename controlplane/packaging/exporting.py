@@ -50,8 +50,8 @@ class Exports:
         """Yield the bundle of a package, a zip.
 
         Raises ``NotFound`` PACKAGE_UNKNOWN, ``FailedPrecondition`` PACKAGE_NOT_RELEASED and
-        TRUST_NOT_SET_UP, ``ResourceExhausted`` RATE_LIMITED where too many are written, and ``Unavailable``
-        where bytes are gone or damaged.
+        TRUST_NOT_SET_UP, ``ResourceExhausted`` RATE_LIMITED where too many are written, ``Unavailable``
+        where bytes are gone, and ``DataLoss`` where they are damaged.
         """
         with self._turn(), tempfile.TemporaryDirectory(dir=self._scratch, prefix="bundle-") as folder:
             path = await self._written(package_sha256, Path(folder))

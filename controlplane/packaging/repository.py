@@ -21,7 +21,7 @@ from fleetwright.verify.keys import KEYS_TARGET
 
 from controlplane import failpoints
 from controlplane.clock import Clock, duration_micros, to_micros
-from controlplane.errors import FailedPrecondition, NotFound, Unavailable
+from controlplane.errors import DataLoss, FailedPrecondition, NotFound, Unavailable
 from controlplane.packaging.blobs import BlobDamaged, BlobMissing, Blobs
 from controlplane.packaging.published_versions import PublishedVersions
 from controlplane.packaging.release_keys import ReleaseKeys, trust_not_set_up
@@ -261,12 +261,15 @@ class Repository:
             return await stored.prune(work, current, before)
 
 
-def damaged(sha256: str, error: Exception) -> Unavailable:
-    """Return the refusal of stored bytes that are gone or not what they were; the log has it too."""
+def damaged(sha256: str, error: Exception) -> DataLoss | Unavailable:
+    """Return the refusal of stored bytes: ``DataLoss`` where they are not what they were, ``Unavailable``
+    where they are not there, as of a disk that is not mounted. The log has it too.
+    """
     _log.error("stored bytes are gone or damaged", sha256=sha256, error=str(error))
-    return Unavailable(
-        "UNAVAILABLE", f"what is stored of {sha256} is gone or damaged: an operator must put it back"
-    )
+    words = f"what is stored of {sha256} is gone or damaged: an operator must put it back"
+    if isinstance(error, BlobDamaged):
+        return DataLoss("BYTES_DAMAGED", words)
+    return Unavailable("UNAVAILABLE", words)
 
 
 def _check_same(state: RepositoryState, online: Online) -> None:

@@ -12,7 +12,13 @@ import pytest
 import pytest_asyncio
 from fleetwright.v1 import agent_service_pb2, agent_service_pb2_grpc
 
-from agent_sim.host import FilesRefusedError, FilesUnavailableError, FileUnknownError
+from agent_sim.host import (
+    FilesDamagedError,
+    FilesEndlessError,
+    FilesRefusedError,
+    FilesUnavailableError,
+    FileUnknownError,
+)
 from agent_sim.protocol.served import ServedFiles
 from tests.integration.agent_sim.protocol_authority import Authority
 from tests.integration.agent_sim.protocol_server import ScriptedServer, rich_error
@@ -102,6 +108,12 @@ async def test_a_name_that_no_repository_has_is_not_asked_for(served: World, nam
         (rich_error(grpc.StatusCode.FAILED_PRECONDITION, "SESSION_STALE"), FilesUnavailableError),
         (rich_error(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", SOON), FilesUnavailableError),
         ((grpc.StatusCode.UNAVAILABLE, "going away"), FilesUnavailableError),
+        (rich_error(grpc.StatusCode.DATA_LOSS, "BYTES_DAMAGED"), FilesDamagedError),
+        (
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)"),
+            FilesEndlessError,
+        ),
+        ((grpc.StatusCode.RESOURCE_EXHAUSTED, "busy"), FilesUnavailableError),
     ],
 )
 async def test_each_status_says_whether_to_ask_again(

@@ -10,7 +10,7 @@ import pytest
 from fleetwright.verify.bundle import verify_bundle
 from fleetwright.verify.reports import Outcome
 
-from controlplane.errors import FailedPrecondition, NotFound, ResourceExhausted, Unavailable
+from controlplane.errors import DataLoss, FailedPrecondition, NotFound, ResourceExhausted
 from controlplane.packaging.exporting import AT_ONCE, Exports
 from controlplane.packaging.rules import Decision
 from tests.contracts.releases_world import PACKAGE, SHA256, World, made_once
@@ -89,5 +89,5 @@ async def test_bytes_that_were_swapped_in_the_store_are_not_exported(made: World
     await made.add()
     await made.releases.publish(SHA256)
     (made.folder / "blobs" / "sha256" / SHA256[:2] / SHA256).write_bytes(PACKAGE.swapcase())
-    with pytest.raises(Unavailable, match="gone or damaged"):
+    with pytest.raises(DataLoss, match="gone or damaged"):
         await exported(made, tmp_path / "curl.zip")

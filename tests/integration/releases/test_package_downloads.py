@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from controlplane.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from controlplane.packaging.agent_downloads import LOOK_AGAIN, AgentDownloads, DownloadPolicy
 from controlplane.packaging.downloads import Downloads, Piece
 from controlplane.packaging.rules import Decision
@@ -56,7 +56,7 @@ async def test_a_range_to_the_end_of_changed_bytes_is_not_finished(made: World) 
     await made.add()
     (made.folder / "blobs" / "sha256" / SHA256[:2] / SHA256).write_bytes(PACKAGE.swapcase())
     got: list[bytes] = []
-    with pytest.raises(Unavailable, match="gone or damaged"):
+    with pytest.raises(DataLoss, match="gone or damaged"):
         await _take(Downloads(made.database, made.blobs).package(SHA256, "", 0, 0, 100), got)
     assert len(b"".join(got)) < len(PACKAGE)
 

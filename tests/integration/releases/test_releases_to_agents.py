@@ -84,13 +84,13 @@ async def test_an_agent_fetches_verifies_and_may_install(agent: Agent) -> None:
 
 async def test_bytes_that_were_swapped_in_the_store_are_never_sent_whole(agent: Agent, made: World) -> None:
     stored(made).write_bytes(PACKAGE.swapcase())
-    with pytest.raises(FetchFailed, match=r"UNAVAILABLE: .*gone or damaged"):
+    with pytest.raises(FetchFailed, match=r"DATA_LOSS: .*gone or damaged"):
         await agent.install()
     stored(made).write_bytes(PACKAGE + b"more")
     with pytest.raises(FetchFailed, match="gone or damaged"):
         await agent.install()
     stored(made).unlink()
-    with pytest.raises(FetchFailed, match="gone or damaged"):
+    with pytest.raises(FetchFailed, match=r"UNAVAILABLE: .*gone or damaged"):
         await agent.install()
     assert not (agent.folder / "package").exists()
 
@@ -227,7 +227,7 @@ async def test_a_resumed_download_of_changed_bytes_is_not_finished(agent: Agent,
     stored(made, sha256).write_bytes(b"X" + BIG[1:])
     with pytest.raises(grpc.RpcError, match="gone or damaged") as error:
         await agent.download(sha256, len(BIG) - 10)
-    assert code_of(error) == "UNAVAILABLE"
+    assert code_of(error) == "DATA_LOSS"
 
 
 async def test_metadata_that_is_not_there_is_not_found(agent: Agent) -> None:

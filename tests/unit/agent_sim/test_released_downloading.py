@@ -10,13 +10,27 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fleetwright.verify.errors import FetchFailed, NotFound, SlowData, VerificationError
+from fleetwright.verify.errors import (
+    EndlessData,
+    FetchFailed,
+    NotFound,
+    SlowData,
+    VerificationError,
+    WrongTarget,
+)
 from fleetwright.verify.reports import Report, missing, ok, wrong
 from fleetwright.verify.tuf_client import Release
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_sim.host import FilesRefusedError, FilesUnavailableError, FileUnknownError, Piece
+from agent_sim.host import (
+    FilesDamagedError,
+    FilesEndlessError,
+    FilesRefusedError,
+    FilesUnavailableError,
+    FileUnknownError,
+    Piece,
+)
 from agent_sim.released.downloading import Download
 from agent_sim.released.patience import Patience
 from agent_sim.released.reasons import CODES, of_error, of_report
@@ -87,7 +101,13 @@ async def test_an_empty_package_needs_no_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(FileUnknownError("gone"), NotFound), (FilesRefusedError("no"), FetchFailed)]
+    ("error", "kind"),
+    [
+        (FileUnknownError("gone"), NotFound),
+        (FilesRefusedError("no"), FetchFailed),
+        (FilesDamagedError("changed"), WrongTarget),
+        (FilesEndlessError("long"), EndlessData),
+    ],
 )
 async def test_a_refusal_is_not_asked_again(tmp_path: Path, error: Exception, kind: type[Exception]) -> None:
     server = Server([(100, error)])

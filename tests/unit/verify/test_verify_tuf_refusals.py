@@ -14,6 +14,7 @@ import pytest
 from fleetwright.verify import tuf_state
 from fleetwright.verify.errors import (
     ClockError,
+    EndlessData,
     Expired,
     FetchFailed,
     MalformedMetadata,
@@ -22,6 +23,7 @@ from fleetwright.verify.errors import (
     TooFewSignatures,
     TufError,
     UnknownTarget,
+    WrongTarget,
 )
 from fleetwright.verify.tuf_client import Limits, Release
 from hypothesis import assume, given, settings
@@ -96,6 +98,19 @@ def test_a_fetcher_that_fails_half_way_is_said_so(repo: Repository, tmp_path: Pa
     repo.metadata = broken  # type: ignore[method-assign,assignment]  # broken on purpose
     with pytest.raises(FetchFailed, match="the line is down"):
         client(tmp_path, repo).refresh()
+
+
+@pytest.mark.parametrize("kind", [EndlessData, WrongTarget])
+def test_what_a_fetcher_knows_without_a_look_at_the_bytes_is_passed_on(
+    repo: Repository, tmp_path: Path, kind: type[TufError]
+) -> None:
+    def broken(_name: str) -> Iterator[bytes]:
+        raise kind("the other side says so itself")
+        yield b""
+
+    repo.target = broken  # type: ignore[method-assign,assignment]  # broken on purpose
+    with pytest.raises(kind, match=r"curl-8\.1\.deb: the other side says so itself"):
+        client(tmp_path / "state", repo).download(PATH, tmp_path / "package")
 
 
 def test_a_trusted_root_that_is_none_is_refused_before_anything_is_asked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -125,3 +126,22 @@ def test_a_broken_memory_of_the_clock_is_none(repo: Repository, tmp_path: Path) 
     for text in ("", "yesterday", "2031-01-01T00:00:00", "\udcff"):
         (tmp_path / "clock").write_bytes(text.encode("utf-8", "surrogateescape"))
         client(tmp_path, repo, NOW - timedelta(minutes=30)).refresh()
+
+
+def test_what_was_seen_is_on_the_disk_when_a_refresh_returns(
+    repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    real = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    client(tmp_path, repo).find(PATH)
+    names = ("root.json", "timestamp.json", "snapshot.json", "targets.json", "stable.json", ".")
+    assert {(tmp_path / name).stat().st_ino for name in names} <= synced
+    synced.clear()
+    client(tmp_path, repo).find(PATH)
+    assert not synced & {path.stat().st_ino for path in tmp_path.glob("*.json") if not path.is_symlink()}

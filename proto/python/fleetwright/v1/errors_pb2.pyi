@@ -144,7 +144,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the keys that sign and release packages are not set up: `fleetwright trust init`."""
     ERROR_REASON_METADATA_UNKNOWN: _ErrorReason.ValueType  # 113
     """NOT_FOUND: the repository of TUF metadata has no such file."""
-    ERROR_REASON_TRUST_REFUSED: _ErrorReason.ValueType  # 114
+    ERROR_REASON_BYTES_DAMAGED: _ErrorReason.ValueType  # 114
+    """DATA_LOSS: what the server has stored is not what it stored; only an operator can put it back."""
+    ERROR_REASON_TRUST_REFUSED: _ErrorReason.ValueType  # 115
     """FAILED_PRECONDITION: the documents that were signed offline cannot be taken in; the message says which
     signatures or keys are missing.
     """
@@ -281,7 +283,9 @@ ERROR_REASON_TRUST_NOT_SET_UP: ErrorReason.ValueType  # 112
 """FAILED_PRECONDITION: the keys that sign and release packages are not set up: `fleetwright trust init`."""
 ERROR_REASON_METADATA_UNKNOWN: ErrorReason.ValueType  # 113
 """NOT_FOUND: the repository of TUF metadata has no such file."""
-ERROR_REASON_TRUST_REFUSED: ErrorReason.ValueType  # 114
+ERROR_REASON_BYTES_DAMAGED: ErrorReason.ValueType  # 114
+"""DATA_LOSS: what the server has stored is not what it stored; only an operator can put it back."""
+ERROR_REASON_TRUST_REFUSED: ErrorReason.ValueType  # 115
 """FAILED_PRECONDITION: the documents that were signed offline cannot be taken in; the message says which
 signatures or keys are missing.
 """

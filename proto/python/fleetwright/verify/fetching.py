@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from tuf.api import exceptions
 from tuf.ngclient import FetcherInterface
 
-from fleetwright.verify.errors import FetchFailed, NotFound
+from fleetwright.verify.errors import EndlessData, FetchFailed, NotFound, WrongTarget
 
 CHUNK: Final = 256 * 1024
 """Bytes that are read at once."""
@@ -29,8 +29,9 @@ _UNSAFE = re.compile(r"(^|/)\.{1,2}(/|$)|^/|\\|\0|//")
 class Fetcher(Protocol):
     """Where a repository's files come from.
 
-    Both methods give a file in chunks, and raise ``NotFound`` where there is none and ``FetchFailed`` where
-    it cannot be had; no other exception. They may raise while they give.
+    Both methods give a file in chunks, and raise ``NotFound`` where there is none, ``FetchFailed`` where it
+    cannot be had, and where that is known without a look at the bytes ``EndlessData`` and ``WrongTarget``; no
+    other exception. They may raise while they give.
     """
 
     def metadata(self, name: str) -> Iterator[bytes]:
@@ -147,7 +148,7 @@ def _as_library_errors() -> Iterator[None]:
         yield
     except NotFound as error:
         raise exceptions.DownloadHTTPError(str(error), 404) from error
-    except FetchFailed as error:
+    except (FetchFailed, EndlessData, WrongTarget) as error:
         raise exceptions.DownloadError(str(error)) from error
 
 

@@ -109,6 +109,7 @@ class TufClient:
     ``state`` is its folder, made where it is missing; one process uses it at a time. ``trusted_root`` is what
     the agent got when it enrolled. ``now`` gives the time, aware. With ``keep_clock`` a time before that of
     the last good refresh is refused, because whoever can turn a clock back makes expired metadata good again.
+    With ``durable`` what was seen outlives a power cut.
     """
 
     def __init__(
@@ -120,10 +121,12 @@ class TufClient:
         *,
         limits: Limits = Limits(),
         keep_clock: bool = True,
+        durable: bool = True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state, self._root, self._fetcher = state, trusted_root, fetcher
         self._now, self._limits, self._keep_clock, self._monotonic = now, limits, keep_clock, monotonic
+        self._durable = durable
         self.repaired: tuple[str, ...] = ()
         """Files of the state that were broken at the last call, and were removed."""
 
@@ -171,10 +174,13 @@ class TufClient:
             self.repaired = tuf_state.mend(self._state)
             if self._keep_clock:
                 _check_clock(self._state, now)
+            before = tuf_state.stamps(self._state)
             with _Session.open(self._state, self._root, self._adapter(), self._limits, now) as session:
                 yield session
             if self._keep_clock:
                 tuf_state.write_clock(self._state, now)
+            if self._durable:
+                tuf_state.settle(self._state, before)
 
     def _adapter(self) -> Adapter:
         return Adapter(self._fetcher, self._limits.within, self._monotonic)

@@ -62,6 +62,8 @@ def malformed(adapter: Adapter, error: Exception) -> MalformedMetadata:
 
 
 def _download(error: exceptions.DownloadError, adapter: Adapter) -> TufError:
+    if isinstance(error.__cause__, EndlessData | WrongTarget):
+        return type(error.__cause__)(f"{_file(adapter)}: {error}")
     if isinstance(error, exceptions.DownloadLengthMismatchError):
         return EndlessData(f"{_file(adapter)}: {error}: do not trust where it came from")
     if isinstance(error, exceptions.SlowRetrievalError):

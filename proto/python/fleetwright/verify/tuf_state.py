@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,6 +91,37 @@ def read_clock(state: Path) -> datetime | None:
 def write_clock(state: Path, now: datetime) -> None:
     """Remember when a refresh was good. Raises ``StateError``."""
     write(state / "clock", now.astimezone(UTC).isoformat().encode())
+
+
+def stamps(state: Path) -> dict[Path, int]:
+    """Return when each file of metadata was written, in nanoseconds. Raises ``StateError``."""
+    try:
+        found = (*state.glob("*.json"), *(state / _HISTORY).glob("*.json"))
+        return {path: path.stat().st_mtime_ns for path in found}
+    except OSError as error:
+        raise StateError(f"{state}: {error}: make the folder writable, or remove it to begin anew") from None
+
+
+def settle(state: Path, before: Mapping[Path, int]) -> None:
+    """Have the disk keep what was written since ``stamps`` said ``before``: what a power cut takes back, an
+    attacker may show again. Raises ``StateError``.
+    """
+    changed = [path for path, stamp in stamps(state).items() if before.get(path) != stamp]
+    try:
+        for path in changed:
+            _sync(path)
+        if changed:
+            _sync(state)
+    except OSError as error:
+        raise StateError(f"{state}: {error}: make the folder writable, or remove it to begin anew") from None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write(path: Path, content: bytes) -> None:
