@@ -27,7 +27,7 @@ from agent_sim.agent.arguments import (
     join_token,
 )
 from agent_sim.agent.log_format import LEVELS, configure_logging
-from agent_sim.agent.operation import enroll_host, enrolled, run_host
+from agent_sim.agent.operation import RootKept, enroll_host, enrolled, run_host
 from agent_sim.agent.policy import PolicyError
 from agent_sim.agent.state import StateError, StateFolder, default_state
 from agent_sim.agent.status import read_status
@@ -168,7 +168,7 @@ def enroll(
     agent_address: AgentAddressOption = None,
     http_proxy: HttpProxyOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the identity that the state folder holds.")
+        bool, typer.Option("--force", help="Replace the identity that the state folder holds, and its root.")
     ] = False,
     log_level: LogLevelOption = "warning",
 ) -> None:
@@ -229,6 +229,23 @@ def _enroll(folder: StateFolder, wanted: _Wanted, *, force: bool) -> None:
     typer.echo(f"State:  {folder.path}")
     kept = "" if result.policy_written else " (kept as it was)"
     typer.echo(f"Policy: {folder.policy}{kept}; read it: it says what a server may ask of this host")
+    typer.echo(f"Root:   {_root_line(folder, result.root)}")
+
+
+def _root_line(folder: StateFolder, kept: RootKept) -> str:
+    """Say by what packages are judged from now on."""
+    if kept is RootKept.NONE:
+        return (
+            "none, so no package can be installed: the server releases none yet. Once it does, enrol again "
+            "with --force, or name a root of your own in the policy"
+        )
+    if kept is RootKept.ANOTHER:
+        return (
+            f"{folder.trusted_root} (kept as it was, and the server gave another one: compare them; --force "
+            "takes the server's)"
+        )
+    suffix = "" if kept is RootKept.WRITTEN else " (kept as it was)"
+    return f"{folder.trusted_root}{suffix}; packages are judged by it, unless the policy names another one"
 
 
 @app.command()
@@ -323,6 +340,7 @@ def _table(found: dict[str, Any]) -> Table:
         ("results to report", str(journal["finished"])),
         ("disk", "FULL: no work is taken until there is room" if found["disk_full"] else "has room"),
         ("telemetry queued", f"{journal['queued_points']} points"),
+        ("root of packages", found["trusted_root"] or "none: enrol again once the server has one"),
         ("packages installed", _packages(found["packages"])),
         ("damaged journals", ", ".join(found["journals_set_aside"]) or "none"),
         ("state", found["state"]),

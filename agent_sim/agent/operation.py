@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 
 import structlog
@@ -43,6 +44,16 @@ class Enrolled:
 
     identity: AgentIdentity
     policy_written: bool
+    root: RootKept
+
+
+class RootKept(Enum):
+    """What became of the root that packages are judged by."""
+
+    WRITTEN = "as the server gave it"
+    LEFT = "the one that was there, which is the server's too"
+    ANOTHER = "the one that was there; the server gave another one"
+    NONE = "none: the server has none yet"
 
 
 async def enroll_host(
@@ -58,7 +69,8 @@ async def enroll_host(
     """Enrol this host at ``server`` (host:port) and keep its identity in ``state``.
 
     The folder is made, locked and tried before the token is spent. ``addresses``
-    take the place of those that the server names. All goes through ``http_proxy`` where one
+    take the place of those that the server names. The root that the server gives is kept, unless there is
+    one already and not ``replace_identity``. All goes through ``http_proxy`` where one
     is given. Raises ``StateError`` where the
     folder holds an identity already, unless ``replace_identity``, and ``AgentError``.
     """
@@ -70,11 +82,23 @@ async def enroll_host(
             _check_unused(state, store)
         # Unpredictable jitter is all that is wanted of it.
         rng = random.Random()  # noqa: S311
-        identity = await enroll(join_token, server, agent_id, host_facts(), rng=rng, http_proxy=http_proxy)
+        made = await enroll(join_token, server, agent_id, host_facts(), rng=rng, http_proxy=http_proxy)
+        identity = made.identity
         if addresses:
             identity = replace(identity, agent_addresses=tuple(addresses))
+        # First the root: where it cannot be kept, the host is not enrolled, and can be enrolled again.
+        root = _keep_root(state, made.trusted_root, replace_root=replace_identity)
         store.save(identity)
-        return Enrolled(identity, write_default_policy(state.policy))
+        return Enrolled(identity, write_default_policy(state.policy), root)
+
+
+def _keep_root(state: StateFolder, content: bytes, *, replace_root: bool) -> RootKept:
+    if state.keep_root(content, replace=replace_root):
+        return RootKept.WRITTEN
+    if not state.trusted_root.exists():
+        return RootKept.NONE
+    same = not content or state.trusted_root.read_bytes() == content
+    return RootKept.LEFT if same else RootKept.ANOTHER
 
 
 def enrolled(state: StateFolder) -> bool:

@@ -76,7 +76,7 @@ class LogsSection(_Section):
 class InstallSection(_Section):
     """``[install]``: which packages may be installed, by whose word, and where."""
 
-    trusted_root: AbsolutePath
+    trusted_root: AbsolutePath | None = None
     channels: tuple[ChannelName, ...] = ()
     prefix: AbsolutePath | None = None
     dpkg: bool = False
@@ -106,7 +106,7 @@ class Policy(_Section):
     @model_validator(mode="after")
     def _installs_by_a_root(self) -> Policy:
         if "install" in self.task_kinds and self.install is None:
-            raise ValueError("task_kinds lists 'install': add a section [install] with its trusted_root")
+            raise ValueError("task_kinds lists 'install': add a section [install] with the channels")
         return self
 
     def script_rules(self) -> ScriptRules:
@@ -125,7 +125,7 @@ class Policy(_Section):
         if section is None or "install" not in self.task_kinds:
             return None
         return InstallRules(
-            trusted_root=Path(section.trusted_root),
+            trusted_root=Path(section.trusted_root) if section.trusted_root is not None else None,
             channels=section.channels,
             prefix=Path(section.prefix) if section.prefix is not None else None,
             dpkg=section.dpkg,
@@ -239,9 +239,10 @@ denied_environment = ["LD_*"]
 paths = ["/var/log/**"]
 
 # [install]
-# The repository's root, as `fleetwright trust init` made it. All trust in packages begins here: get it from
-# whoever holds the offline keys, never from a server, and compare it. Only root and the agent's user may
-# be able to write it.
+# All trust in packages begins at the repository's root. Without a line here it is the one that came when this
+# host was enrolled, trusted-root.json in the state folder: then who ran that server on that day is believed.
+# With a file of your own, got from whoever holds the offline keys and compared, not even that is. Only root
+# and the agent's user may be able to write it.
 # trusted_root = "/etc/fleetwright/root.json"
 # Channels that packages may come from.
 # channels = ["stable"]

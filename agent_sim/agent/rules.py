@@ -71,7 +71,8 @@ class ScriptGrant:
 class InstallRules:
     """What the host's owner lets be installed, and where."""
 
-    trusted_root: Path
+    trusted_root: Path | None
+    """File of the owner's own; None for the one that came when the host was enrolled."""
     channels: Sequence[str]
     prefix: Path | None
     """None for no packages of files."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_sim.agent.policy import POLICY_FILE
+from agent_sim.protocol.trusted_root import TRUSTED_ROOT, write_root
 
 ROOT_STATE = Path("/var/lib/fleetwright-agent")
 _USER_STATE = Path(".local/state/fleetwright-agent")
@@ -44,6 +45,11 @@ class StateFolder:
     def packages(self) -> Path:
         """What is known of the packages that were installed."""
         return self.path / "packages"
+
+    @property
+    def trusted_root(self) -> Path:
+        """The root that packages are judged by, unless the policy names another one."""
+        return self.path / TRUSTED_ROOT
 
     @property
     def running(self) -> Path:
@@ -94,6 +100,20 @@ class StateFolder:
                     probe.unlink()
                 return
             raise StateError(f"{self.path}: {_remedy(error)}") from error
+
+    def keep_root(self, content: bytes, *, replace: bool) -> bool:
+        """Keep the root that came with the identity; returns whether it was written.
+
+        One that is there stays unless ``replace``, and nothing takes the place of nothing. Raises
+        ``StateError``.
+        """
+        if not content or (self.trusted_root.exists() and not replace):
+            return False
+        try:
+            write_root(self.path, content)
+        except OSError as error:
+            raise StateError(f"{self.trusted_root}: {_remedy(error)}") from error
+        return True
 
     def _check_owner(self, status: os.stat_result) -> None:
         if status.st_uid != os.geteuid():

@@ -44,6 +44,7 @@ def read_status(state: StateFolder, now: datetime) -> dict[str, Any]:
         "next_certificate": store.next() is not None,
         "journals_set_aside": [path.name for path in set_aside(state.journal)],
         "journal": read_journal(state.journal) if holder is None else (said or {}).get("journal"),
+        "trusted_root": str(state.trusted_root) if state.trusted_root.exists() else None,
         "packages": _packages(state),
     }
 

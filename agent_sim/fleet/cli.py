@@ -83,8 +83,8 @@ def run(
     trusted_root: Annotated[
         Path | None,
         typer.Option(
-            help="The repository's root, as `fleetwright trust init` made it: agents then verify the "
-            "packages that they are told to install, each for itself. No file is installed."
+            help="A root of the repository by which agents verify the packages that they are told to "
+            "install, each for itself; default: the one that comes at enrolment. No file is installed."
         ),
     ] = None,
     packages: Annotated[

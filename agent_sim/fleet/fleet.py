@@ -8,10 +8,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agent_sim.fleet.counters import Counters, Receipts
 from agent_sim.fleet.member import MAX_POINTS, Member
+from agent_sim.fleet.packages import FleetPackages
 from agent_sim.fleet.profiles import Profile, assign
 from agent_sim.fleet.witness import Witness
 from agent_sim.protocol.enrollment import Enroller
@@ -21,9 +21,7 @@ from agent_sim.protocol.identity_folder import FolderIdentityStore
 from agent_sim.protocol.join_token import JoinToken
 from agent_sim.protocol.journal import Journal, MemoryJournal, SQLiteJournal
 from agent_sim.protocol.root_fetch import fetch_root
-
-if TYPE_CHECKING:
-    from agent_sim.fleet.simulated_installs import SimulatedInstalls
+from agent_sim.protocol.trusted_root import TRUSTED_ROOT, write_root
 
 log = logging.getLogger(__name__)
 
@@ -48,19 +46,9 @@ class FleetConfig:
     journals: Path | None = None
     """Folder in which journals are kept and found again, one file each; None for journals in memory."""
     trusted_root: bytes | None = None
-    """Root of the repository that packages are judged by; None for agents that take none."""
+    """Root of the repository that packages are judged by; None for the one that comes at enrolment."""
     packages: Path | None = None
     """Folder in which each agent keeps what it has seen of the repository; None to forget it."""
-
-
-def _installs(config: FleetConfig) -> SimulatedInstalls | None:
-    """Return what verifies packages, where there is a root to judge them by."""
-    if config.trusted_root is None:
-        return None
-    # Only now: the verifier's libraries take 11 MB, which a fleet without packages does not need.
-    from agent_sim.fleet.simulated_installs import SimulatedInstalls
-
-    return SimulatedInstalls(config.trusted_root, config.packages)
 
 
 class Fleet:
@@ -75,7 +63,8 @@ class Fleet:
         self._rng = rng
         profiles = assign(config.shares, config.agents, rng)
         width = len(str(config.agents))
-        installs = self._installs = _installs(config)
+        packages = FleetPackages(config.trusted_root or _found_root(config), config.packages)
+        self._packages = packages
         self._members = [
             Member(
                 f"{config.id_prefix}-{number:0{width}d}",
@@ -84,7 +73,7 @@ class Fleet:
                 counters,
                 witness,
                 receipts,
-                installs,
+                packages,
             )
             for number, profile in enumerate(profiles, start=1)
         ]
@@ -106,8 +95,7 @@ class Fleet:
 
     def close(self) -> None:
         """Let go of what the members shared, once they have left."""
-        if self._installs is not None:
-            self._installs.close()
+        self._packages.close()
 
     async def enroll(self) -> dict[str, IdentityStore]:
         """Give every member an identity, a found one or a new one. Raises EnrollmentError."""
@@ -157,12 +145,17 @@ class Fleet:
                 async with self._gate:
                     if self._stop.is_set():
                         return
-                    identity = await enroller.enroll(token, member.agent_id, member.host.facts())
-                stores[member.agent_id].save(identity)
+                    made = await enroller.enroll(token, member.agent_id, member.host.facts())
+                self._keep_root(made.trusted_root)
+                stores[member.agent_id].save(made.identity)
                 self._counters.enrolled += 1
 
             outcomes = await asyncio.gather(*(one(member) for member in missing), return_exceptions=True)
         self._count_refusals([one for one in outcomes if one is not None])
+
+    def _keep_root(self, root: bytes) -> None:
+        if self._packages.delivered(root) and self._config.identities is not None:
+            write_root(self._config.identities, root)
 
     def _count_refusals(self, refusals: list[BaseException]) -> None:
         for error in refusals:
@@ -201,3 +194,11 @@ class Fleet:
             log.exception("agent %s crashed", member.agent_id)
         finally:
             ended()
+
+
+def _found_root(config: FleetConfig) -> bytes:
+    """Return the root that came with identities which are used again; nothing where none did."""
+    try:
+        return (config.identities / TRUSTED_ROOT).read_bytes() if config.identities is not None else b""
+    except FileNotFoundError:
+        return b""

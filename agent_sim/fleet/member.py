@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from fleetwright.v1 import agent_service_pb2_grpc
 
 from agent_sim.fleet.counters import Counters, MemberObserver, Receipts
 from agent_sim.fleet.misbehaviour import dropping, freezing, slow_reading
+from agent_sim.fleet.packages import FleetPackages, MemberPackages
 from agent_sim.fleet.profiles import Profile
 from agent_sim.fleet.simulated_host import SimulatedHost
 from agent_sim.fleet.witness import Witness
@@ -19,9 +19,6 @@ from agent_sim.protocol.config import AgentConfig
 from agent_sim.protocol.identity import IdentityStore
 from agent_sim.protocol.journal import Journal
 from agent_sim.protocol.served import ServedFiles
-
-if TYPE_CHECKING:
-    from agent_sim.fleet.simulated_installs import SimulatedInstalls
 
 VERSION = "0.1.0-simulated"
 MAX_POINTS = 2_000
@@ -52,7 +49,7 @@ class Member:
         counters: Counters,
         witness: Witness | None,
         receipts: Receipts | None,
-        installs: SimulatedInstalls | None = None,
+        packages: FleetPackages | None = None,
     ) -> None:
         self.agent_id = agent_id
         self.profile = profile
@@ -61,9 +58,10 @@ class Member:
         self._seed = f"{seed}/{agent_id}"
         self._clock = self._make_clock()
         self._served = ServedFiles()
-        installer = installs.of(agent_id, self._served, self._clock.now) if installs else None
+        shared = packages or FleetPackages()
+        installing = MemberPackages(shared, agent_id, self._served, self._clock.now)
         rng = self._random("host")
-        self.host = SimulatedHost(agent_id, profile, self._clock, rng, self._effect, installer)
+        self.host = SimulatedHost(agent_id, profile, self._clock, rng, self._effect, installing)
         self.observer = MemberObserver(agent_id, counters, receipts, self._random("latencies"))
 
     def make_agent(self, identities: IdentityStore, addresses: tuple[str, ...], journal: Journal) -> Agent:

@@ -6,16 +6,13 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
 
 from fleetwright.v1 import agent_service_pb2, work_pb2
 
+from agent_sim.fleet.packages import MemberPackages
 from agent_sim.fleet.profiles import Profile
 from agent_sim.host import AttemptReporter
 from agent_sim.protocol.clock import Clock
-
-if TYPE_CHECKING:
-    from agent_sim.fleet.simulated_installs import SimulatedInstaller
 
 _FLAKY_FAILURES = 0.2
 """Share of a flaky agent's tasks that fail."""
@@ -36,7 +33,7 @@ class SimulatedHost:
         clock: Clock,
         rng: random.Random,
         effect: Effect,
-        installer: SimulatedInstaller | None = None,
+        installer: MemberPackages | None = None,
     ) -> None:
         """``installer`` verifies packages; without it they are refused."""
         self._installer = installer
@@ -65,7 +62,7 @@ class SimulatedHost:
     def task_kinds(self) -> Sequence[str]:
         """Return every kind of the contract; "install" where there is a root to judge packages by."""
         kinds = ("inventory", "script", "logs", "echo")
-        return kinds if self._installer is None else (*kinds, "install")
+        return (*kinds, "install") if self._installer is not None and self._installer.ready else kinds
 
     def inventory_digest(self) -> str:
         """Return "": no inventory is taken before one is asked for."""
@@ -131,8 +128,11 @@ class SimulatedHost:
     async def _install(
         self, assignment: agent_service_pb2.Assignment, reporter: AttemptReporter
     ) -> work_pb2.AttemptResult:
-        if self._installer is None:
-            words = "simulated: no root to judge packages by; start fleetwright-sim with --trusted-root"
+        if self._installer is None or not self._installer.ready:
+            words = (
+                "simulated: no root to judge packages by: the server had none when this agent was enrolled; "
+                "enrol it again now that there is one, or start fleetwright-sim with --trusted-root"
+            )
             return _ended(work_pb2.OUTCOME_REFUSED, words)
         return await self._installer.run(assignment, reporter)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -24,6 +25,7 @@ from agent_sim.protocol.identity import (
 )
 from agent_sim.protocol.join_token import JoinToken
 from agent_sim.protocol.root_fetch import fetch_root, split_address
+from agent_sim.protocol.trusted_root import LARGEST_ROOT
 
 DEFAULT_AGENT_PORT = 7443
 """Port of AgentService where the server names no address."""
@@ -32,6 +34,15 @@ _RETRIED = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 )
 _FINAL_REASONS = frozenset({"TOKEN_EXHAUSTED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """What a server gave at enrolment."""
+
+    identity: AgentIdentity
+    trusted_root: bytes
+    """By which packages are to be judged from now on; empty where the server has none yet."""
 
 
 class Enroller:
@@ -68,7 +79,7 @@ class Enroller:
         agent_id: str,
         facts: work_pb2.HostFacts,
         key: PrivateKey | None = None,
-    ) -> AgentIdentity:
+    ) -> Enrollment:
         """Enrol ``agent_id`` with a fresh key, or with ``key``.
 
         A lost answer is asked for again with the same key, which uses the token
@@ -83,7 +94,15 @@ class Enroller:
         )
         response = await self._call(request)
         addresses = list(response.agent_addresses) or [self._default_agent_address()]
-        return identity_from_certificate(agent_id, response.spiffe_id, key, response.certificate, addresses)
+        identity = identity_from_certificate(
+            agent_id, response.spiffe_id, key, response.certificate, addresses
+        )
+        if len(response.trusted_root) > LARGEST_ROOT:
+            raise EnrollmentError(
+                f"{self._address}: gave agent {agent_id} a root of {len(response.trusted_root)} bytes, "
+                f"where at most {LARGEST_ROOT} are taken: report this to who runs it"
+            )
+        return Enrollment(identity, response.trusted_root)
 
     async def _call(
         self, request: enrollment_service_pb2.EnrollRequest
@@ -127,8 +146,8 @@ async def enroll(
     rng: random.Random,
     root_pem: bytes | None = None,
     http_proxy: str | None = None,
-) -> AgentIdentity:
-    """Enrol one agent at ``address`` (``host:port`` of EnrollmentService) and return its identity.
+) -> Enrollment:
+    """Enrol one agent at ``address`` (``host:port`` of EnrollmentService).
 
     The root is fetched by the token's digest unless ``root_pem`` brings it. Both go
     through the CONNECT proxy ``http_proxy`` where one is given.

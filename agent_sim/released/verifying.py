@@ -1,4 +1,4 @@
-"""Judging a package by the trusted root that this host's owner gave, and by nothing that the server says."""
+"""Judging a package by this host's trusted root, and by nothing that the server says."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fleetwright.verify.reports import Outcome, Report
 from fleetwright.verify.tuf_client import Release, TufClient
 
 from agent_sim.host import ServerFiles
+from agent_sim.protocol.trusted_root import LARGEST_ROOT
 from agent_sim.released.fetching import SessionFetcher
 from agent_sim.released.patience import PATIENCE, Patience
 from agent_sim.released.reasons import ANOTHER_PACKAGE, NO_TRUSTED_ROOT, InstallError, NotAllowedError
@@ -26,9 +27,6 @@ from agent_sim.released.reasons import ANOTHER_PACKAGE, NO_TRUSTED_ROOT, Install
 _log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-
-LARGEST_ROOT: Final = 512 * 1024
-"""Bytes that are read of a trusted root."""
 
 RELEASE_CHECK: Final = frozenset({"release"})
 """The check of the package's own bytes."""
@@ -111,11 +109,12 @@ def wrong_bytes(report: Report) -> bool:
     return any(check.name in RELEASE_CHECK for check in report.failures)
 
 
-def read_trusted_root(path: Path, uid: int) -> bytes:
-    """Read the root that this host's owner gave, for an agent that runs as ``uid``.
+def read_trusted_root(path: Path, uid: int, remedy: str, name: str = "policy install.trusted_root") -> bytes:
+    """Read the root that packages are judged by, for an agent that runs as ``uid``.
 
-    Raises ``NotAllowedError`` where it is missing, or where someone besides root and that user could have
-    written it: whoever can change this file says what is installed.
+    ``remedy`` says what to do where it is missing, ``name`` what the file is. Raises ``NotAllowedError``
+    where it is missing, or where someone besides root and that user could have written it: whoever can change
+    this file says what is installed.
     """
     try:
         with path.open("rb") as file:
@@ -124,15 +123,14 @@ def read_trusted_root(path: Path, uid: int) -> bytes:
     except OSError as error:
         raise NotAllowedError(
             NO_TRUSTED_ROOT,
-            f"policy install.trusted_root: {path}: {error.strerror}: put the repository's root there, as "
-            "`fleetwright trust init` made it",
+            f"{name}: {path}: {error.strerror}: {remedy}",
         ) from None
     if not stat.S_ISREG(status.st_mode) or not 0 < len(content) <= LARGEST_ROOT:
-        raise NotAllowedError(NO_TRUSTED_ROOT, f"policy install.trusted_root: {path}: no file of metadata")
+        raise NotAllowedError(NO_TRUSTED_ROOT, f"{name}: {path}: no file of metadata: {remedy}")
     if status.st_uid not in (0, uid) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise NotAllowedError(
             NO_TRUSTED_ROOT,
-            f"policy install.trusted_root: {path}: others can change it: run `chown {uid} {path}` and "
+            f"{name}: {path}: others can change it: run `chown {uid} {path}` and "
             f"`chmod go-w {path}` after you have compared it",
         )
     return content

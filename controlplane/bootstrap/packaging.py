@@ -15,15 +15,23 @@ from controlplane.packaging.advisories.service import AdvisoriesService
 from controlplane.packaging.advisory_imports import AdvisoryImports
 from controlplane.packaging.agent_downloads import AgentDownloads, DownloadPolicy
 from controlplane.packaging.blobs import Blobs
+from controlplane.packaging.delivered_root import DeliveredRoot
 from controlplane.packaging.deploying import Deployments
 from controlplane.packaging.downloads import Downloads
 from controlplane.packaging.exceptions import ExceptionsService
 from controlplane.packaging.exporting import Exports
 from controlplane.packaging.factory import Attesters, Means, stages_of
-from controlplane.packaging.handler import AdvisoryHandler, PackageDoors, PackagingHandler, PipelineDoors
+from controlplane.packaging.handler import (
+    AdvisoryHandler,
+    PackageDoors,
+    PackagingHandler,
+    PipelineDoors,
+    TrustHandler,
+)
 from controlplane.packaging.isolation.records import FactName, IsolationSettings
 from controlplane.packaging.judging import Attesting, Judging, Scanner, SecondEngine, Terms, TrivyEngine
 from controlplane.packaging.observing import CountedThroughput
+from controlplane.packaging.offline_roles import OfflineRoles
 from controlplane.packaging.packages import PackagesService
 from controlplane.packaging.paging import Pages
 from controlplane.packaging.policy.cel import CompiledPolicy, load_policy
@@ -103,6 +111,7 @@ class PackagingRoom:
         self.scratch = Scratch(settings.scratch_folder)
         self.blobs = Blobs(settings.packages_folder)
         self.keys = ReleaseKeys(self._layout.release_trust)
+        self.delivered_root = DeliveredRoot(database, self._layout.release_trust)
         self.releases = Releases(database, self.blobs, clock, self.keys, self.scratch.path)
         self.deployments = Deployments(database, tasks, delivery)
         agents.on_delete.append(self.deployments.agent_deleted)
@@ -177,7 +186,7 @@ class PackagingRoom:
     async def _rejudge(self) -> int:
         return len((await self.rescanning.run()).turned) if self.keys.here else 0
 
-    def handlers(self) -> tuple[PackagingHandler, AdvisoryHandler]:
+    def handlers(self) -> tuple[PackagingHandler, AdvisoryHandler, TrustHandler]:
         """Return what serves administrators."""
         engines = self._engines
         packages = PackageDoors(
@@ -191,7 +200,12 @@ class PackagingRoom:
         )
         watches = Watches(engines.database, engines.wakeups, self._pages)
         pipelines = PipelineDoors(self.uploads, self.pipelines, watches)
-        return PackagingHandler(pipelines, packages), AdvisoryHandler(self.imports)
+        offline = OfflineRoles(self.releases, engines.clock)
+        return (
+            PackagingHandler(pipelines, packages),
+            AdvisoryHandler(self.imports),
+            TrustHandler(offline),
+        )
 
     def agent_downloads(self) -> AgentDownloads:
         """Return what serves agents."""

@@ -64,6 +64,7 @@ class Rooms:
             settings.lease_time, self.tasks.changed, None if engines.alone else self.agents
         )
         self.packaging = PackagingRoom(engines, self.agents, self.tasks, self.delivery, stages)
+        self.identity.trusted_root = self.packaging.delivered_root.current
         self.ledger = LedgerService(database, self.agents, engines.secret)
         self.explaining = ExplainingService(database, self.agents, clock)
         self.telemetry = TelemetryService(database, engines.wakeups, self.agents, engines.secret)

@@ -22,6 +22,7 @@ from fleetwright.v1 import (
     server_service_pb2_grpc,
     task_service_pb2_grpc,
     telemetry_service_pb2_grpc,
+    trust_service_pb2_grpc,
 )
 
 from controlplane.cli.contexts_file import Contexts, written_out
@@ -187,6 +188,11 @@ class Client:
     def advisories(self) -> advisory_service_pb2_grpc.AdvisoryServiceStub:
         """What is known of vulnerabilities."""
         return advisory_service_pb2_grpc.AdvisoryServiceStub(self.channel)
+
+    @cached_property
+    def trust(self) -> trust_service_pb2_grpc.TrustServiceStub:
+        """The keys by which packages are released."""
+        return trust_service_pb2_grpc.TrustServiceStub(self.channel)
 
 
 class _CallDetails(NamedTuple):

@@ -42,7 +42,11 @@ NOUNS = MappingProxyType(
         "tokens": Place("tokens", "Enrolment tokens, which let agents in: create, list, revoke."),
         "identities": Place("identities", "Operators and integrators: issue, list, revoke."),
         "server": Place("server_questions", "The server itself: info, processes."),
-        "trust": Place("trust", "The keys by which packages are released: init."),
+        "trust": Place(
+            "trust",
+            "The keys by which packages are released: init, key, status, draft-root, draft-targets, tell, "
+            "sign, install.",
+        ),
         "contexts": Place("contexts", "The servers that you know: add, list, use, show, remove."),
     }
 )

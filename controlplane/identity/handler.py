@@ -62,6 +62,7 @@ class EnrollmentServicer(enrollment_service_pb2_grpc.EnrollmentServiceServicer):
             spiffe_id=enrolled.spiffe_id,
             certificate=issued_certificate(enrolled.certificate),
             agent_addresses=enrolled.agent_addresses,
+            trusted_root=enrolled.trusted_root,
         )
 
 

@@ -99,6 +99,8 @@ class Enrolled:
     spiffe_id: str
     certificate: Issued
     agent_addresses: tuple[str, ...]
+    trusted_root: bytes = b""
+    """By which it judges packages; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -66,7 +66,8 @@ class IdentityService:
     """Use cases around identities.
 
     ``after_revoke`` is called once a revocation is durable, to close live streams; it is
-    wired by ``bootstrap`` and must not block. ``page_secret`` signs page tokens.
+    wired by ``bootstrap`` and must not block, and so is ``trusted_root``, which gives the root by which
+    agents judge packages, empty for none. ``page_secret`` signs page tokens.
     ``authority`` is the agents' root, ``operators`` that of administrators. ``load`` must have run
     before ``is_denied`` is asked.
     """
@@ -94,6 +95,7 @@ class IdentityService:
         self._learned = 0
         self.administrators = Administrators(database, clock, operators, self._denied, page_secret)
         self.after_revoke: list[Callable[[Revocation], None]] = []
+        self.trusted_root: Callable[[], Awaitable[bytes]] = _no_root
 
     async def enroll(self, join_token: str, agent_id: str, request: bytes, host: HostRecord) -> Enrolled:
         """Register an agent and issue its first certificate, or do nothing at all.
@@ -110,11 +112,12 @@ class IdentityService:
         async with self._database.reading() as connection:
             await self.tokens.judge(connection, joined, agent_id, now)
         checked = csr.check(request, agent_id, self._spiffe_id(agent_id))
+        root = await self.trusted_root()
         async with self._database.unit_of_work() as work:
             token = await self.tokens.judge(work.connection, joined, agent_id, now)
             given = await tokens.given(work.connection, token.token_id, agent_id, checked.key_digest)
             if given is not None and _is_current(given, now):
-                return self._enrolled(given)
+                return self._enrolled(given, root)
             if not await tokens.take_use(work, token.token_id):
                 raise token_refusal(TokenState.EXHAUSTED)
             await self._agents.register(
@@ -126,7 +129,7 @@ class IdentityService:
             await tokens.remember_use(work, token.token_id, certificate)
         # Not "token": the log blanks what goes by that name.
         _log.info("agent enrolled", agent=agent_id, enrollment=token.token_id, serial=certificate.serial)
-        return self._enrolled(certificate)
+        return self._enrolled(certificate, root)
 
     async def renew(self, caller: Caller, request: bytes) -> Issued:
         """Issue the next certificate of the agent that calls, for a fresh key.
@@ -299,9 +302,9 @@ class IdentityService:
             der=leaf.der,
         )
 
-    def _enrolled(self, certificate: CertificateRecord) -> Enrolled:
+    def _enrolled(self, certificate: CertificateRecord, root: bytes) -> Enrolled:
         spiffe_id = self._spiffe_id(certificate.agent_id)
-        return Enrolled(spiffe_id, self._issued(certificate), self._policy.agent_addresses)
+        return Enrolled(spiffe_id, self._issued(certificate), self._policy.agent_addresses, root)
 
     def _issued(self, certificate: CertificateRecord) -> Issued:
         return Issued(
@@ -314,6 +317,10 @@ class IdentityService:
 
     def _spiffe_id(self, agent_id: str) -> str:
         return write_spiffe_id(self._authority.trust_domain, IdentityKind.AGENT, agent_id)
+
+
+async def _no_root() -> bytes:
+    return b""
 
 
 def _is_current(certificate: CertificateRecord, now: datetime) -> bool:

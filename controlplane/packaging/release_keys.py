@@ -43,9 +43,12 @@ class ReleaseKeys:
         """Whether this process has keys, sound or not."""
         return self._online is not None or self._folder.is_dir()
 
-    async def online(self) -> Online:
-        """Return the keys, with the first metadata. Raises ``FailedPrecondition`` TRUST_NOT_SET_UP."""
-        if self._online is None:
+    async def online(self, *, again: bool = False) -> Online:
+        """Return the keys, with the first metadata; ``again`` reads keys that came since.
+
+        Raises ``FailedPrecondition`` TRUST_NOT_SET_UP.
+        """
+        if self._online is None or again:
             self._online = await asyncio.to_thread(self._load)
         return self._online
 

@@ -32,6 +32,7 @@ from controlplane.storage.unit_of_work import UnitOfWork
 from controlplane.trust.tuf import publishing
 from controlplane.trust.tuf import state as tuf_state
 from controlplane.trust.tuf.ceremony import Online
+from controlplane.trust.tuf.fitting import fits, fitting
 from controlplane.trust.tuf.roles import Expiries, OnlineKeys, RepositoryError
 from controlplane.trust.tuf.state import RepositoryState
 
@@ -67,7 +68,7 @@ class _Made:
 
 
 class Repository:
-    """The repository. ``scratch`` is a folder on a disk of this machine's own."""
+    """The repository. ``scratch`` is a folder on a disk of this machine's own; ``keys`` sign."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Repository:
         self._database = database
         self._blobs = blobs
         self._clock = clock
-        self._keys = keys
+        self.keys = keys
         self._published = PublishedVersions(keys.folder)
         self._scratch = scratch
         self._expiries = expiries
@@ -92,7 +93,7 @@ class Repository:
     @property
     def has_keys(self) -> bool:
         """Whether this process can publish."""
-        return self._keys.here
+        return self.keys.here
 
     async def file(self, file_name: str) -> bytes:
         """Return a file of the metadata as agents fetch it.
@@ -126,7 +127,7 @@ class Repository:
         """
         found = await self._read()
         if found is None:
-            await self._begin(await self._keys.online())
+            await self._begin(await self.keys.online())
             found = await self._read()
         if found is None:
             raise Unavailable("UNAVAILABLE", "the repository's metadata is gone: put back a backup")
@@ -195,14 +196,18 @@ class Repository:
         Raises ``FailedPrecondition``: TRUST_NOT_SET_UP, or PACKAGE_NOT_RELEASED for what the repository does
         not take; ``Unavailable`` where others always came first; and what ``write`` raises.
         """
-        online = await self._keys.online()
+        online = await self.keys.online()
         async with self._alone:
             for _ in range(_ATTEMPTS):
                 # Asked for first: what is read after it is not older, unless it was put back.
                 published = await self._published.last()
                 before = await self.state()
                 _check_same(before, online)
-                made = await asyncio.to_thread(self._make, make, before, online.keys, published)
+                if not fits(fitting(online.keys, before), before):
+                    # The offline roles have named other keys: they may have come since these were read.
+                    online = await self.keys.online(again=True)
+                keys = fitting(online.keys, before)
+                made = await asyncio.to_thread(self._make, make, before, keys, published)
                 if await self._commit(before, made, write):
                     return made.state
         raise Unavailable("UNAVAILABLE", "other processes publish without a pause; try again")

@@ -158,6 +158,7 @@ _TASKS = "fleetwright.v1.TaskService"
 _DELIVERY = "fleetwright.v1.DeliveryService"
 _PACKAGING = "fleetwright.v1.PackagingService"
 _ADVISORIES = "fleetwright.v1.AdvisoryService"
+_TRUST = "fleetwright.v1.TrustService"
 _TELEMETRY = "fleetwright.v1.TelemetryService"
 _TOKENS = "fleetwright.v1.EnrollmentTokenService"
 _IDENTITIES = "fleetwright.v1.IdentityService"
@@ -219,6 +220,8 @@ _ROWS = [
     _changing(f"/{_PACKAGING}/RevokeException", "request.name"),
     _sending(f"/{_ADVISORIES}/ImportAdvisories"),
     *_reading(_ADVISORIES, "GetAdvisoryStatus"),
+    *_reading(_TRUST, "GetTrust"),
+    _changing(f"/{_TRUST}/InstallTrust", ""),
     *_reading(_TELEMETRY, "QueryTelemetry"),
     *_watching(_TELEMETRY, "WatchTelemetry"),
     _changing(f"/{_TOKENS}/CreateEnrollmentToken", "response.token.name"),

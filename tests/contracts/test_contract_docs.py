@@ -84,7 +84,7 @@ def test_every_reason_that_concerns_an_agent_has_an_answer_in_the_protocol(reaso
         *("IDENTITY_UNKNOWN", "OPERATOR_LAST", "TASK_NOT_REPLAYABLE"),
         *("UPLOAD_UNKNOWN", "UPLOAD_OFFSET", "DIGEST_MISMATCH", "ARTEFACT_UNKNOWN"),
         *("PIPELINE_UNKNOWN", "PIPELINE_STATE", "EXCEPTION_UNKNOWN", "APPROVER_IS_REQUESTER"),
-        *("ADVISORIES_ROLLED_BACK", "ADVISORIES_MALFORMED"),
+        *("ADVISORIES_ROLLED_BACK", "ADVISORIES_MALFORMED", "TRUST_REFUSED"),
     }
     assert (f"`{reason.name}`" in PROTOCOL) is (reason.name not in administrative)
 

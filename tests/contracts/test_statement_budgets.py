@@ -298,7 +298,7 @@ async def watch_telemetry(world: World, rows: int) -> Doing:
 
 CALLS: dict[str, tuple[Cost, Prepare]] = {
     "AgentService/RenewCertificate": (Cost(3, 1), renew),
-    "EnrollmentService/Enroll": (Cost(11, 2), enroll),
+    "EnrollmentService/Enroll": (Cost(12, 3), enroll),
     "AgentRegistryService/GetAgent": (Cost(2, 1), get_agent),
     "AgentRegistryService/ListAgents": (Cost(3, 1), list_agents),
     "AgentRegistryService/WatchAgents": (Cost(2, 1), watch_agents),
@@ -341,7 +341,7 @@ async def test_a_call_issues_its_statements_and_no_more(world: World, method: st
 async def test_every_call_of_the_contract_has_a_budget() -> None:
     streams_of_agents = {f"AgentService/{name}" for name in ("Heartbeat", "Tasks", "Telemetry")}
     # Of these, test_statement_budgets_of_packaging.py.
-    packaging = re.compile(r"(PackagingService|AdvisoryService)/|AgentService/(Fetch|Download)")
+    packaging = re.compile(r"(PackagingService|AdvisoryService|TrustService)/|AgentService/(Fetch|Download)")
     ours = {name.removeprefix("/fleetwright.v1.") for name in METHODS if name.startswith("/fleetwright.")}
     assert set(CALLS) == {name for name in ours - streams_of_agents if not packaging.match(name)}
 

@@ -8,12 +8,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from fleetwright.v1 import advisory_service_pb2, agent_service_pb2
+from fleetwright.v1 import (
+    advisory_service_pb2,
+    agent_service_pb2,
+    trust_service_pb2,
+    trust_service_pb2_grpc,
+)
 from fleetwright.v1 import packaging_service_pb2 as pb2
 from sqlalchemy import insert, select
 
@@ -21,9 +27,11 @@ from controlplane.packaging.rules import PipelineState, Stage
 from controlplane.packaging.store import pipelines as stored
 from controlplane.packaging.store.tables import package_findings, packages
 from controlplane.transport.methods import METHODS
+from controlplane.trust.keys import load_key
 from controlplane.trust.layout import Layout
 from controlplane.trust.tuf.ceremony import initialise
 from controlplane.trust.tuf.roles import Expiries, Thresholds
+from controlplane.trust.tuf.rotation import add_signature, draft_root
 from tests.contracts.budget_world import MANY, Cost, Doing, Prepare, World, check, opened
 from tests.integration.factory.factory_world import Factory
 from tests.integration.factory.test_service_advisories import export, imported
@@ -51,6 +59,7 @@ class Packaged:
         return str((await self.factory.calls.CreatePipeline(request)).pipeline.name)
 
     artefact: str = ""
+    offline: Path = Path()
 
     async def pipelines(self, count: int) -> str:
         """Create so many pipelines of one build; returns a filter for them."""
@@ -84,6 +93,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Packag
         ended = await made(factory)
         await world.server.worker.packaging.dispatching.stop()
         packaged = Packaged(world, factory, ended.package, world.agents[0].connect(), ended.artefact)
+        packaged.offline = folder.parent / "offline"
         await _multiply(packaged)
         yield packaged
 
@@ -255,6 +265,20 @@ async def advisory_status(site: Packaged, rows: int) -> Doing:
     return lambda: site.factory.advisories.GetAdvisoryStatus(request)
 
 
+async def get_trust(site: Packaged, rows: int) -> Doing:
+    calls = trust_service_pb2_grpc.TrustServiceStub(site.world.admin.channel)
+    return lambda: calls.GetTrust(trust_service_pb2.GetTrustRequest())
+
+
+async def install_trust(site: Packaged, rows: int) -> Doing:
+    calls: Any = trust_service_pb2_grpc.TrustServiceStub(site.world.admin.channel)
+    root = (await calls.GetTrust(trust_service_pb2.GetTrustRequest())).root
+    root = draft_root(root, {}, datetime.now(UTC) + timedelta(days=400))
+    for number in (1, 2):
+        root = add_signature(root, load_key(site.offline / f"root-{number}.pem"))
+    return lambda: calls.InstallTrust(trust_service_pb2.InstallTrustRequest(root=root))
+
+
 async def fetch_metadata(site: Packaged, rows: int) -> Doing:
     request = agent_service_pb2.FetchMetadataRequest(file_name="timestamp.json")
     return lambda: site.agent.FetchMetadata(request)
@@ -289,6 +313,8 @@ CALLS: dict[str, tuple[Cost, Any]] = {
     "PackagingService/RevokeException": (Cost(11, 6), revoke_exception),
     "PackagingService/ListExceptions": (Cost(2, 2), list_exceptions),
     "AdvisoryService/GetAdvisoryStatus": (Cost(1, 1), advisory_status),
+    "TrustService/GetTrust": (Cost(6, 6), get_trust),
+    "TrustService/InstallTrust": (Cost(5, 3), install_trust),
     "AgentService/FetchMetadata": (Cost(2, 2), fetch_metadata),
     "AgentService/DownloadArtefact": (Cost(2, 2), download_artefact),
 }
@@ -305,7 +331,7 @@ async def test_a_call_issues_its_statements_and_no_more(site: Packaged, method: 
 
 
 async def test_every_call_of_the_room_has_a_budget() -> None:
-    services = ("PackagingService/", "AdvisoryService/")
+    services = ("PackagingService/", "AdvisoryService/", "TrustService/")
     ours = {name.removeprefix("/fleetwright.v1.") for name in METHODS}
     expected = {name for name in ours if name.startswith(services)}
     expected |= {"AgentService/FetchMetadata", "AgentService/DownloadArtefact"}

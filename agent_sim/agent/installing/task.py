@@ -29,6 +29,7 @@ from agent_sim.agent.installing.ways import DpkgWay, PrefixWay, Way
 from agent_sim.agent.process import uninterrupted
 from agent_sim.agent.rules import InstallRules
 from agent_sim.host import AttemptReporter, ServerFiles
+from agent_sim.protocol.trusted_root import TRUSTED_ROOT
 from agent_sim.released import reasons
 from agent_sim.released.downloading import Download
 from agent_sim.released.patience import PATIENCE, Patience
@@ -59,6 +60,13 @@ _log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
+_OWN_ROOT_REMEDY: Final = "put the repository's root there, as `fleetwright trust init` made it"
+_NO_ROOT_REMEDY: Final = (
+    "this host was enrolled when its server had none: once `fleetwright trust init` has been run there, "
+    "enrol it again with `fleetwright-agent enroll --force`, or name a file of your own in the policy, "
+    "install.trusted_root"
+)
+
 
 class InstallTask:
     """Installs released packages on this host, one at a time."""
@@ -78,6 +86,7 @@ class InstallTask:
         ``dpkg_root`` is where the files lie of the system that dpkg is told about.
         """
         self._rules, self._files, self._now, self._patience = rules, files, now, patience
+        self._delivered = state / TRUSTED_ROOT
         self._ledger = Ledger(state / "packages")
         dpkg = Dpkg(rules.dpkg, dpkg_root)
         detector = Detector(rules.commands_as, dpkg.version)
@@ -147,8 +156,14 @@ class InstallTask:
             raise NotAllowedError(
                 reasons.CHANNEL_NOT_ALLOWED, f"policy install.channels: {channel!r} is not listed"
             )
-        root = read_trusted_root(self._rules.trusted_root, os.geteuid())
+        root = self._trusted_root()
         return Repository(self._ledger.metadata, root, self._files, self._now, self._thread, self._patience)
+
+    def _trusted_root(self) -> bytes:
+        own = self._rules.trusted_root
+        if own is not None:
+            return read_trusted_root(own, os.geteuid(), _OWN_ROOT_REMEDY)
+        return read_trusted_root(self._delivered, os.geteuid(), _NO_ROOT_REMEDY, "the root of this host")
 
     async def _already_there(
         self, repository: Repository, path: str, sha256: str, reporter: AttemptReporter

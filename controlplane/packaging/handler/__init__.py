@@ -1,4 +1,4 @@
-"""PackagingService and AdvisoryService of the contract: proto in, service, proto out."""
+"""PackagingService, AdvisoryService and TrustService of the contract: proto in, service, proto out."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ from controlplane.packaging.handler.advisories import AdvisoryHandler
 from controlplane.packaging.handler.packages import PackageDoors
 from controlplane.packaging.handler.packaging import PackagingHandler
 from controlplane.packaging.handler.pipelines import PipelineDoors
+from controlplane.packaging.handler.trust import TrustHandler
 
-__all__ = ["AdvisoryHandler", "PackageDoors", "PackagingHandler", "PipelineDoors"]
+__all__ = ["AdvisoryHandler", "PackageDoors", "PackagingHandler", "PipelineDoors", "TrustHandler"]

@@ -3,7 +3,8 @@
 OFFLINE/root-1.pem ...       keys of root; each goes to another person, or another safe
 OFFLINE/targets-1.pem ...    keys of targets, likewise
 OFFLINE/root.json            the trusted root: agents get it when they enrol, auditors by another way
-ONLINE/keys/                 snapshot.pem, timestamp.pem, channel-<name>.pem, attest-<purpose>.pem
+ONLINE/keys/                 snapshot.pem, timestamp.pem, channel-<name>.pem, attest-<purpose>.pem; later, any
+                             other .pem is a key that the offline roles may name in the place of one of these
 ONLINE/metadata/             what clients ask for
 ONLINE/targets/trust/        the document of the keys that attest
 ONLINE/root.json             the trusted root again
@@ -34,13 +35,14 @@ from controlplane.trust.tuf.roles import (
     check_channel,
 )
 from controlplane.trust.tuf.rotation import add_signature, draft_targets, first_root
-from controlplane.trust.tuf.state import RepositoryState, load, read
+from controlplane.trust.tuf.state import RepositoryState, load, released_keys
 
 TRUSTED_ROOT: Final = "root.json"
 KEYS: Final = "keys"
 METADATA: Final = "metadata"
 TARGETS: Final = "targets"
 
+_ATTEST: Final = "attest-"
 _LARGEST: Final = 64 * 1024 * 1024
 
 
@@ -107,19 +109,26 @@ def load_online(folder: Path) -> Online:
     metadata = {path.name: _content(path) for path in sorted((folder / METADATA).glob("*.json"))}
     state = load(metadata)
     keys = folder / KEYS
-    document = _content(folder / TARGETS / _hashed(KEYS_TARGET, _released_digest(state)))
+    document = _content(folder / TARGETS / _hashed(KEYS_TARGET, released_keys(state.targets)))
     parse_keys(document)
     return Online(
         keys=OnlineKeys(
             snapshot=load_key(keys / f"snapshot{SUFFIX}"),
             timestamp=load_key(keys / f"timestamp{SUFFIX}"),
             channels={name: load_key(keys / f"channel-{name}{SUFFIX}") for name in state.channels},
+            spare=_spare(keys, state),
         ),
-        attesters={purpose: load_key(keys / f"attest-{purpose.value}{SUFFIX}") for purpose in Purpose},
+        attesters={purpose: load_key(keys / f"{_ATTEST}{purpose.value}{SUFFIX}") for purpose in Purpose},
         state=state,
         key_document=document,
         trusted_root=_content(folder / TRUSTED_ROOT),
     )
+
+
+def _spare(keys: Path, state: RepositoryState) -> tuple[SigningKey, ...]:
+    placed = {"snapshot", "timestamp", *(f"channel-{name}" for name in state.channels)}
+    placed |= {f"{_ATTEST}{purpose.value}" for purpose in Purpose}
+    return tuple(load_key(path) for path in sorted(keys.glob(f"*{SUFFIX}")) if path.stem not in placed)
 
 
 def target_file_name(path: str, sha256: str) -> str:
@@ -222,7 +231,7 @@ def _write_offline(folder: Path, keys: _Keys, state: RepositoryState, passphrase
 def _write_online(folder: Path, keys: _Keys, state: RepositoryState, document: bytes) -> None:
     held = {"snapshot": keys.online.snapshot, "timestamp": keys.online.timestamp}
     held |= {f"channel-{name}": key for name, key in keys.online.channels.items()}
-    held |= {f"attest-{purpose.value}": key for purpose, key in keys.attesters.items()}
+    held |= {f"{_ATTEST}{purpose.value}": key for purpose, key in keys.attesters.items()}
     for name, key in held.items():
         key.write(folder / KEYS / f"{name}{SUFFIX}")
     make_folder(folder / METADATA)
@@ -252,15 +261,6 @@ def _beside(folder: Path) -> Path:
     fresh = folder.absolute().with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     return fresh
-
-
-def _released_digest(state: RepositoryState) -> str:
-    released = read(Targets, state.targets).signed.targets.get(KEYS_TARGET)
-    if released is None:
-        raise RepositoryError(
-            f"{KEYS_TARGET}: not released: sign targets metadata that has it, with the offline keys"
-        )
-    return str(released.hashes.get("sha256", ""))
 
 
 def _hashed(path: str, sha256: str) -> str:

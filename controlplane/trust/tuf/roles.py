@@ -91,6 +91,8 @@ class OnlineKeys:
     snapshot: SigningKey
     timestamp: SigningKey
     channels: Mapping[str, SigningKey]
+    spare: tuple[SigningKey, ...] = ()
+    """Keys beside those: of channels to come, and those that are to take the place of another."""
 
 
 @dataclass(frozen=True, slots=True)

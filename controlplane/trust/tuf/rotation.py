@@ -1,8 +1,8 @@
 """What people decide with offline keys: other keys, other channels, other attesters.
 
 A document goes from table to table: ``draft_root`` or ``draft_targets`` makes it, ``add_signature`` is called
-where each key is, ``accept_root`` or ``accept_targets`` takes it in on the server, once it has the signatures
-that it needs. A new root has those of the root before it and its own (specification, 5.3.4 and 5.3.5).
+where each key is, ``accept`` takes it in on the server, once it has the signatures that it needs. A new root
+has those of the root before it and its own (specification, 5.3.4 and 5.3.5).
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from tuf.api.metadata import (
 from tuf.api.metadata import Role as RoleDescription
 
 from controlplane.trust.keys import SigningKey
+from controlplane.trust.tuf.fitting import fitting
 from controlplane.trust.tuf.publishing import Publication, seal, signed_by
 from controlplane.trust.tuf.roles import Expiries, OnlineKeys, RepositoryError, RoleKeys, check_channel
-from controlplane.trust.tuf.state import RepositoryState, read
+from controlplane.trust.tuf.state import RepositoryState, Role, read
 
 
 def draft_root(current: bytes, roles: Mapping[str, RoleKeys], expires: datetime) -> bytes:
@@ -93,17 +94,67 @@ def add_signature(document: bytes, key: SigningKey) -> bytes:
     return metadata.to_bytes()
 
 
-def missing_signatures(state: RepositoryState, document: bytes) -> list[str]:
-    """Return what a root or targets document still lacks, in words; nothing where it can be accepted.
+def missing_signatures(
+    state: RepositoryState, root: bytes | None = None, targets: bytes | None = None
+) -> list[str]:
+    """Return what the next root, the next targets metadata, or both together still lack, in words.
 
-    Raises ``RepositoryError`` where the document is neither, or is no successor of what the state has.
+    Nothing where they can be accepted. Targets metadata has to be signed by the keys that the role has once
+    the root is in force. Raises ``RepositoryError`` where one cannot be read, or is no successor of what the
+    state has.
     """
-    if _is_root(document):
-        return _root_lacks(state.root, read(Root, document))
-    draft = read(Targets, document)
-    _check_successor("targets", state.versions["targets"], draft.signed.version)
-    result = state.root.get_verification_result("targets", draft.signed_bytes, draft.signatures)
-    return [_lack("targets", result)] if result.missing else []
+    found: list[str] = []
+    ruling = state.root
+    if root is not None:
+        draft = signed_document(Root, root)
+        found += _root_lacks(ruling, draft)
+        ruling = draft.signed
+    if targets is not None:
+        version = signed_document(Targets, targets).signed.version
+        _check_successor("targets", state.versions["targets"], version)
+    return [*found, *_targets_lack(ruling, state.targets if targets is None else targets, targets is None)]
+
+
+def _targets_lack(ruling: Root, targets: bytes, in_force: bool) -> list[str]:
+    metadata = read(Targets, targets)
+    result = ruling.get_verification_result("targets", metadata.signed_bytes, metadata.signatures)
+    if not result.missing:
+        return []
+    if in_force:
+        return [
+            "role targets: the new root gives it other keys: bring targets metadata that these have signed"
+        ]
+    return [_lack("targets", result)]
+
+
+def accept(
+    state: RepositoryState,
+    keys: OnlineKeys,
+    now: datetime,
+    expiries: Expiries,
+    *,
+    root: bytes | None = None,
+    targets: bytes | None = None,
+) -> Publication:
+    """Take in a signed root, signed targets metadata, or both in one step.
+
+    Snapshot and timestamp are signed again, with those of ``keys`` that the root names. New channels begin
+    empty; each channel is signed with the key that it has now. Raises ``RepositoryError``.
+    """
+    _refuse_lacking(missing_signatures(state, root, targets))
+    if root is not None:
+        _check_end("root", signed_document(Root, root).signed.expires, now)
+    if targets is not None:
+        _check_end("targets", signed_document(Targets, targets).signed.expires, now)
+    after = state
+    if root is not None:
+        after = replace(after, roots=(*state.roots, root))
+    if targets is not None:
+        after = replace(after, targets=targets)
+    keys = fitting(keys, after)
+    if targets is not None:
+        after = replace(after, channels=_channels(state, targets, keys, now, expiries))
+    return seal(state, after, keys, now, expiries)
 
 
 def accept_root(
@@ -114,35 +165,29 @@ def accept_root(
     expiries: Expiries,
     targets: bytes | None = None,
 ) -> Publication:
-    """Take in a signed root; ``targets`` is the next targets metadata where the root gives that role other
-    keys.
-
-    Snapshot and timestamp are signed again, with ``keys``. Raises ``RepositoryError``.
-    """
-    _refuse_lacking(_root_lacks(state.root, read(Root, document)))
-    after = replace(state, roots=(*state.roots, document), targets=targets or state.targets)
-    return seal(state, after, keys, now, expiries)
+    """Take in a signed root, as ``accept`` does."""
+    return accept(state, keys, now, expiries, root=document, targets=targets)
 
 
 def accept_targets(
     state: RepositoryState, document: bytes, keys: OnlineKeys, now: datetime, expiries: Expiries
 ) -> Publication:
-    """Take in signed targets metadata. New channels begin empty; each channel is signed with the key it has
-    now.
+    """Take in signed targets metadata, as ``accept`` does."""
+    return accept(state, keys, now, expiries, targets=document)
 
-    Raises ``RepositoryError``.
-    """
-    _refuse_lacking(missing_signatures(state, document))
-    delegations = read(Targets, document).signed.delegations
+
+def _channels(
+    state: RepositoryState, targets: bytes, keys: OnlineKeys, now: datetime, expiries: Expiries
+) -> dict[str, bytes]:
+    delegations = read(Targets, targets).signed.delegations
     roles = delegations.roles if delegations and delegations.roles else {}
     if not set(state.channels) <= set(roles):
         raise RepositoryError(
             f"channels {', '.join(state.channels)}: none may go: agents would take it for a rollback"
         )
-    channels = {
+    return {
         name: _channel(state.channels.get(name), role, keys, now, expiries) for name, role in roles.items()
     }
-    return seal(state, replace(state, targets=document, channels=channels), keys, now, expiries)
 
 
 def _channel(
@@ -199,9 +244,21 @@ def _check_successor(role: str, current: int, version: int) -> None:
         )
 
 
-def _is_root(document: bytes) -> bool:
+def _check_end(role: str, expires: datetime, now: datetime) -> None:
+    if expires <= now:
+        raise RepositoryError(f"role {role}: it has ended at {expires}: draft it again, for longer")
+
+
+def signed_document(kind: type[Role], document: bytes) -> Metadata[Role]:
+    """Read what somebody brought as metadata of a role. Raises ``RepositoryError``."""
     try:
         found: Metadata[Any] = Metadata.from_bytes(document)
     except exceptions.RepositoryError as error:
-        raise RepositoryError(f"the signed document: {error}: get it again from who signed it") from error
-    return isinstance(found.signed, Root)
+        raise RepositoryError(
+            f"the {kind.type} document: {error}: get it again from who signed it"
+        ) from error
+    if not isinstance(found.signed, kind):
+        raise RepositoryError(
+            f"the {kind.type} document: it is one of {found.signed.type}: take the other file"
+        )
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from fleetwright.verify.keys import KEYS_TARGET
 from tuf.api import exceptions
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
@@ -122,6 +123,40 @@ def load(files: Mapping[str, bytes]) -> RepositoryState:
     return state
 
 
+def root_version(content: bytes) -> int:
+    """Return the version of a root that its own keys have signed. Raises ``RepositoryError``."""
+    root = read(Root, content)
+    _signed(root.signed, "root", root)
+    return int(root.signed.version)
+
+
+def check_next_root(current: bytes, following: bytes) -> None:
+    """Check that a root may follow another one: the next version, signed by the keys of both.
+
+    The specification's 5.3.4 and 5.3.5. Raises ``RepositoryError``.
+    """
+    before, after = read(Root, current).signed, read(Root, following)
+    if after.signed.version != before.version + 1:
+        raise RepositoryError(
+            f"root: version {after.signed.version} after {before.version}: put back the right one"
+        )
+    _signed(before, "root", after)
+    _signed(after.signed, "root", after)
+
+
+def released_keys(targets: bytes) -> str:
+    """Return the SHA-256 of the document of attestation keys that targets metadata releases.
+
+    Raises ``RepositoryError``.
+    """
+    released = read(Targets, targets).signed.targets.get(KEYS_TARGET)
+    if released is None:
+        raise RepositoryError(
+            f"{KEYS_TARGET}: not released: sign targets metadata that has it, with the offline keys"
+        )
+    return str(released.hashes.get("sha256", ""))
+
+
 def read(kind: type[Role], content: bytes) -> Metadata[Role]:
     """Read one metadata file. Raises ``RepositoryError``."""
     try:
@@ -148,9 +183,10 @@ def _roots(files: Mapping[str, bytes]) -> tuple[bytes, ...]:
             raise RepositoryError(
                 f"{number}.root.json: holds version {root.signed.version}: put back the right one"
             )
-        if number > 1:
-            _signed(read(Root, roots[number - 2]).signed, "root", root)
-        _signed(root.signed, "root", root)
+        if number == 1:
+            _signed(root.signed, "root", root)
+        else:
+            check_next_root(roots[number - 2], content)
     return roots
 
 

@@ -40,6 +40,7 @@ class SmallServer(
         self.root = make_root("Test agents", now=now)
         self.hellos: list[agent_service_pb2.Hello] = []
         self.tokens: list[str] = []
+        self.trusted_root = b""
         self.points: list[work_pb2.TelemetryPoint] = []
         self.measured = asyncio.Event()
         self.goodbye: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -86,7 +87,9 @@ class SmallServer(
         spiffe = f"spiffe://fleetwright.local/agent/{request.agent_id}"
         asked = x509.load_der_x509_csr(request.certificate_signing_request)
         issued = _issue(self.root, asked, spiffe)
-        return enrollment_service_pb2.EnrollResponse(spiffe_id=spiffe, certificate=issued)
+        return enrollment_service_pb2.EnrollResponse(
+            spiffe_id=spiffe, certificate=issued, trusted_root=self.trusted_root
+        )
 
     async def Heartbeat(
         self, requests: AsyncIterator[agent_service_pb2.HeartbeatRequest], context: object

@@ -22,7 +22,6 @@ from tests.unit.verify import evidence_world as world
 POLICY = """
 task_kinds = ["echo", "install"]
 [install]
-trusted_root = "{root}"
 channels = ["stable"]
 prefix = "{prefix}"
 commands_as = "@agent"
@@ -42,6 +41,23 @@ class InstallingSite:
     def __init__(self, server: SmallServer, folder: Path) -> None:
         self.server, self.folder = server, folder
         self.state, self.prefix = folder / "state", folder / "opt"
+        self.ports = (0, 0)
+
+    async def enroll(self, *options: str, status: int = 0) -> str:
+        """Run `enroll` and return what it says."""
+        enrolment, agents = self.ports
+        process = await program(
+            "enroll",
+            f"--server=127.0.0.1:{enrolment}",
+            f"--agent-address=127.0.0.1:{agents}",
+            "--agent-id=web-1",
+            f"--state={self.state}",
+            *options,
+            FLEETWRIGHT_JOIN_TOKEN=self.server.token,
+        )
+        told, errors = await process.communicate()
+        assert await process.wait() == status, errors.decode()
+        return told.decode() + errors.decode()
 
     async def agent(self, failpoint: str = "") -> asyncio.subprocess.Process:
         return await program("run", f"--state={self.state}", **{VARIABLE: failpoint})
@@ -64,21 +80,38 @@ class InstallingSite:
 async def site(tmp_path: Path) -> AsyncIterator[InstallingSite]:
     async with small_server() as (server, enrolment_port, agent_port):
         site = InstallingSite(server, tmp_path)
-        enrolling = await program(
-            "enroll",
-            f"--server=127.0.0.1:{enrolment_port}",
-            f"--agent-address=127.0.0.1:{agent_port}",
-            "--agent-id=web-1",
-            f"--state={site.state}",
-            FLEETWRIGHT_JOIN_TOKEN=server.token,
-        )
-        _, errors = await enrolling.communicate()
-        assert await enrolling.wait() == 0, errors.decode()
-        root = tmp_path / "root.json"
-        root.write_bytes(world.ceremony().online.trusted_root)
-        root.chmod(0o644)
-        (site.state / "policy.toml").write_text(POLICY.format(root=root, prefix=site.prefix))
+        server.trusted_root = world.ceremony().online.trusted_root
+        site.ports = (enrolment_port, agent_port)
+        await site.enroll()
+        (site.state / "policy.toml").write_text(POLICY.format(prefix=site.prefix))
         yield site
+
+
+async def test_the_root_comes_with_the_identity_and_stays_unless_the_owner_says_so(
+    site: InstallingSite,
+) -> None:
+    kept = site.state / "trusted-root.json"
+    first = world.ceremony().online.trusted_root
+    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (first, 0o600)
+    (site.state / "identity.json").unlink()
+    site.server.trusted_root = b'{"another": "root"}'
+    assert "the server gave another one: compare them" in await site.enroll()
+    assert kept.read_bytes() == first
+    assert "packages are judged by it" in await site.enroll("--force")
+    assert kept.read_bytes() == site.server.trusted_root
+    site.server.trusted_root = b""
+    assert "kept as it was" in await site.enroll("--force")
+    kept.unlink()
+    assert "no package can be installed" in await site.enroll("--force")
+    assert not kept.exists()
+
+
+async def test_a_root_that_is_too_large_is_refused_and_the_host_not_enrolled(site: InstallingSite) -> None:
+    site.server.trusted_root = b"x" * (512 * 1024 + 1)
+    before = (site.state / "identity.json").read_bytes()
+    said = await site.enroll("--force", status=1)
+    assert "a root of 524289 bytes" in said
+    assert (site.state / "identity.json").read_bytes() == before
 
 
 async def test_a_package_is_installed_over_a_connection_that_is_cut(site: InstallingSite) -> None:

@@ -117,6 +117,7 @@ class ScriptedServer(
         self.telemetry: asyncio.Queue[TelemetryPeer] = asyncio.Queue()
         self.renewals = 0
         self.enrolments: list[enrollment_service_pb2.EnrollRequest] = []
+        self.trusted_root = b""
         self.enrolment_errors: list[tuple[grpc.StatusCode, str]] = []
         self.epoch = 0
         self.time: datetime | None = None
@@ -186,7 +187,10 @@ class ScriptedServer(
             await context.abort(*rich_error(*self.enrolment_errors.pop(0), timedelta(0)))
         issued = self.authority.issue(request.certificate_signing_request, request.agent_id)
         return enrollment_service_pb2.EnrollResponse(
-            spiffe_id=spiffe_id(request.agent_id), certificate=issued, agent_addresses=[self.address]
+            spiffe_id=spiffe_id(request.agent_id),
+            certificate=issued,
+            agent_addresses=[self.address],
+            trusted_root=self.trusted_root,
         )
 
     async def next_heartbeat(self) -> HeartbeatPeer:

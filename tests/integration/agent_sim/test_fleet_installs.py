@@ -79,6 +79,7 @@ class ReleasingServer(ObligingServer):
 async def releasing(authority: Authority, tmp_path: Path) -> AsyncIterator[ReleasingServer]:
     server = ReleasingServer(authority)
     server.package = archive(tmp_path)
+    server.trusted_root = world.ceremony().online.trusted_root
     release(server.files.repository, server.package, datetime.now(UTC))
     await server.start()
     serving = asyncio.create_task(server.oblige())
@@ -89,11 +90,17 @@ async def releasing(authority: Authority, tmp_path: Path) -> AsyncIterator[Relea
     await server.stop()
 
 
-async def run_until_all_answered(server: ReleasingServer, packages: Path | None = None) -> None:
+async def run_until_all_answered(
+    server: ReleasingServer,
+    packages: Path | None = None,
+    trusted_root: bytes | None = None,
+    identities: Path | None = None,
+) -> None:
     settings = replace(
         config(server, {Profile.HEALTHY: 1.0}, None),
-        trusted_root=world.ceremony().online.trusted_root,
+        trusted_root=trusted_root,
         packages=packages,
+        identities=identities,
     )
     running = asyncio.create_task(run_fleet(settings, Outputs(), duration=20.0))
     async with asyncio.timeout(30):
@@ -132,3 +139,31 @@ async def test_every_simulated_agent_refuses_bytes_that_were_swapped(releasing: 
     await run_until_all_answered(releasing)
     assert {result.install.reason_code for result in releasing.results} == {"WRONG_BYTES"}
     assert {result.outcome for result in releasing.results} == {work_pb2.OUTCOME_FAILED}
+
+
+async def test_the_root_of_an_option_is_taken_where_the_server_gave_another(
+    releasing: ReleasingServer,
+) -> None:
+    releasing.trusted_root = b"{}"
+    await run_until_all_answered(releasing, trusted_root=world.ceremony().online.trusted_root)
+    assert {result.outcome for result in releasing.results} == {work_pb2.OUTCOME_SUCCEEDED}
+
+
+async def test_a_fleet_without_a_root_refuses_and_says_why(releasing: ReleasingServer) -> None:
+    releasing.trusted_root = b""
+    await run_until_all_answered(releasing)
+    for result in releasing.results:
+        assert result.outcome == work_pb2.OUTCOME_REFUSED
+        assert "the server had none when this agent was enrolled" in result.reason
+
+
+async def test_a_fleet_that_comes_back_with_its_identities_has_its_root_still(
+    releasing: ReleasingServer, tmp_path: Path
+) -> None:
+    identities = tmp_path / "identities"
+    await run_until_all_answered(releasing, identities=identities)
+    releasing.results.clear()
+    releasing.all_done.clear()
+    releasing.trusted_root = b"{}"
+    await run_until_all_answered(releasing, identities=identities)
+    assert {result.outcome for result in releasing.results} == {work_pb2.OUTCOME_SUCCEEDED}

@@ -28,13 +28,15 @@ def token_for(digest: bytes) -> str:
 
 
 async def test_an_agent_enrols_with_a_key_of_its_own(server: ScriptedServer, authority: Authority) -> None:
-    identity = await enroll(
+    made = await enroll(
         token_for(authority.root_digest), server.enrollment_address, "a1", FACTS, rng=random.Random(1)
     )
+    identity = made.identity
     request = server.enrolments[0]
     csr = x509.load_der_x509_csr(request.certificate_signing_request)
     assert csr.subject.rfc4514_string() == "CN=a1"
     assert len(csr.extensions) == 0
+    assert made.trusted_root == b""
     assert identity.agent_addresses == (server.address,)
     assert identity.trust_bundle_pem == authority.root_pem
     assert identity.spiffe_id == "spiffe://fleetwright.local/agent/a1"

@@ -13,8 +13,9 @@ import pytest
 from fleetwright.v1 import work_pb2
 
 from agent_sim.host import FilesRefusedError, FilesUnavailableError, Piece
+from agent_sim.protocol.trusted_root import TRUSTED_ROOT, write_root
 from tests.support.install_world import archive, release
-from tests.unit.agent.install_site import FAILED, Site, broken
+from tests.unit.agent.install_site import FAILED, INSTALLED, Site, broken
 from tests.unit.agent.reporting import Recorder
 from tests.unit.verify import evidence_world as world
 
@@ -197,6 +198,7 @@ async def test_a_package_command_does_not_run_where_the_policy_names_nobody_for_
 
 
 async def test_a_root_that_others_can_change_is_not_trusted(site: Site) -> None:
+    assert site.rules.trusted_root is not None
     site.rules.trusted_root.chmod(0o666)
     result = await site.install(site.released())
     assert (result.outcome, result.install.reason_code) == (work_pb2.OUTCOME_REFUSED, "NO_TRUSTED_ROOT")
@@ -222,3 +224,21 @@ async def test_a_package_for_another_platform_is_not_installed(site: Site) -> No
     result = await site.install(package)
     assert (result.install.status, result.install.reason_code) == (FAILED, "PLATFORM_UNSUPPORTED")
     assert "plan9/any" in result.reason
+
+
+async def test_without_a_root_of_the_owners_the_one_that_came_at_enrolment_counts(site: Site) -> None:
+    site.rules = replace(site.rules, trusted_root=None)
+    site.state.mkdir()
+    write_root(site.state, world.ceremony().online.trusted_root)
+    assert (await site.install(site.released())).install.status == INSTALLED
+    (site.state / TRUSTED_ROOT).chmod(0o620)
+    result = await site.install(site.released("2.0"))
+    assert result.install.reason_code == "NO_TRUSTED_ROOT"
+
+
+async def test_a_host_that_got_no_root_says_what_to_do(site: Site) -> None:
+    site.rules = replace(site.rules, trusted_root=None)
+    result = await site.install(site.released())
+    assert (result.outcome, result.install.reason_code) == (work_pb2.OUTCOME_REFUSED, "NO_TRUSTED_ROOT")
+    for words in ("was enrolled when its server had none", "fleetwright trust init", "enroll --force"):
+        assert words in result.reason

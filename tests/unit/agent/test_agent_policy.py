@@ -48,8 +48,7 @@ def test_what_a_policy_leaves_out_is_forbidden() -> None:
         (MINIMAL + '[script.interpreters]\nsh = "bin/sh"\n', ["script.interpreters.sh", "absolute"]),
         (MINIMAL + '[logs]\npaths = ["/var/log/../etc/*"]\n', ["logs.paths.0", "'..'"]),
         (MINIMAL + '[logs]\npaths = ["/var/log/x**"]\n', ["logs.paths.0", "stand alone"]),
-        ('task_kinds = ["install"]\n', ["task_kinds", "add a section [install]", "trusted_root"]),
-        (MINIMAL + "[install]\n", ["install.trusted_root", "must be set"]),
+        ('task_kinds = ["install"]\n', ["task_kinds", "add a section [install]", "channels"]),
         (MINIMAL + '[install]\ntrusted_root = "root.json"\n', ["install.trusted_root", "absolute"]),
         (MINIMAL + INSTALL + 'channels = ["Stable"]\n', ["install.channels.0", "Stable"]),
         (MINIMAL + INSTALL + "prefx = 1\n", ["install.prefx", "unknown key"]),
@@ -72,6 +71,9 @@ def test_packages_are_installed_only_where_the_kind_is_listed() -> None:
     assert rules is not None
     assert (rules.trusted_root, rules.channels, rules.prefix) == (Path("/etc/root.json"), (), None)
     assert (rules.dpkg, rules.commands_as) == (False, "")
+    bare = parse_policy('task_kinds = ["install"]\n[install]\n', "file").install_rules()
+    assert bare is not None
+    assert bare.trusted_root is None
 
 
 def test_the_section_that_the_default_shows_is_one_that_can_be_used() -> None:

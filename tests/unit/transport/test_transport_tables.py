@@ -128,7 +128,7 @@ def test_agents_listener_serves_agents_only_and_enrolment_one_method() -> None:
 def test_every_change_is_audited() -> None:
     changing = re.compile(
         r"(Create|Update|Delete|Cancel|Replay|Issue|Revoke|Enroll|Renew)\w*"
-        r"|(Start|Upload|Execute|Retry|Deploy|Approve|Import)\w*"
+        r"|(Start|Upload|Execute|Retry|Deploy|Approve|Import|Install)\w*"
     )
     for method in METHODS.values():
         assert method.audited is bool(changing.fullmatch(method.name)), method.full_name

@@ -26,7 +26,7 @@ from fleetwright.v1 import work_pb2 as fleetwright_dot_v1_dot_work__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'fleetwright/v1/enrollment_service.proto\x12\x0e\x66leetwright.v1\x1a\x19\x66leetwright/v1/work.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x01\n\rEnrollRequest\x12)\n\njoin_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\tjoinToken\x12\x45\n\x08\x61gent_id\x18\x02 \x01(\tB*\xbaH\'r%\x10\x01\x18?2\x1f^[a-z0-9]([a-z0-9-]*[a-z0-9])?$R\x07\x61gentId\x12J\n\x1b\x63\x65rtificate_signing_request\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 R\x19\x63\x65rtificateSigningRequest\x12-\n\x04host\x18\x04 \x01(\x0b\x32\x19.fleetwright.v1.HostFactsR\x04host\"\x9b\x01\n\x0e\x45nrollResponse\x12\x1b\n\tspiffe_id\x18\x01 \x01(\tR\x08spiffeId\x12\x43\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32!.fleetwright.v1.IssuedCertificateR\x0b\x63\x65rtificate\x12\'\n\x0f\x61gent_addresses\x18\x03 \x03(\tR\x0e\x61gentAddresses\"\xfd\x01\n\x11IssuedCertificate\x12\x14\n\x05\x63hain\x18\x01 \x03(\x0cR\x05\x63hain\x12!\n\x0ctrust_bundle\x18\x02 \x03(\x0cR\x0btrustBundle\x12\x39\n\nnot_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tnotBefore\x12\x37\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08notAfter\x12;\n\x0brenew_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrenewAfter2^\n\x11\x45nrollmentService\x12I\n\x06\x45nroll\x12\x1d.fleetwright.v1.EnrollRequest\x1a\x1e.fleetwright.v1.EnrollResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'fleetwright/v1/enrollment_service.proto\x12\x0e\x66leetwright.v1\x1a\x19\x66leetwright/v1/work.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x01\n\rEnrollRequest\x12)\n\njoin_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02R\tjoinToken\x12\x45\n\x08\x61gent_id\x18\x02 \x01(\tB*\xbaH\'r%\x10\x01\x18?2\x1f^[a-z0-9]([a-z0-9-]*[a-z0-9])?$R\x07\x61gentId\x12J\n\x1b\x63\x65rtificate_signing_request\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80 R\x19\x63\x65rtificateSigningRequest\x12-\n\x04host\x18\x04 \x01(\x0b\x32\x19.fleetwright.v1.HostFactsR\x04host\"\xbe\x01\n\x0e\x45nrollResponse\x12\x1b\n\tspiffe_id\x18\x01 \x01(\tR\x08spiffeId\x12\x43\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32!.fleetwright.v1.IssuedCertificateR\x0b\x63\x65rtificate\x12\'\n\x0f\x61gent_addresses\x18\x03 \x03(\tR\x0e\x61gentAddresses\x12!\n\x0ctrusted_root\x18\x04 \x01(\x0cR\x0btrustedRoot\"\xfd\x01\n\x11IssuedCertificate\x12\x14\n\x05\x63hain\x18\x01 \x03(\x0cR\x05\x63hain\x12!\n\x0ctrust_bundle\x18\x02 \x03(\x0cR\x0btrustBundle\x12\x39\n\nnot_before\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tnotBefore\x12\x37\n\tnot_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08notAfter\x12;\n\x0brenew_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrenewAfter2^\n\x11\x45nrollmentService\x12I\n\x06\x45nroll\x12\x1d.fleetwright.v1.EnrollRequest\x1a\x1e.fleetwright.v1.EnrollResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLREQUEST']._serialized_start=120
   _globals['_ENROLLREQUEST']._serialized_end=372
   _globals['_ENROLLRESPONSE']._serialized_start=375
-  _globals['_ENROLLRESPONSE']._serialized_end=530
-  _globals['_ISSUEDCERTIFICATE']._serialized_start=533
-  _globals['_ISSUEDCERTIFICATE']._serialized_end=786
-  _globals['_ENROLLMENTSERVICE']._serialized_start=788
-  _globals['_ENROLLMENTSERVICE']._serialized_end=882
+  _globals['_ENROLLRESPONSE']._serialized_end=565
+  _globals['_ISSUEDCERTIFICATE']._serialized_start=568
+  _globals['_ISSUEDCERTIFICATE']._serialized_end=821
+  _globals['_ENROLLMENTSERVICE']._serialized_start=823
+  _globals['_ENROLLMENTSERVICE']._serialized_end=917
 # @@protoc_insertion_point(module_scope)

@@ -73,8 +73,15 @@ class EnrollResponse(_message.Message):
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     AGENT_ADDRESSES_FIELD_NUMBER: _builtins.int
+    TRUSTED_ROOT_FIELD_NUMBER: _builtins.int
     spiffe_id: _builtins.str
     """spiffe_id of the agent: "spiffe://<trust domain>/agent/<agent id>"."""
+    trusted_root: _builtins.bytes
+    """trusted_root of the installation's package repository: TUF root metadata in JSON, at most 512 KiB. An
+    agent judges packages by it and by what its keys signed, and by nothing else that a server says: keep it
+    where only the agent's own user may write, and let no later answer replace it unless the host's owner
+    asks for that. Empty where the installation has no repository yet.
+    """
     @_builtins.property
     def certificate(self) -> Global___IssuedCertificate:
         """identity certificate and what to trust."""
@@ -91,10 +98,11 @@ class EnrollResponse(_message.Message):
         spiffe_id: _builtins.str = ...,
         certificate: Global___IssuedCertificate | None = ...,
         agent_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        trusted_root: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_addresses", b"agent_addresses", "certificate", b"certificate", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_addresses", b"agent_addresses", "certificate", b"certificate", "spiffe_id", b"spiffe_id", "trusted_root", b"trusted_root"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

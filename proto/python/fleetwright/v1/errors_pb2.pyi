@@ -146,6 +146,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: the repository of TUF metadata has no such file."""
     ERROR_REASON_BYTES_DAMAGED: _ErrorReason.ValueType  # 114
     """DATA_LOSS: what the server has stored is not what it stored; only an operator can put it back."""
+    ERROR_REASON_TRUST_REFUSED: _ErrorReason.ValueType  # 115
+    """FAILED_PRECONDITION: the documents that were signed offline cannot be taken in; the message says which
+    signatures or keys are missing.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorDomain of every google.rpc.ErrorInfo that this product sends is
@@ -281,4 +285,8 @@ ERROR_REASON_METADATA_UNKNOWN: ErrorReason.ValueType  # 113
 """NOT_FOUND: the repository of TUF metadata has no such file."""
 ERROR_REASON_BYTES_DAMAGED: ErrorReason.ValueType  # 114
 """DATA_LOSS: what the server has stored is not what it stored; only an operator can put it back."""
+ERROR_REASON_TRUST_REFUSED: ErrorReason.ValueType  # 115
+"""FAILED_PRECONDITION: the documents that were signed offline cannot be taken in; the message says which
+signatures or keys are missing.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

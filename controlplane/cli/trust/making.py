@@ -1,4 +1,4 @@
-"""``fleetwright trust``: the keys by which packages are released."""
+"""``trust init`` and ``trust key``: keys that did not exist before."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli.calling import calling, noun
+from controlplane.cli.calling import calling
 from controlplane.cli.failures import CommandFailed, Exit
 from controlplane.cli.output import Output
+from controlplane.cli.trust.app import app
+from controlplane.cli.trust.files import new_passphrase, write_new
 from controlplane.settings import ClientSettings
+from controlplane.trust.keys import SUFFIX, SigningKey
 from controlplane.trust.layout import DEB_ORIGIN, Layout
 from controlplane.trust.tuf.ceremony import Initialised, initialise
+from controlplane.trust.tuf.drafting import public_key_text
 from controlplane.trust.tuf.roles import Expiries, RepositoryError, Thresholds
-
-app = noun(
-    "The keys by which packages are released: init.\n\n"
-    "Keys of the roles root and targets stay offline, those of snapshot, timestamp and the channels are the "
-    "server's.\n\n"
-    "\b\nExample:\n"
-    "  fleetwright trust init --offline /media/usb/fleetwright-keys"
-)
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def init(
             thresholds=thresholds,
             expiries=Expiries(),
             channels=channel or ["stable", "beta"],
-            passphrase=_passphrase(encrypt, passphrase_file),
+            passphrase=new_passphrase(encrypt, passphrase_file),
         )
     except RepositoryError as error:
         raise CommandFailed(str(error)) from None
@@ -134,6 +130,63 @@ def _deb_key(online: Path, user_id: str) -> str:
         ) from None
 
 
+@dataclass(frozen=True)
+class _Key:
+    """What is printed of a key."""
+
+    path: Path
+    public: Path
+    key_id: str
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"key": self.name, "public": str(self.public), "keyId": self.key_id}
+
+
+@app.command("key")
+@calling
+def key(
+    output: Output,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to make for the private key.")],
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Ask for a passphrase, and encrypt the key with it.")
+    ] = False,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Encrypt it with the passphrase on this file's first line."),
+    ] = None,
+) -> None:
+    """Make a key, and beside it FILE.pub with its public half, which drafts take. Needs no server.
+
+    A key of an offline role is made where it is to stay. One that the server signs with (snapshot, timestamp,
+    a channel) is made in release-trust/keys of its data folder, unencrypted, under any name that ends in
+    .pem: it is used from the moment that the root or the targets metadata name it.
+
+    \b
+    Examples:
+      fleetwright trust key /media/usb/root-4.pem --encrypt
+      fleetwright trust key /var/lib/fleetwright/release-trust/keys/channel-canary.pem
+    """
+    if file.suffix != SUFFIX:
+        raise typer.BadParameter(f"{file}: let its name end in {SUFFIX}", param_hint="FILE")
+    made, public = SigningKey.generate(), file.with_name(f"{file.name}.pub")
+    secret = new_passphrase(encrypt, passphrase_file)
+    if public.exists():
+        raise CommandFailed(f"{public}: exists already: choose another name")
+    made.write(file, secret)
+    write_new(public, public_key_text(made.public).encode())
+    found = _Key(file, public, made.key_id)
+    if not output.for_people:
+        output.document(found, [found])
+        return
+    output.text(f"key:    {file}{'' if secret is not None else ', not encrypted'}")
+    output.text(f"public: {public}")
+    output.text(f"id:     {made.key_id}")
+
+
 def _thresholds(root: str, targets: str) -> Thresholds:
     found: dict[str, int] = {}
     for name, text in (("root", root), ("targets", targets)):
@@ -145,26 +198,6 @@ def _thresholds(root: str, targets: str) -> Thresholds:
         return Thresholds(**found)
     except RepositoryError as error:
         raise CommandFailed(str(error), Exit.USAGE) from None
-
-
-def _passphrase(encrypt: bool, file: Path | None) -> str | None:
-    if encrypt and file is not None:
-        raise CommandFailed("--encrypt and --passphrase-file: give one of them", Exit.USAGE)
-    if file is not None:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except UnicodeError:
-            raise CommandFailed(
-                f"{file}: its bytes are not text in UTF-8: write the passphrase in UTF-8"
-            ) from None
-        return lines[0] if lines else ""
-    if encrypt:
-        return str(
-            typer.prompt(
-                "Passphrase of the offline keys", hide_input=True, confirmation_prompt=True, err=True
-            )
-        )
-    return None
 
 
 def _print(output: Output, what: _Made, *, encrypted: bool) -> None:
