@@ -46,7 +46,6 @@ class Demo:
         self.effects = folder / "effects"
         self.receipts = folder / "receipts"
         self.ready = folder / "fleet-ready.json"
-        self.root = folder
         self.prefix = folder
         self.installs: set[str] = set()
 
@@ -86,7 +85,7 @@ class Demo:
         console.print(f"[bold]1.[/] a control plane on {database} in a scratch folder")
         site = str(self.folder / "site")
         self.programs.run("fleetwright init", [tool("fleetwright"), "init", "--data-dir", site])
-        self.root = packages.make_keys(self.programs, Path(site), self.folder / "offline")
+        packages.make_keys(self.programs, Path(site), self.folder / "offline")
         server = self.programs.start(
             "server",
             [
@@ -126,7 +125,7 @@ class Demo:
                 *("--state", state, "--agent-id", REFERENCE, "--agent-address", agents),
             ],
         )
-        self.prefix = packages.allow_installs(Path(state), self.root)
+        self.prefix = packages.allow_installs(Path(state))
         agent = self.programs.start("agent", [tool("fleetwright-agent"), "run", "--state", state])
         began = time.monotonic()
         fleet = self.programs.start(
@@ -136,7 +135,6 @@ class Demo:
                 *("--enrollment-address", enrolment, "--server-address", agents),
                 *("--join-token-file", str(token), "--effects", str(self.effects)),
                 *("--receipts", str(self.receipts), "--ready-file", str(self.ready)),
-                *("--trusted-root", str(self.root)),
             ],
         )
         for what, chosen in (("enrolled", ""), ("connected", ONLINE)):

@@ -28,22 +28,21 @@ class Found:
     """Tasks that install, with the agent of each."""
 
 
-def make_keys(programs: Programs, site: Path, offline: Path) -> Path:
-    """Make the keys by which packages are released; returns the root that agents trust."""
+def make_keys(programs: Programs, site: Path, offline: Path) -> None:
+    """Make the keys by which packages are released; agents get the root of them as they enrol."""
     command = [tool("fleetwright"), "trust", "init", "--offline", str(offline), "--data-dir", str(site)]
     command += ["--deb-signer", "Demo <demo@example.org>"]
     programs.run("fleetwright trust init", command)
-    return offline / "root.json"
 
 
-def allow_installs(state: Path, root: Path) -> Path:
+def allow_installs(state: Path) -> Path:
     """Let the policy of the agent on this host take packages; returns the folder that they go to."""
     policy, prefix = state / "policy.toml", state / "packages"
     text = policy.read_text()
     kinds = 'task_kinds = ["inventory", "logs", "script", "echo"]'
     if kinds not in text:
         raise DemoFailed(f"{policy} is not the default policy")
-    section = f'\n[install]\ntrusted_root = "{root}"\nchannels = ["stable"]\nprefix = "{prefix}"\n'
+    section = f'\n[install]\nchannels = ["stable"]\nprefix = "{prefix}"\n'
     policy.write_text(text.replace(kinds, kinds.replace("]", ', "install"]')) + section)
     return prefix
 
