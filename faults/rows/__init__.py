@@ -10,6 +10,7 @@ from faults.rows import (
     disks,
     fleets,
     networks,
+    pipeline_kills,
     processes,
     server_kills,
     standstills,
@@ -18,7 +19,7 @@ from faults.rows import (
 
 _KINDS = (
     *(server_kills, agent_kills, networks, standstills, clones, disks, fleets),
-    *(databases, processes, worker_kills),
+    *(databases, processes, worker_kills, pipeline_kills),
 )
 
 ALL: dict[str, Fault] = {fault.name: fault for kind in _KINDS for fault in kind.FAULTS}
