@@ -65,14 +65,22 @@ class FactoryCallers:
 
         await self._advisories.ImportAdvisories(messages())
 
-    async def package(self, request_id: str, artefact: Artefact) -> str:
+    async def package(self, request_id: str, artefact: Artefact, *, on_demand: bool = False) -> str:
         """Have an artefact packaged; returns the name of its pipeline once that is acknowledged."""
         self.artefacts[request_id] = artefact
         name = await self._again(lambda: self._uploaded(request_id, artefact))
-        request = pb2.CreatePipelineRequest(artefact=name, request_id=request_id)
+        request = pb2.CreatePipelineRequest(artefact=name, request_id=request_id, on_demand=on_demand)
         created = await self._again(lambda: self.calls.CreatePipeline(request, timeout=_CALL_SECONDS))
         self.acknowledged[request_id] = created.pipeline.name
         return str(created.pipeline.name)
+
+    async def execute(self, name: str) -> None:
+        """Begin a pipeline that was made on demand."""
+        await self.calls.ExecutePipeline(pb2.ExecutePipelineRequest(name=name))
+
+    async def retry(self, name: str) -> None:
+        """Retry a pipeline that ended in error."""
+        await self.calls.RetryPipeline(pb2.RetryPipelineRequest(name=name))
 
     async def _uploaded(self, request_id: str, artefact: Artefact) -> str:
         request = pb2.StartUploadRequest(

@@ -25,7 +25,8 @@ from tests.support.process import ServerProcess, start
 
 CHANNEL = "stable"
 WORKERS = 2
-_LOOK = 0.1
+LOOK = 0.1
+"""Seconds between two looks at the machine."""
 _POLICY = """\
 schema: fleetwright.policy/v1
 name: faults
@@ -56,7 +57,8 @@ class Factory:
     @property
     def store(self) -> Path:
         """The folder of what is stored by digest."""
-        return self.world.folder / "data" / "packages"
+        given = self.world.settings.get("packages_dir")
+        return Path(str(given)) if given else self.world.folder / "data" / "packages"
 
     async def serve(self, failpoints: str = "") -> ServerProcess:
         """Start the server; again on the same ports."""
@@ -108,7 +110,7 @@ class Factory:
             if time.monotonic() > deadline:
                 self.world.row.problems += left
                 return
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(LOOK)
 
     def _left(self) -> list[str]:
         pids = self.watch.left(self.world.folder)
@@ -166,7 +168,7 @@ async def factory_of(
 async def _watch(watch: Watch) -> None:
     while True:
         await asyncio.to_thread(watch.look)
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(LOOK)
 
 
 async def one_stopped(workers: Sequence[ServerProcess], within: float = PATIENCE) -> ServerProcess:
@@ -176,7 +178,7 @@ async def one_stopped(workers: Sequence[ServerProcess], within: float = PATIENCE
         machine = await asyncio.to_thread(Machine.look)
         if found := [worker for worker in workers if machine.stopped(worker.pid)]:
             return found[0]
-        await asyncio.sleep(_LOOK / 4)
+        await asyncio.sleep(LOOK / 4)
     raise FaultFailed(f"not within {within:.0f} s: a worker comes to the place where it stops")
 
 

@@ -11,6 +11,7 @@ from faults.rows import (
     fleets,
     networks,
     pipeline_kills,
+    pipeline_stores,
     processes,
     server_kills,
     standstills,
@@ -19,7 +20,7 @@ from faults.rows import (
 
 _KINDS = (
     *(server_kills, agent_kills, networks, standstills, clones, disks, fleets),
-    *(databases, processes, worker_kills, pipeline_kills),
+    *(databases, processes, worker_kills, pipeline_kills, pipeline_stores),
 )
 
 ALL: dict[str, Fault] = {fault.name: fault for kind in _KINDS for fault in kind.FAULTS}

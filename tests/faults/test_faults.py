@@ -40,6 +40,8 @@ CHOSEN_OF_THE_FACTORY = (
     "only worker killed at pipelines.before_commit",
     "only worker killed while a job runs",
     "one of two workers killed at pipelines.after_commit",
+    "store's disk full",
+    "PostgreSQL gone while a pipeline runs",
 )
 
 
@@ -61,6 +63,8 @@ async def test_nothing_is_lost_and_nothing_doubled(name: str) -> None:
 @pytest.mark.parametrize("name", CHOSEN_OF_THE_FACTORY)
 async def test_every_pipeline_ends_with_one_package_and_one_release(name: str) -> None:
     row = await run.run(ALL[name], QUICK, lambda _: None)
+    if row.skipped:
+        pytest.skip(row.skipped)
     assert row.problems == []
     assert (row.lost, row.doubled) == (0, 0)
     # Each was asked for once with a kill, and once more without.
