@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from fleetwright.v1 import packaging_service_pb2 as pb2
+
 from controlplane.packaging.rules import Stage
 from faults.factory.artefacts import Artefact, artefact_for, large_wheel
 from faults.factory.audit import Expected, channel_version, count
@@ -37,6 +39,8 @@ _QUICK = (Stage.SIGN, Stage.STORE)
 """The stages of the short form: the one whose bytes are signed, and the last."""
 _WITH_JOBS = (Stage.INTAKE, Stage.BUILD, Stage.SBOM)
 _BETWEEN = "pipelines.after_commit"
+_DYING_SECONDS = 10.0
+"""How long after the end of its pipeline a server may die: behind the last commit it has done all."""
 _TURNS = 0.004
 """Seconds between two looks for a job, which lives for some hundred milliseconds."""
 
@@ -88,7 +92,7 @@ async def _only_worker(world: World, strikes: Sequence[_Strike]) -> None:
         for strike, following in zip(strikes, [*others, None], strict=True):
             world.say(f"{strike.artefact.name} until {strike.stage.name}")
             asked = asyncio.create_task(factory.callers.package(strike.request_id, strike.artefact))
-            await factory.died(world.server)
+            await _dies_there(factory, asked)
             armed = ""
             if following is not None:
                 armed = f"{following.place}=kill@{strike.hits_after() + following.hits_until()}"
@@ -97,6 +101,28 @@ async def _only_worker(world: World, strikes: Sequence[_Strike]) -> None:
             await asked
             await factory.see_ended(strike.request_id, begun)
         await count(factory, _expected(strikes, versions))
+
+
+async def _dies_there(factory: Factory, asked: asyncio.Task[str]) -> None:
+    """Wait for the server's death. Raises ``FaultFailed`` where its pipeline ends without it."""
+    dying = asyncio.create_task(factory.died(factory.world.server))
+    ending = asyncio.create_task(_end_of(factory, asked))
+    try:
+        await asyncio.wait({dying, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done() and not dying.done():
+            await asyncio.wait({dying}, timeout=_DYING_SECONDS)
+        if not dying.done():
+            raise FaultFailed(f"nobody died; the pipeline ended: {ending.result()}")
+        await dying
+    finally:
+        for task in (dying, ending):
+            task.cancel()
+        await asyncio.gather(dying, ending, return_exceptions=True)
+
+
+async def _end_of(factory: Factory, asked: asyncio.Task[str]) -> str:
+    found = await factory.callers.ended(await asyncio.shield(asked))
+    return f"{pb2.PipelineState.Name(found.state)} {found.reason}"
 
 
 async def _one_of_two(world: World, strikes: Sequence[_Strike]) -> None:
