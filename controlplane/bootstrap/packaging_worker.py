@@ -84,9 +84,12 @@ class PackagingWorker:
         await self.dispatching.take_over([one.process_id for one, left in living if left > timedelta()])
 
     async def sweep(self) -> None:
-        """Throw away uploads whose time is over, and calls that nobody repeats any more."""
+        """Throw away uploads whose time is over, what killed processes half stored, and calls that nobody
+        repeats any more.
+        """
         await self._room.uploads.sweep()
         await self._room.uploads.forget_requests()
+        _say_swept(await asyncio.to_thread(self._room.blobs.sweep))
 
     async def rejudge(self) -> None:
         """Judge again what is due; what cannot sign here is left to whoever can."""
@@ -123,6 +126,6 @@ class PackagingWorker:
             metrics.advisory_age_seconds.labels(known.standing.ecosystem).set(age)
 
 
-def _say_swept(folders: int) -> None:
-    if folders:
-        _log.info("removed what killed processes left", folders=folders)
+def _say_swept(count: int) -> None:
+    if count:
+        _log.info("removed what killed processes left", count=count)

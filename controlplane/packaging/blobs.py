@@ -11,8 +11,10 @@ import asyncio
 import errno
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import obstore
@@ -138,6 +140,20 @@ class Blobs:
             await obstore.delete_async(self._store, names)
 
     # --- durability of the local form
+
+    def sweep(self, older_than: timedelta = timedelta(days=1)) -> int:
+        """Remove what processes were writing that were killed; returns how many files. Blocks.
+
+        The library writes beside, under the name with a number behind it, and a name of ours has no such
+        sign. What is younger may still be on its way.
+        """
+        oldest, removed = time.time() - older_than.total_seconds(), 0
+        for path in self._folder.rglob("*#[0-9]*"):
+            with suppress(FileNotFoundError):  # It was renamed, or another process sweeps too.
+                if path.lstat().st_mtime < oldest:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def _sync(self, name: str) -> None:
         path = self._folder / name
