@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -303,16 +303,21 @@ class World:
         for loading in self._loading:
             loading.cancel()
         await asyncio.gather(*self._loading, return_exceptions=True)
+        servers = (*self.beside, *self._servers)
+        # Before anything is waited for: where the harness is ended, waiting may be cut short.
         for hosts in self.hosts:
             hosts.kill()
-        for hosts in self.hosts:
-            await hosts.died(PATIENCE)
-        for server in (*self.beside, *self._servers):
-            await server.close()
-            if server.process.returncode is None:
+        for server in servers:
+            with suppress(ProcessLookupError):
                 server.process.kill()
-            await server.died()
-        await asyncio.to_thread(self.cleanup.close)
+        try:
+            for hosts in self.hosts:
+                await hosts.died(PATIENCE)
+            for server in servers:
+                await server.close()
+                await server.died()
+        finally:
+            await asyncio.to_thread(self.cleanup.close)
 
 
 @asynccontextmanager
