@@ -121,7 +121,7 @@ def _count_effects(world: World, tasks: Mapping[str, _Audited]) -> None:
     by_task, by_attempt = effects_by_task(world.witness), Counter[str]()
     for (attempt_id, _), times in effects_by_attempt(world.witness).items():
         by_attempt[attempt_id] += times
-    world.row.effects = by_task.total()
+    world.row.effects += by_task.total()
     _doubled(world, "effects beyond one of an attempt", sum(times - 1 for times in by_attempt.values()))
     known = {attempt.attempt_id for one in tasks.values() for attempt in one.task.attempts}
     _doubled(world, "effects of no attempt", len(by_attempt.keys() - known))

@@ -23,10 +23,14 @@ class Sizes:
     away: float = 60.0
     """Seconds that a database is gone for."""
     patience: float = 120.0
+    few_stages: bool = False
+    """Workers are killed in some stages of pipelines alone."""
 
 
 FULL = Sizes()
-QUICK = Sizes(agents=10, tasks=60, fleet=200, replaying=5, beating=50, backlog=2_000, away=5.0)
+QUICK = Sizes(
+    agents=10, tasks=60, fleet=200, replaying=5, beating=50, backlog=2_000, away=5.0, few_stages=True
+)
 
 
 @dataclass(frozen=True)

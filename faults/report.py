@@ -29,14 +29,18 @@ class Row:
     """Results that were acknowledged to an agent."""
     points: int = 0
     """Telemetry points that were acknowledged to an agent."""
+    pipelines: int = 0
+    """Pipelines whose creation was acknowledged to a caller."""
     lost: int = 0
     """How much of what was acknowledged is not there afterwards, or did not happen."""
     effects: int = 0
-    """Lines of the witness: what hosts really did."""
+    """Lines of the witness: what hosts really did; of pipelines, publications of packages."""
     doubled: int = 0
-    """Effects beyond one of a task, tasks beyond one of a request, points stored twice."""
+    """Effects beyond one of a task, tasks beyond one of a request, points stored twice; packages, rows and
+    releases beyond one of a pipeline."""
     recovered: float | None = None
-    """Seconds from the end of the fault until every agent was back and new work was done."""
+    """Seconds from the end of the fault until every agent was back and new work was done, or the pipeline
+    that was struck had ended; of several strikes, the longest."""
     noticed: float | None = None
     """Seconds until the other side saw the fault, where the row is about that."""
     seconds: float = 0.0
@@ -50,7 +54,7 @@ class Row:
     @property
     def acknowledged(self) -> int:
         """Everything that was acknowledged."""
-        return self.tasks + self.results + self.points
+        return self.tasks + self.results + self.points + self.pipelines
 
     @property
     def good(self) -> bool:
@@ -74,7 +78,7 @@ def cells(row: Row) -> tuple[str, ...]:
     """Return the cells of one line of the table."""
     return (
         row.name,
-        f"{row.acknowledged:,} ({row.tasks:,} tasks, {row.results:,} results, {row.points:,} points)",
+        _acknowledged(row),
         f"{row.lost:,}",
         f"{row.effects:,}",
         f"{row.doubled:,}",
@@ -82,6 +86,12 @@ def cells(row: Row) -> tuple[str, ...]:
         _seconds(row.noticed),
         _last(row),
     )
+
+
+def _acknowledged(row: Row) -> str:
+    if row.pipelines:
+        return f"{row.pipelines:,} pipelines"
+    return f"{row.acknowledged:,} ({row.tasks:,} tasks, {row.results:,} results, {row.points:,} points)"
 
 
 def _last(row: Row) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ class World:
         """What a row started beside servers and hosts; ended after them."""
         self.stops_allowed = False
         """Whether agents may give up for good: another process has taken their identity."""
+        self.beside: list[ServerProcess] = []
+        """Processes of the server that a row started beside the first; ended before it."""
         self._servers: list[ServerProcess] = []
         self._callers: Callers | None = None
         self._loading: list[asyncio.Task[list[str]]] = []
@@ -109,9 +111,16 @@ class World:
             await start(self.folder / "data", self.ports, **{**self.settings, "failpoints": failpoints})
         )
 
-    async def begin(self, agents: int, *, failpoints: str = "") -> None:
-        """Make an installation, start its server and enrol its agents; they do not run yet."""
+    async def begin(
+        self, agents: int, *, failpoints: str = "", equip: Callable[[Path], object] | None = None
+    ) -> None:
+        """Make an installation, start its server and enrol its agents; they do not run yet.
+
+        ``equip`` does with the data folder what an operator does before the first start.
+        """
         await asyncio.to_thread(make_folder, self.folder / "data")
+        if equip is not None:
+            await asyncio.to_thread(equip, self.folder / "data")
         await self.serve(failpoints)
         self.agents = tuple(f"node-{number}" for number in range(agents))
         _, token = await self.admin().token(max_uses=agents)
@@ -294,16 +303,21 @@ class World:
         for loading in self._loading:
             loading.cancel()
         await asyncio.gather(*self._loading, return_exceptions=True)
+        servers = (*self.beside, *self._servers)
+        # Before anything is waited for: where the harness is ended, waiting may be cut short.
         for hosts in self.hosts:
             hosts.kill()
-        for hosts in self.hosts:
-            await hosts.died(PATIENCE)
-        for server in self._servers:
-            await server.close()
-            if server.process.returncode is None:
+        for server in servers:
+            with suppress(ProcessLookupError):
                 server.process.kill()
-            await server.died()
-        await asyncio.to_thread(self.cleanup.close)
+        try:
+            for hosts in self.hosts:
+                await hosts.died(PATIENCE)
+            for server in servers:
+                await server.close()
+                await server.died()
+        finally:
+            await asyncio.to_thread(self.cleanup.close)
 
 
 @asynccontextmanager

@@ -68,6 +68,8 @@ class PackagingWorker:
         return [
             Schedule("pipelines", settings.presence_sweep, self._take_over, once=True),
             Schedule("uploads", retention, lambda _: self.sweep(), once=True),
+            # Each worker for its own machine: what a kill left a moment ago is too young for the next start.
+            Schedule("scratch", sweep, lambda _: self.clear_jobs()),
             Schedule("packages", sweep, lambda _: self.rejudge(), once=True),
             Schedule("releases", sweep, lambda _: self.release(), once=True),
             Schedule("deployments", sweep, lambda _: deployments.reconcile(), once=True),
@@ -84,9 +86,12 @@ class PackagingWorker:
         await self.dispatching.take_over([one.process_id for one, left in living if left > timedelta()])
 
     async def sweep(self) -> None:
-        """Throw away uploads whose time is over, and calls that nobody repeats any more."""
+        """Throw away uploads whose time is over, what killed processes half stored, and calls that nobody
+        repeats any more.
+        """
         await self._room.uploads.sweep()
         await self._room.uploads.forget_requests()
+        _say_swept(await asyncio.to_thread(self._room.blobs.sweep))
 
     async def rejudge(self) -> None:
         """Judge again what is due; what cannot sign here is left to whoever can."""
@@ -105,9 +110,12 @@ class PackagingWorker:
     async def clear(self) -> None:
         """Remove what processes of this machine left that were killed."""
         swept = await asyncio.to_thread(self._room.scratch.sweep)
-        swept += await asyncio.to_thread(isolation.sweep, self._engines.settings.scratch_folder)
-        if swept:
-            _log.info("removed what killed processes left", folders=swept)
+        _say_swept(swept)
+        await self.clear_jobs()
+
+    async def clear_jobs(self) -> None:
+        """Remove the folders of jobs that were killed with their process, before anybody worked there."""
+        _say_swept(await asyncio.to_thread(isolation.sweep, self._engines.settings.scratch_folder))
 
     async def measure(self) -> None:
         """Count pipelines, and tell how old what is known of vulnerabilities is."""
@@ -118,3 +126,8 @@ class PackagingWorker:
         for known in await self._room.imports.status():
             age = (now - known.standing.newest_modified) / _SECOND
             metrics.advisory_age_seconds.labels(known.standing.ecosystem).set(age)
+
+
+def _say_swept(count: int) -> None:
+    if count:
+        _log.info("removed what killed processes left", count=count)

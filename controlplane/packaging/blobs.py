@@ -8,16 +8,24 @@ mistake, so who reads to hand out bytes verifies them on the way.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import obstore
+from obstore.exceptions import GenericError
 from obstore.store import LocalStore
 
 PART_BYTES = 8 << 20
 """Size of the parts in which uploads and large reads go."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The error numbers of a disk, or of a quota, that has no room."""
 
 
 class BlobMissing(Exception):
@@ -47,12 +55,16 @@ class Blobs:
         return True
 
     async def put_file(self, path: Path, sha256: str) -> None:
-        """Store a file under its digest, which the caller knows; again is the same. Blocks no loop."""
+        """Store a file under its digest, which the caller knows; again is the same. Blocks no loop.
+
+        Raises ``OSError`` with a number of ``FULL`` where there is no room; nothing is stored then.
+        """
         if await self.has(sha256):
             if await self.verify(sha256):
                 return
             await obstore.delete_async(self._store, _named(sha256))
-        await obstore.put_async(self._store, _named(sha256), path)
+        with _room():
+            await obstore.put_async(self._store, _named(sha256), path)
         await asyncio.to_thread(self._sync, _named(sha256))
 
     async def read(self, sha256: str, offset: int = 0, piece: int = 256 << 10) -> AsyncIterator[bytes]:
@@ -98,9 +110,10 @@ class Blobs:
     # --- uploads, in parts until they are whole
 
     async def put_part(self, upload_id: str, offset: int, data: bytes) -> None:
-        """Store a part of an upload, in the place of what was at that offset."""
+        """Store a part of an upload, in the place of what was at that offset. Raises as ``put_file``."""
         name = _part(upload_id, offset)
-        await obstore.put_async(self._store, name, data, mode="overwrite")
+        with _room():
+            await obstore.put_async(self._store, name, data, mode="overwrite")
         await asyncio.to_thread(self._sync, name)
 
     async def join_parts(self, upload_id: str, path: Path) -> str:
@@ -128,6 +141,20 @@ class Blobs:
 
     # --- durability of the local form
 
+    def sweep(self, older_than: timedelta = timedelta(days=1)) -> int:
+        """Remove what processes were writing that were killed; returns how many files. Blocks.
+
+        The library writes beside, under the name with a number behind it, and a name of ours has no such
+        sign. What is younger may still be on its way.
+        """
+        oldest, removed = time.time() - older_than.total_seconds(), 0
+        for path in self._folder.rglob("*#[0-9]*"):
+            with suppress(FileNotFoundError):  # It was renamed, or another process sweeps too.
+                if path.lstat().st_mtime < oldest:
+                    path.unlink()
+                    removed += 1
+        return removed
+
     def _sync(self, name: str) -> None:
         path = self._folder / name
         for one in (path, *_folders(path, self._folder)):
@@ -136,6 +163,19 @@ class Blobs:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Let the store's own error for a full disk be that of the system, which has a number."""
+    try:
+        yield
+    except GenericError as error:
+        for number in FULL:
+            # The library tells errors apart by their text alone.
+            if f"os error {number})" in str(error):
+                raise OSError(number, "the disk of the packages is full") from None
+        raise
 
 
 def _folders(path: Path, top: Path) -> Iterator[Path]:

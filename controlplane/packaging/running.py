@@ -21,6 +21,7 @@ from controlplane.clock import Clock, to_micros
 from controlplane.errors import ServiceError, Unavailable
 from controlplane.ids import new_id
 from controlplane.packaging import rules
+from controlplane.packaging.blobs import FULL
 from controlplane.packaging.logs import Log
 from controlplane.packaging.rules import PipelineState, Stage, StageState
 from controlplane.packaging.stages import Job, StageDone, StageFailed, StageRun
@@ -186,15 +187,23 @@ class Running:
                     raise
                 raise StageFailed("CANCELLED", "it was cancelled while it ran") from None
             except Exception as error:
-                incident = new_id(to_micros(self._clock.now()))
-                _log.exception(
-                    "stage failed", stage=begun.stage.name, pipeline=pipeline_id, incident=incident
-                )
-                raise StageFailed(
-                    "INTERNAL", f"a defect of the server; its log knows it as {incident}"
-                ) from error
+                raise self._defect(begun, error) from error
             finally:
                 del self._under_way[pipeline_id]
+
+    def _defect(self, begun: _Begun, error: Exception) -> StageFailed:
+        """Return what is said of an error that no stage knows."""
+        if isinstance(error, OSError) and error.errno in FULL:
+            _log.error("stage failed: a disk is full", stage=begun.stage.name, error=str(error))
+            return StageFailed(
+                "DISK_FULL", "the disk of the packages, or of scratch files, is full: free some, and retry"
+            )
+        incident = new_id(to_micros(self._clock.now()))
+        pipeline = begun.pipeline.pipeline_id
+        _log.error(
+            "stage failed", stage=begun.stage.name, pipeline=pipeline, incident=incident, exc_info=error
+        )
+        return StageFailed("INTERNAL", f"a defect of the server; its log knows it as {incident}")
 
     async def _commit(self, begun: _Begun, done: StageDone) -> str:
         async with self._database.unit_of_work() as work:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 from controlplane.clock import Clock, to_micros
-from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, invalid
+from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, invalid
 from controlplane.ids import new_id
-from controlplane.packaging.blobs import PART_BYTES, BlobMissing, Blobs
+from controlplane.packaging.blobs import FULL, PART_BYTES, BlobMissing, Blobs
 from controlplane.packaging.requests import REQUEST_MEMORY, Request
 from controlplane.packaging.rules import PieceRefused, after_piece
 from controlplane.packaging.store import requests
@@ -152,7 +153,8 @@ class Uploads:
 
     async def _keep(self, upload: UploadRecord, held: bytearray) -> UploadRecord:
         committed = upload.committed + len(held)
-        await self._blobs.put_part(upload.upload_id, upload.committed, bytes(held))
+        with _room():
+            await self._blobs.put_part(upload.upload_id, upload.committed, bytes(held))
         async with self._database.unit_of_work() as work:
             if not await stored.advance(work, upload.upload_id, upload.committed, committed):
                 raise FailedPrecondition(
@@ -162,7 +164,7 @@ class Uploads:
         return replace(upload, committed=committed)
 
     async def _finish(self, upload: UploadRecord) -> UploadRecord:
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+        with _room(), tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             whole = Path(folder) / "artefact"
             try:
                 digest = await self._blobs.join_parts(upload.upload_id, whole)
@@ -206,3 +208,14 @@ class Uploads:
         before = to_micros(self._clock.now() - REQUEST_MEMORY)
         async with self._database.unit_of_work() as work:
             return await requests.forget_before(work, before)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Refuse what there is no room for, so that the caller goes on where it stands once there is some."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise Unavailable("UNAVAILABLE", "artefacts cannot be stored: the disk is full") from None

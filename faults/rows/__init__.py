@@ -10,6 +10,8 @@ from faults.rows import (
     disks,
     fleets,
     networks,
+    pipeline_kills,
+    pipeline_stores,
     processes,
     server_kills,
     standstills,
@@ -18,7 +20,7 @@ from faults.rows import (
 
 _KINDS = (
     *(server_kills, agent_kills, networks, standstills, clones, disks, fleets),
-    *(databases, processes, worker_kills),
+    *(databases, processes, worker_kills, pipeline_kills, pipeline_stores),
 )
 
 ALL: dict[str, Fault] = {fault.name: fault for kind in _KINDS for fault in kind.FAULTS}

@@ -61,6 +61,11 @@ class Disk:
         (self.folder / "ballast" if self.mounted else self.switch).unlink()
 
 
+async def mounted_disk(world: World, folder: Path, size: str) -> Disk:
+    """Make ``folder`` on a small file system of its own; see ``mounted`` for whether that is allowed."""
+    return await _disk(world, folder, size, folder.with_suffix(".full"))
+
+
 async def _disk(world: World, folder: Path, size: str, switch: Path) -> Disk:
     """Make ``folder``, on a small file system of its own where that is allowed."""
     mounted = await asyncio.to_thread(_mount, folder, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 from pathlib import Path
@@ -159,6 +160,18 @@ async def test_a_defect_says_nothing_of_itself_but_where_to_look(factory: _Facto
     assert found.state is PipelineState.ERROR
     assert "hunter2" not in found.reason
     assert (await factory.stages())[3].reason_code == "INTERNAL"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_full_disk_is_no_defect(factory: _Factory, number: int) -> None:
+    async def full(job: Job) -> StageDone:
+        raise OSError(number, "no room")
+
+    factory.instead[Stage.BUILD] = full
+    await run(factory.worker())
+    found, stages = await factory.found(), await factory.stages()
+    assert (found.state, stages[1].reason_code) == (PipelineState.ERROR, "DISK_FULL")
+    assert "free some" in found.reason
 
 
 async def test_what_policy_refused_is_not_stored(factory: _Factory) -> None:

@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 import pytest_asyncio
+from obstore.exceptions import GenericError
 
-from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound
+from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from controlplane.packaging import uploads
 from controlplane.packaging.blobs import Blobs
 from controlplane.packaging.store.uploads import UploadRecord
@@ -58,6 +61,40 @@ async def test_an_upload_becomes_an_artefact_and_its_parts_go(world: _World) -> 
     assert b"".join([piece async for piece in world.blobs.read(SHA256)]) == DATA
     again = await world.uploads.start("bob", "y.whl", len(DATA), SHA256)
     assert again.complete, "the artefact is there: nothing needs to be sent"
+
+
+async def test_an_upload_to_a_full_disk_goes_on_once_there_is_room(
+    world: _World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id, room = await world.start(), PART
+    put = obstore.put_async
+
+    async def limited(store: Any, name: str, data: Any, **wishes: Any) -> Any:
+        if int(name.rpartition("/")[2]) >= room:
+            # What the library says of a full disk, as it says it.
+            raise GenericError(
+                "Generic LocalFileSystem error: No space left on device (os error 28)\n\nDebug"
+            )
+        return await put(store, name, data, **wishes)
+
+    with monkeypatch.context() as full:
+        full.setattr(obstore, "put_async", limited)
+        with pytest.raises(Unavailable, match="full"):
+            await world.send(upload_id, 0, DATA)
+    committed = (await world.uploads.get(upload_id)).committed
+    assert 0 < committed < len(DATA)
+    assert (await world.send(upload_id, committed, DATA[committed:])).complete
+
+
+async def test_another_error_of_the_store_is_not_taken_for_a_full_disk(
+    world: _World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any, **_wishes: Any) -> Any:
+        raise GenericError("Generic LocalFileSystem error: Input/output error (os error 5)")
+
+    monkeypatch.setattr(obstore, "put_async", broken)
+    with pytest.raises(GenericError):
+        await world.send(await world.start(), 0, DATA)
 
 
 async def test_a_call_that_is_cut_off_goes_on_at_the_last_whole_part(world: _World) -> None:

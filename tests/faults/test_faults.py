@@ -13,6 +13,7 @@ from faults import run
 from faults.faults import QUICK
 from faults.rows import ALL
 from faults.rows.agent_kills import POINTS
+from faults.rows.pipeline_kills import KILLED_IN
 from faults.rows.server_kills import KILLED_AT
 from faults.rows.worker_kills import KILLED_AT as WORKER_KILLED_AT
 
@@ -35,6 +36,13 @@ CHOSEN = (
     "worker killed at sweep.before_commit",
     "server's disk full",
 )
+CHOSEN_OF_THE_FACTORY = (
+    "only worker killed at pipelines.before_commit",
+    "only worker killed while a job runs",
+    "one of two workers killed at pipelines.after_commit",
+    "store's disk full",
+    "PostgreSQL gone while a pipeline runs",
+)
 
 
 @pytest.mark.slow
@@ -50,10 +58,23 @@ async def test_nothing_is_lost_and_nothing_doubled(name: str) -> None:
     assert row.tasks >= QUICK.tasks
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", CHOSEN_OF_THE_FACTORY)
+async def test_every_pipeline_ends_with_one_package_and_one_release(name: str) -> None:
+    row = await run.run(ALL[name], QUICK, lambda _: None)
+    if row.skipped:
+        pytest.skip(row.skipped)
+    assert row.problems == []
+    assert (row.lost, row.doubled) == (0, 0)
+    # Each was asked for once with a kill, and once more without.
+    assert row.pipelines == 2 * row.effects > 0
+
+
 def test_every_failpoint_of_the_server_is_tried() -> None:
     # Those of a restore are tried in tests/integration/backup.
     elsewhere = {name for name in NAMES if name.startswith("restore.")}
-    assert set(KILLED_AT) | set(WORKER_KILLED_AT) == NAMES - elsewhere
+    assert set(KILLED_AT) | set(WORKER_KILLED_AT) | set(KILLED_IN) == NAMES - elsewhere
 
 
 def test_every_place_of_an_agent_is_tried() -> None:

@@ -144,8 +144,9 @@ async def _follow(
                 entry = {"event": line.decode(errors="replace").rstrip()}
             log.append(entry)
             if entry.get("event") == "serving" and not serving.done():
+                # A process that has not every role does not listen for everybody.
                 serving.set_result(
-                    Ports(entry["agents"], entry["admin"], entry["enrollment"], entry["health"])
+                    Ports(*(entry.get(name, 0) for name in ("agents", "admin", "enrollment", "health")))
                 )
 
     assert process.stdout is not None

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -67,3 +71,37 @@ async def test_parts_are_joined_in_their_order_unless_one_is_missing(blobs: Blob
     await blobs.delete_upload("u1")
     await blobs.delete_upload("u1")
     assert not await blobs._parts("u1")
+
+
+# Writes all of a file but its end, and is killed.
+_KILLED = """
+import asyncio, os, signal, sys
+import obstore
+from obstore.store import LocalStore
+
+def pieces():
+    yield b"x" * (32 << 20)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+store = LocalStore(prefix=sys.argv[1], mkdir=True)
+obstore.put(store, "sha256/aa/" + "a" * 64, pieces(), chunk_size=1 << 20, use_multipart=True)
+"""
+
+
+def test_what_a_killed_process_was_writing_is_removed_once_it_is_old(blobs: Blobs, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _KILLED, str(tmp_path / "blobs")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    [left] = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+    assert left.name != "a" * 64, "nothing is there under a name before it is whole"
+    assert blobs.sweep() == 0, "it may still be on its way"
+    assert left.exists()
+    assert blobs.sweep(older_than=timedelta(seconds=-1)) == 1
+    assert not left.exists()
+
+
+async def test_what_is_stored_is_never_swept(blobs: Blobs, tmp_path: Path) -> None:
+    await blobs.put_file(whole(tmp_path), SHA256)
+    await blobs.put_part("u1", 0, DATA)
+    assert blobs.sweep(older_than=timedelta(seconds=-1)) == 0
+    assert await blobs.verify(SHA256)
+    assert await blobs.join_parts("u1", tmp_path / "joined") == SHA256
