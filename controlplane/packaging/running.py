@@ -8,6 +8,7 @@ commit.
 from __future__ import annotations
 
 import asyncio
+import errno
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from controlplane.workflows import FIRST
 TOPIC = "pipelines"
 """The wake-up that says that a pipeline changed."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = structlog.get_logger(__name__)
 
 
@@ -190,9 +192,7 @@ class Running:
                 _log.exception(
                     "stage failed", stage=begun.stage.name, pipeline=pipeline_id, incident=incident
                 )
-                raise StageFailed(
-                    "INTERNAL", f"a defect of the server; its log knows it as {incident}"
-                ) from error
+                raise _unexpected(error, incident) from error
             finally:
                 del self._under_way[pipeline_id]
 
@@ -281,3 +281,13 @@ def pipeline_of(workflow_id: str) -> str:
 def _cancelling() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _unexpected(error: Exception, incident: str) -> StageFailed:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return StageFailed(
+            "DISK_FULL",
+            "a disk of the server is full (packages, or scratch); make room, then retry the pipeline; "
+            f"its log knows it as {incident}",
+        )
+    return StageFailed("INTERNAL", f"a defect of the server; its log knows it as {incident}")

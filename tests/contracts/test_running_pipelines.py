@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 from pathlib import Path
@@ -159,6 +160,19 @@ async def test_a_defect_says_nothing_of_itself_but_where_to_look(factory: _Facto
     assert found.state is PipelineState.ERROR
     assert "hunter2" not in found.reason
     assert (await factory.stages())[3].reason_code == "INTERNAL"
+
+
+async def test_a_full_disk_is_told_as_one(factory: _Factory) -> None:
+    async def full(job: Job) -> StageDone:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/place")
+
+    factory.instead[Stage.SBOM] = full
+    await run(factory.worker())
+    found = await factory.found()
+    assert found.state is PipelineState.ERROR
+    assert "disk of the server is full" in found.reason
+    assert "/secret" not in found.reason
+    assert (await factory.stages())[3].reason_code == "DISK_FULL"
 
 
 async def test_what_policy_refused_is_not_stored(factory: _Factory) -> None:
