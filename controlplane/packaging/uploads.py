@@ -68,8 +68,9 @@ class Uploads:
     ) -> UploadRecord:
         """Begin an upload, or find the one that the same call began.
 
-        Complete at once where the artefact is there. Raises ``InvalidArgument``, REQUEST_ID_REUSED where
-        the request_id stands for another artefact.
+        Complete at once where the artefact is there, which pipelines then know by this name: what it is
+        called must agree with what it is, and the first caller may have erred. Raises ``InvalidArgument``,
+        REQUEST_ID_REUSED where the request_id stands for another artefact.
         """
         if size > self._policy.most_bytes:
             raise invalid(
@@ -87,6 +88,7 @@ class Uploads:
                 if known.size != size:
                     raise invalid("size_bytes", f"{size} is not the size of {sha256}, which is {known.size}")
                 upload = replace(upload, committed=size, complete=True)
+                await stored.rename_artefact(work, sha256, file_name)
             await stored.insert_upload(work, upload)
             await request.has_made(work, upload.upload_id, now)
         return upload

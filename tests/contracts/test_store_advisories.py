@@ -316,6 +316,16 @@ async def test_over_advisories_that_were_put_back_a_scan_is_an_error(world: Worl
         await world.scan(pypi("foo", "0.1"))
 
 
+async def test_the_same_export_without_its_time_does_not_grow_older(world: World) -> None:
+    """Else it came into force, and every scan over it was refused as a rollback."""
+    await world.put(record("X-1"), exported=world.clock.now())
+    (before,) = await world.advisories.status()
+    again = await world.put(record("X-1"))
+    (standing,) = await world.advisories.status()
+    assert (again.unchanged, standing.newest_modified) == (True, before.newest_modified)
+    assert ids(await world.scan(pypi("foo", "0.1"))) == ["X-1"]
+
+
 async def test_an_older_export_is_refused_and_what_was_stays(world: World) -> None:
     new = await world.put(record("X-1", modified="2024-05-01T00:00:00Z"), record("X-2", "bar"))
     with pytest.raises(rules.RolledBackError, match="less far"):

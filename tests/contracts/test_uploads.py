@@ -16,8 +16,9 @@ from obstore.exceptions import GenericError
 from controlplane.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from controlplane.packaging import uploads
 from controlplane.packaging.blobs import Blobs
-from controlplane.packaging.store.uploads import UploadRecord
+from controlplane.packaging.store.uploads import ArtefactRecord, UploadRecord, find_artefact
 from controlplane.packaging.uploads import Piece, UploadPolicy, Uploads
+from controlplane.storage.database import Database
 from controlplane.storage.location import Location
 from controlplane.storage.opening import open_database
 from tests.contracts.agents_world import SetClock
@@ -28,8 +29,14 @@ PART = 4_096
 
 
 class _World:
-    def __init__(self, made: Uploads, blobs: Blobs, clock: SetClock) -> None:
-        self.uploads, self.blobs, self.clock = made, blobs, clock
+    def __init__(self, database: Database, made: Uploads, blobs: Blobs, clock: SetClock) -> None:
+        self.database, self.uploads, self.blobs, self.clock = database, made, blobs, clock
+
+    async def artefact(self) -> ArtefactRecord:
+        async with self.database.reading() as connection:
+            found = await find_artefact(connection, SHA256)
+        assert found is not None
+        return found
 
     async def start(self, size: int = len(DATA), sha256: str = SHA256) -> str:
         return (await self.uploads.start("ada", "x.whl", size, sha256)).upload_id
@@ -48,9 +55,8 @@ async def world(location: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     database, clock, blobs = open_database(location), SetClock(), Blobs(tmp_path / "blobs")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    yield _World(
-        Uploads(database, blobs, clock, UploadPolicy(1 << 20, timedelta(hours=1)), scratch), blobs, clock
-    )
+    made = Uploads(database, blobs, clock, UploadPolicy(1 << 20, timedelta(hours=1)), scratch)
+    yield _World(database, made, blobs, clock)
     await database.close()
 
 
@@ -95,6 +101,18 @@ async def test_another_error_of_the_store_is_not_taken_for_a_full_disk(
     monkeypatch.setattr(obstore, "put_async", broken)
     with pytest.raises(GenericError):
         await world.send(await world.start(), 0, DATA)
+
+
+async def test_an_artefact_has_the_name_that_it_was_given_last(world: _World) -> None:
+    """Else bytes that came once by a name that is not theirs could never be packaged."""
+    second = await world.start()
+    await world.send(await world.start(), 0, DATA)
+    assert (await world.artefact()).file_name == "x.whl"
+    await world.uploads.start("bob", "y.deb", len(DATA), SHA256)
+    assert (await world.artefact()).file_name == "y.deb", "known already"
+    await world.send(second, 0, DATA)
+    assert (await world.artefact()).file_name == "x.whl", "sent once more"
+    assert (await world.artefact()).creator == "ada"
 
 
 async def test_a_call_that_is_cut_off_goes_on_at_the_last_whole_part(world: _World) -> None:

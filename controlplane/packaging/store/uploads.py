@@ -83,7 +83,7 @@ async def advance(work: UnitOfWork, upload_id: str, before: int, committed: int)
 
 
 async def complete(work: UnitOfWork, upload: UploadRecord, now: int) -> None:
-    """Note that the artefact of an upload is there whole; again is the same."""
+    """Note that the artefact of an upload is there whole, by the name that it has here."""
     artefact = {
         "sha256": upload.sha256,
         "file_name": upload.file_name,
@@ -91,13 +91,20 @@ async def complete(work: UnitOfWork, upload: UploadRecord, now: int) -> None:
         "creator": upload.creator,
         "create_time": now,
     }
-    fresh = insert_into(work.connection, artefacts).on_conflict_do_nothing()
-    await work.connection.execute(fresh, [artefact])
+    fresh = insert_into(work.connection, artefacts)
+    named = fresh.on_conflict_do_update(index_elements=["sha256"], set_={"file_name": upload.file_name})
+    await work.connection.execute(named, [artefact])
     await work.connection.execute(
         update(artefact_uploads)
         .where(artefact_uploads.c.upload_id == upload.upload_id)
         .values(complete=True, committed=upload.size)
     )
+
+
+async def rename_artefact(work: UnitOfWork, sha256: str, file_name: str) -> None:
+    """Let an artefact be called as it was called last: one that came by a wrong name can be put right."""
+    statement = update(artefacts).where(artefacts.c.sha256 == sha256).values(file_name=file_name)
+    await work.connection.execute(statement)
 
 
 async def restart(work: UnitOfWork, upload_id: str) -> None:

@@ -93,6 +93,16 @@ async def test_a_forbidden_kind_is_refused_with_nothing_done(tmp_path: Path) -> 
     assert not result.HasField("start_time")
 
 
+async def test_installing_is_refused_by_the_policy_and_not_as_unknown(tmp_path: Path) -> None:
+    host = make_host(tmp_path, 'task_kinds = ["echo"]')
+    try:
+        result = await run(host, install=work_pb2.InstallSpec())
+    finally:
+        host.close()
+    assert result.outcome == work_pb2.OUTCOME_REFUSED
+    assert result.reason == "policy task_kinds: 'install' is not listed"
+
+
 async def test_a_kind_of_a_later_contract_is_refused(host: RealHost) -> None:
     result = await run(host)
     assert result.outcome == work_pb2.OUTCOME_REFUSED
