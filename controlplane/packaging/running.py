@@ -8,7 +8,6 @@ commit.
 from __future__ import annotations
 
 import asyncio
-import errno
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +35,6 @@ from controlplane.workflows import FIRST
 TOPIC = "pipelines"
 """The wake-up that says that a pipeline changed."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = structlog.get_logger(__name__)
 
 

@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from controlplane.bootstrap.packaging import ORIGIN_KEY
 from controlplane.packaging.rules import Stage
 from controlplane.packaging.signing.keys import create_key
-from controlplane.trust.layout import Layout
+from controlplane.trust.layout import DEB_ORIGIN, Layout
 from controlplane.trust.tuf.ceremony import TRUSTED_ROOT, initialise
 from controlplane.trust.tuf.roles import Expiries, Thresholds
 from faults.factory.callers import FactoryCallers
@@ -138,7 +137,7 @@ def _equip(folder: Path) -> Path:
         expiries=Expiries(),
         channels=[CHANNEL],
     )
-    create_key(release / ORIGIN_KEY, "Faults <faults@example.org>")
+    create_key(release / DEB_ORIGIN, "Faults <faults@example.org>")
     return release / TRUSTED_ROOT
 
 
