@@ -24,6 +24,9 @@ from controlplane.storage.database import Database
 PACKAGE_PART = "package"
 """The name of a package's own bytes among its parts."""
 
+DOCUMENTS = ("cyclonedx", "spdx")
+"""The bill of materials in both forms, as stage SBOM wrote it; what is signed is the attestation of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -92,23 +95,38 @@ class Downloads:
     ) -> AsyncIterator[Piece]:
         """Yield a range of a part of a package: ``length`` bytes at most, 0 for all to the end.
 
-        ``part`` is empty or "package" for its bytes, else the kind of an attestation. A range that goes to
-        the end is verified, with all before it; of another one the reader has to verify the whole.
+        ``part`` is empty or "package" for its bytes, the kind of an attestation, or one of ``DOCUMENTS``. A
+        range that goes to the end is verified, with all before it; of another one the reader has to verify
+        the whole.
         Raises ``NotFound`` PACKAGE_UNKNOWN, ``InvalidArgument``, ``Unavailable`` and ``DataLoss``.
         """
         async with self._database.reading() as connection:
             found = await releases.find(connection, package_sha256)
             envelope = await releases.envelope(connection, package_sha256, part)
+            document = (
+                await releases.document(connection, package_sha256, part) if part in DOCUMENTS else None
+            )
         if found is None:
             raise NotFound("PACKAGE_UNKNOWN", f"name: there is no packages/{package_sha256}")
-        if part not in ("", PACKAGE_PART):
-            if envelope is None:
-                kinds = ", ".join([PACKAGE_PART, *(kind for kind, _ in found.evidence)])
-                raise NotFound("PACKAGE_UNKNOWN", f"part: there is no {part!r}: there are {kinds}")
-            whole = _pieces(envelope, offset, piece_bytes)
-        else:
+        whole: AsyncIterator[Piece]
+        if part in ("", PACKAGE_PART):
             whole = verified(self._blobs, package_sha256, found.size, offset, piece_bytes)
+        elif envelope is not None:
+            whole = _pieces(envelope, offset, piece_bytes)
+        elif document is not None:
+            whole = self._document(document, offset, piece_bytes)
+        else:
+            kinds = ", ".join([PACKAGE_PART, *(kind for kind, _ in found.evidence), *DOCUMENTS])
+            raise NotFound("PACKAGE_UNKNOWN", f"part: there is no {part!r}: there are {kinds}")
         async for piece in _at_most(whole, length):
+            yield piece
+
+    async def _document(self, sha256: str, offset: int, piece_bytes: int) -> AsyncIterator[Piece]:
+        try:
+            size = await self._blobs.size(sha256)
+        except BlobMissing as error:
+            raise damaged(sha256, error) from None
+        async for piece in verified(self._blobs, sha256, size, offset, piece_bytes):
             yield piece
 
 

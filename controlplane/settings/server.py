@@ -91,7 +91,7 @@ class Settings(SiteSettings):
         "How often packages are judged again that are due, and what is released is kept current.",
     )
     download_rate: int = Field(
-        default=0,
+        default=64 * 1024**2,
         ge=0,
         le=100 * 1024**3,
         description="Bytes of packages that one process sends its agents in a second, at most; 0 for no"

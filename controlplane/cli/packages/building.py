@@ -52,7 +52,9 @@ def build(
     manifest: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Fields of the package's manifest that differ from what is derived."
+            metavar="FILE",
+            help="Fields of the package's manifest that differ from what is derived, as JSON: "
+            '{"version": "1.0"}.',
         ),
     ] = None,
     vex: Annotated[

@@ -136,13 +136,15 @@ def must_be_released(pipeline: Pipeline, reasons: Sequence[str] = ()) -> None:
 def _remedy(pipeline: Pipeline) -> str:
     if pipeline.state == PIPELINE_STATE_REFUSED:
         return (
-            f"`fleetwright packages findings {pipeline.package}` says why; where that can be borne for a "
-            "time: `fleetwright packages exceptions create`."
+            f"`fleetwright packages findings {pipeline.package}` says more; what can be borne for a time: "
+            f"`fleetwright packages exceptions create {pipeline.package} ID`, where ID is a vulnerability's, "
+            "or rule:NAME where a rule objects to the package as a whole."
         )
     if pipeline.state == PIPELINE_STATE_ERROR:
         return (
             f"`fleetwright packages log {pipeline.name}` says more; once the cause is mended, `fleetwright "
-            f"packages retry {pipeline.name}` goes on from the stage that failed."
+            f"packages retry {pipeline.name}` goes on from the stage that failed. What it was created with "
+            "stays: to give another manifest or platform, build it again."
         )
     if pipeline.state == PIPELINE_STATE_CREATED:
         return f"`fleetwright packages execute {pipeline.name}` starts it."

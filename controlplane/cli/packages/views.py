@@ -8,7 +8,7 @@ from typing import Any
 from fleetwright.v1.packaging_service_pb2 import Finding, Package, PolicyException
 
 from controlplane.cli.output import Column
-from controlplane.cli.packages.words import counts_words, decision_name, status_name, style
+from controlplane.cli.packages.words import decision_name, status_name, style, vulnerabilities_words
 from controlplane.cli.values import age, instant, shown_time
 
 
@@ -19,7 +19,7 @@ def columns(now: datetime) -> list[Column[Any]]:
         Column("PLATFORM", lambda package: package.target_platform),
         Column("CHANNEL", lambda package: package.channel),
         Column("DECISION", lambda package: decision_name(package.decision), style=style),
-        Column("VULNERABILITIES", lambda package: counts_words(package.vulnerabilities)),
+        Column("VULNERABILITIES", vulnerabilities_words),
         Column("INSTALLED", lambda package: f"{package.installed_count:,}"),
         Column("AGE", lambda package: age(package, "create_time", now)),
         Column("TYPE", lambda package: package.artefact_type, wide=True),
@@ -39,7 +39,7 @@ def details(package: Package, now: datetime) -> list[Column[Any]]:
         Column("Decided", lambda package: _decided(package, now)),
         Column("Channel", lambda package: package.channel or "in none: no agent can have it"),
         Column("Target", lambda package: package.target_path),
-        Column("Vulnerabilities", lambda package: counts_words(package.vulnerabilities)),
+        Column("Vulnerabilities", vulnerabilities_words),
         Column("Components", lambda package: f"{package.component_count:,}"),
         Column("Files", coverage_words),
         Column("Type", lambda package: package.artefact_type),

@@ -92,6 +92,12 @@ def counts_words(counts: Any) -> str:
     return ", ".join(found) or "none known"
 
 
+def vulnerabilities_words(package: Any) -> str:
+    """Return how many vulnerabilities a package has, and of what nobody knows any."""
+    found = counts_words(package.vulnerabilities)
+    return f"{found}; not covered: {', '.join(package.not_covered)}" if package.not_covered else found
+
+
 def chosen(option: str, texts: Sequence[str] | None, enum: Any, prefix: str) -> str:
     """Return the names of values as a filter has them, ``(PASS OR FAIL)``; empty for none.
 

@@ -44,6 +44,10 @@ from controlplane.packaging.records import ArtefactFacts, ArtefactType, FileEntr
 
 _FOLDED: Final = frozenset({ArtefactType.SDIST, ArtefactType.NPM, ArtefactType.ARCHIVE})
 """Types whose files usually lie in one folder, named after the version or "package"."""
+_PLACES: Final = frozenset(
+    ["bin", "etc", "include", "lib", "lib64", "libexec", "opt", "sbin", "share", "usr", "var"]
+)
+"""Folders that say where their files belong, even where there is no other one."""
 _COMMAND: Final = re.compile(r"bin/([A-Za-z0-9_][A-Za-z0-9_.+-]{0,127})")
 _NO_FILE_NAME: Final = re.compile(r"[^A-Za-z0-9_.+-]")
 
@@ -164,7 +168,7 @@ def _single_folder(files: Sequence[PackagedFile]) -> str:
     folder = tops.pop() if len(tops) == 1 else ""
     # A link that counts its way up would lead elsewhere one folder higher; a file beside it is no folder.
     fixed = any(file.link_target or "/" not in file.path for file in files)
-    return "." if not folder or fixed else folder
+    return "." if not folder or fixed or folder in _PLACES else folder
 
 
 def _uninstall(install: Sequence[InstallStep]) -> tuple[Any, ...]:

@@ -37,6 +37,7 @@ def package_message(view: PackageView) -> pb2.Package:
         attestations=view.attestations,
         create_time=timestamp(package.create_time),
         installed_count=view.installed_count,
+        not_covered=package.scan.get("not_covered", ()),
     )
 
 

@@ -40,6 +40,25 @@ def coverage_of(inventory: Inventory) -> Coverage:
     return Coverage(files=total, claimed=total - len(unclaimed), unclaimed=unclaimed[:MAX_UNCLAIMED])
 
 
+def open_requirements(inventory: Inventory) -> list[str]:
+    """Return what a package needs at run time without saying of which version, and does not bring; sorted.
+
+    Which version will be there is decided where it is installed: nobody can scan it here.
+    """
+    there = {(one.ecosystem, one.name) for one in inventory.components}
+    return sorted(
+        {
+            f"{need.name} {need.constraint}".strip()
+            for component in inventory.components
+            if component.scope is Scope.CONTAINED
+            for need in component.requires
+            if need.scope is Scope.REQUIRED
+            and not need.purl
+            and (component.ecosystem, need.name) not in there
+        }
+    )
+
+
 def require_components(inventory: Inventory) -> None:
     """Refuse an inventory in which nothing was found.
 

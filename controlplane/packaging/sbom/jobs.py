@@ -14,7 +14,7 @@ from controlplane.packaging.building.archive import FILES
 from controlplane.packaging.building.jobs import PACKAGES
 from controlplane.packaging.building.work import ARCHIVE
 from controlplane.packaging.records import FileEntry
-from controlplane.packaging.sbom.coverage import coverage_of
+from controlplane.packaging.sbom.coverage import coverage_of, open_requirements
 from controlplane.packaging.sbom.cyclonedx import cyclonedx
 from controlplane.packaging.sbom.external import told
 from controlplane.packaging.sbom.inventory import joined, take_inventory
@@ -73,12 +73,14 @@ def write_documents(epoch: int, tools: Sequence[Mapping[str, str]]) -> dict[str,
     (out / COMPONENTS).write_bytes(components_to_json(whole.components))
     (out / CYCLONEDX).write_bytes(cyclonedx(whole, epoch))
     (out / SPDX).write_bytes(spdx(whole, epoch))
-    coverage = coverage_of(whole)
+    coverage, needed = coverage_of(whole), open_requirements(whole)
     return {
         "component_count": len(whole.components),
         "file_count": coverage.files,
         "claimed_file_count": coverage.claimed,
         "unclaimed": list(coverage.unclaimed[:20]),
+        "open_requirement_count": len(needed),
+        "open_requirements": needed[:20],
         "tools": dict(whole.tools),
         "problems": list(whole.problems),
     }

@@ -110,6 +110,13 @@ def _say(job: Job, ran: Ran) -> None:
     )
     if unclaimed := texts(value, "unclaimed"):
         job.say("info", f"claimed by none, for example: {', '.join(unclaimed)}")
+    if needed := number(value, "open_requirement_count"):
+        named = ", ".join(texts(value, "open_requirements"))
+        job.say(
+            "warning",
+            f"{needed} requirements leave their version open: what meets them is no part of the package, and "
+            f"not scanned: {named}",
+        )
     for problem in texts(value, "problems"):
         job.say("warning", problem)
 
@@ -123,7 +130,8 @@ def _done(
 ) -> StageDone:
     digests = {name: one.sha256 for name, one in kept.items()}
     counts = {
-        name: number(ran.value, name) for name in ("component_count", "file_count", "claimed_file_count")
+        name: number(ran.value, name)
+        for name in ("component_count", "file_count", "claimed_file_count", "open_requirement_count")
     }
     return StageDone(
         {**digests, **counts, "attestations": {"sbom": attestation}},

@@ -123,6 +123,18 @@ async def envelope(connection: AsyncConnection, sha256: str, kind: str) -> bytes
     return bytes(row.envelope) if row else None
 
 
+async def document(connection: AsyncConnection, sha256: str, name: str) -> str | None:
+    """Return the digest of a document that stage SBOM wrote of a package, by its name; None for none."""
+    statement = (
+        select(pipeline_stages.c.outcome)
+        .join(packages, packages.c.pipeline_id == pipeline_stages.c.pipeline_id)
+        .where(packages.c.sha256 == sha256, pipeline_stages.c.stage == int(Stage.SBOM))
+    )
+    row = (await connection.execute(statement)).first()
+    found = json.loads(row.outcome).get(name) if row else None
+    return found if isinstance(found, str) else None
+
+
 async def show(work: UnitOfWork, sha256: str, channel: str, target_path: str) -> None:
     """Note where a package is released; empty texts where it is not."""
     statement = update(packages).where(packages.c.sha256 == sha256)

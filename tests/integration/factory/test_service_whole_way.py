@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,6 +111,9 @@ async def test_a_wheel_becomes_a_package_that_verifies_and_that_agents_can_have(
         pb2.DownloadPackageRequest(name=ended.package, offset=10, length=20)
     )
     assert b"".join([piece.data async for piece in ranged]) == data[10:30]
+    for part, version in (("cyclonedx", "specVersion"), ("spdx", "spdxVersion")):
+        call = factory.calls.DownloadPackage(pb2.DownloadPackageRequest(name=ended.package, part=part))
+        assert version in json.loads(b"".join([piece.data async for piece in call]))
     assert await factory.site.metric("fleetwright_download_bytes_total", caller="agent") == len(data)
 
     deployed = await factory.calls.DeployPackage(

@@ -104,6 +104,14 @@ def test_vulnerabilities_that_nobody_has_rated_are_counted_too() -> None:
     assert words.counts_words(pb.VulnerabilityCounts()) == "none known"
 
 
+def test_what_nobody_looks_for_stands_beside_what_is_known() -> None:
+    found = pb.VulnerabilityCounts(high=1)
+    assert words.vulnerabilities_words(pb.Package(vulnerabilities=found)) == "1 high"
+    assert words.vulnerabilities_words(pb.Package(not_covered=["npm", "unknown"])) == (
+        "none known; not covered: npm, unknown"
+    )
+
+
 def test_values_are_chosen_in_any_case_and_with_hyphens() -> None:
     status = work_pb2.DeploymentStatus
     chosen = words.chosen("--status", ["rolled-back", "FAILED"], status, "DEPLOYMENT_STATUS_")

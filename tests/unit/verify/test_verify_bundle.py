@@ -148,6 +148,7 @@ def test_missing_metadata_is_named(tmp_path: Path, name: str) -> None:
     bundle = exported(tmp_path)
     (bundle / "metadata" / name).unlink()
     found = failures(verify_bundle(bundle, ROOT, NOW))
+    assert found["tuf"].startswith("MISSING")
     assert f"NotFound: {name}" in found["tuf"]
     assert {"release", "keys", "attestations", "signature"} <= set(found)
 

@@ -634,6 +634,7 @@ class Package(_message.Message):
     ATTESTATIONS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     INSTALLED_COUNT_FIELD_NUMBER: _builtins.int
+    NOT_COVERED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name: "packages/<sha256>" of its bytes."""
     package_name: _builtins.str
@@ -682,6 +683,12 @@ class Package(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time of the package."""
 
+    @_builtins.property
+    def not_covered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """not_covered: ecosystems of its components of which no advisories are known; "unknown" for components of
+        none. What nobody looks for is not clean.
+        """
+
     def __init__(
         self,
         *,
@@ -704,10 +711,11 @@ class Package(_message.Message):
         attestations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         installed_count: _builtins.int = ...,
+        not_covered: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decision_time", b"decision_time", "vulnerabilities", b"vulnerabilities"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artefact_type", b"artefact_type", "attestations", b"attestations", "channel", b"channel", "claimed_file_count", b"claimed_file_count", "component_count", b"component_count", "create_time", b"create_time", "decision", b"decision", "decision_reasons", b"decision_reasons", "decision_time", b"decision_time", "file_count", b"file_count", "installed_count", b"installed_count", "name", b"name", "package_name", b"package_name", "pipeline", b"pipeline", "size_bytes", b"size_bytes", "target_path", b"target_path", "target_platform", b"target_platform", "version", b"version", "vulnerabilities", b"vulnerabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artefact_type", b"artefact_type", "attestations", b"attestations", "channel", b"channel", "claimed_file_count", b"claimed_file_count", "component_count", b"component_count", "create_time", b"create_time", "decision", b"decision", "decision_reasons", b"decision_reasons", "decision_time", b"decision_time", "file_count", b"file_count", "installed_count", b"installed_count", "name", b"name", "not_covered", b"not_covered", "package_name", b"package_name", "pipeline", b"pipeline", "size_bytes", b"size_bytes", "target_path", b"target_path", "target_platform", b"target_platform", "version", b"version", "vulnerabilities", b"vulnerabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1744,8 +1752,8 @@ class DownloadPackageRequest(_message.Message):
     name: _builtins.str
     """name: "packages/<sha256>"."""
     part: _builtins.str
-    """part: "package" for its bytes, which is the default, or one of its attestations: "provenance", "sbom",
-    "scan", "verdict".
+    """part: "package" for its bytes, which is the default; one of its attestations: "provenance", "sbom", "scan",
+    "verdict"; or its bill of materials as a plain document: "cyclonedx" (1.6, JSON) or "spdx" (2.3, JSON).
     """
     offset: _builtins.int
     """offset of the first byte."""

@@ -94,7 +94,8 @@ def _follow(
     try:
         found = client.find_all(paths)
     except TufError as error:
-        check = wrong("tuf", f"{type(error).__name__}: {error}")
+        said = missing if isinstance(error, NotFound) else wrong
+        check = said("tuf", f"{type(error).__name__}: {error}")
         if isinstance(error, Expired) and lenient is not None:
             return check, _follow(lenient, path, None)[1]
         return check, dict.fromkeys(paths, error)

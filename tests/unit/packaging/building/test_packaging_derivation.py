@@ -206,3 +206,8 @@ def test_a_platform_that_is_no_word_is_refused() -> None:
 def test_a_deb_is_for_linux_and_one_architecture(platforms: tuple[Platform, ...]) -> None:
     with pytest.raises(BuildFailed, match=r"a \.deb"):
         debian_architecture(platforms)
+
+
+def test_the_one_folder_is_kept_where_it_says_what_its_files_are() -> None:
+    found = derived(ArtefactType.ARCHIVE, ["bin/tool"])
+    assert found.install == (CopyTree(".", "."), Link("tool", "bin/tool"))
