@@ -25,6 +25,9 @@ demo-postgres: dev-env ## the same on a real PostgreSQL from a wheel, started fo
 test: dev-env ## every test (ARGS=... for pytest's options)
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
+test-long: dev-env ## the same with every case of what is tried in many, as long as it takes
+	FLEETWRIGHT_TEST_LONG=1 $(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
 test-quick: dev-env ## the tests that take no more than a few seconds each
 	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 

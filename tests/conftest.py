@@ -22,6 +22,20 @@ IDLE_SECONDS = 300
 _STDERR = pytest.StashKey[TextIO]()
 
 
+# Set to 1 to run what is marked as long, too.
+_LONG = "FLEETWRIGHT_TEST_LONG"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is one of several alike, unless all are asked for."""
+    if os.environ.get(_LONG) == "1":
+        return
+    left_out = pytest.mark.skip(reason=f"one of several alike: make test-long, or {_LONG}=1, runs all")
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(left_out)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the standard error of before the capture, to write to when all hangs."""
     config.stash[_STDERR] = os.fdopen(os.dup(2), "w")

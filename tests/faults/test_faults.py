@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,9 +46,26 @@ CHOSEN_OF_THE_FACTORY = (
 )
 
 
+LONG = {
+    "server killed at results.after_receive",
+    "server killed at telemetry.after_commit",
+    "agents killed at agent.after_journal",
+    "agents killed at agent.after_send",
+    "network delays",
+    "server stalled",
+    "PostgreSQL restarted",
+    "only worker killed at pipelines.before_commit",
+    "PostgreSQL gone while a pipeline runs",
+}
+
+
+def cases(names: tuple[str, ...]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in names]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("name", cases(CHOSEN))
 async def test_nothing_is_lost_and_nothing_doubled(name: str) -> None:
     row = await run.run(ALL[name], QUICK, lambda _: None)
     if row.skipped:
@@ -60,7 +78,7 @@ async def test_nothing_is_lost_and_nothing_doubled(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", CHOSEN_OF_THE_FACTORY)
+@pytest.mark.parametrize("name", cases(CHOSEN_OF_THE_FACTORY))
 async def test_every_pipeline_ends_with_one_package_and_one_release(name: str) -> None:
     row = await run.run(ALL[name], QUICK, lambda _: None)
     if row.skipped:

@@ -68,6 +68,7 @@ async def test_a_package_swapped_in_the_store_is_refused(attack: Attacked) -> No
     await attack.is_installed()
 
 
+@pytest.mark.long
 async def test_a_package_swapped_by_the_server_is_refused(attack: Attacked) -> None:
     content = attack.stored.read_bytes()
     attack.lies.bytes_of[attack.sha256] = sending(bytes(len(content)))
@@ -76,17 +77,20 @@ async def test_a_package_swapped_by_the_server_is_refused(attack: Attacked) -> N
     await attack.is_installed()
 
 
+@pytest.mark.long
 async def test_a_longer_package_is_refused(attack: Attacked) -> None:
     attack.lies.bytes_of[attack.sha256] = sending(attack.stored.read_bytes() + b"more")
     await attack.is_refused("ENDLESS_DATA")
 
 
+@pytest.mark.long
 async def test_attestations_swapped_by_the_server_are_refused(attack: Attacked) -> None:
     state = await attack.state()
     attack.lies.bytes_of[evidence(attack, state.channels[CHANNEL])] = sending(b"{}\n")
     await attack.is_refused("WRONG_BYTES")
 
 
+@pytest.mark.long
 async def test_attestations_swapped_in_the_store_are_refused(attack: Attacked) -> None:
     digest = evidence(attack, (await attack.state()).channels[CHANNEL])
     stored = attack.stored.parents[1] / digest[:2] / digest
@@ -104,6 +108,7 @@ async def test_other_bytes_released_under_the_same_path_are_refused(attack: Atta
     await attack.is_refused("ANOTHER_PACKAGE", "do not trust the task")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("what", "code"), [("the verdict", "VERDICT_MISSING"), ("everything", "SIGNATURE_MISSING")]
 )
@@ -131,6 +136,7 @@ async def test_an_older_timestamp_is_refused(attack: Attacked) -> None:
     await attack.is_refused("METADATA_ROLLED_BACK", "timestamp.json")
 
 
+@pytest.mark.long
 async def test_a_channel_put_back_under_new_signatures_is_refused(attack: Attacked) -> None:
     old = (await attack.state()).channels[CHANNEL]
     await attack.publish_channel()
@@ -142,6 +148,7 @@ async def test_a_channel_put_back_under_new_signatures_is_refused(attack: Attack
 # --- frozen and expired
 
 
+@pytest.mark.long
 async def test_metadata_that_stands_still_is_refused_when_its_time_is_over(attack: Attacked) -> None:
     end = datetime.now(UTC) + timedelta(seconds=25)
     await attack.lie_of_time(end)
@@ -156,6 +163,7 @@ async def test_an_expired_timestamp_is_refused(attack: Attacked) -> None:
     await attack.is_refused("METADATA_EXPIRED", "timestamp")
 
 
+@pytest.mark.long
 async def test_an_expired_channel_is_refused(attack: Attacked) -> None:
     channel = read(Targets, (await attack.state()).channels[CHANNEL])
     channel.signed.version += 1
@@ -174,6 +182,7 @@ async def test_a_snapshot_of_another_publication_is_refused(attack: Attacked) ->
     await attack.is_refused("METADATA_MIXED", "snapshot.json")
 
 
+@pytest.mark.long
 async def test_a_channel_of_another_publication_is_refused(attack: Attacked) -> None:
     old = (await attack.state()).channels[CHANNEL]
     version = read(Targets, (await attack.publish_channel()).channels[CHANNEL]).signed.version
@@ -190,11 +199,13 @@ async def test_metadata_without_end_is_refused(attack: Attacked, length: int) ->
     await attack.is_refused("ENDLESS_DATA", "timestamp.json")
 
 
+@pytest.mark.long
 async def test_a_package_without_end_is_refused(attack: Attacked) -> None:
     attack.lies.bytes_of[attack.sha256] = without_end(attack.stored.stat().st_size)
     await attack.is_refused("ENDLESS_DATA", "goes on beyond")
 
 
+@pytest.mark.long
 async def test_attestations_without_end_are_refused(attack: Attacked) -> None:
     state = await attack.state()
     attack.lies.bytes_of[evidence(attack, state.channels[CHANNEL])] = without_end(1 << 40)
@@ -204,6 +215,7 @@ async def test_attestations_without_end_are_refused(attack: Attacked) -> None:
 # --- a signature too few
 
 
+@pytest.mark.long
 async def test_a_timestamp_that_nobody_signed_is_refused(attack: Attacked) -> None:
     document = json.loads((await attack.state()).timestamp)
     attack.lies.files["timestamp.json"] = json.dumps({**document, "signatures": []}).encode()
@@ -227,6 +239,7 @@ async def test_a_root_that_the_servers_own_keys_signed_is_refused(attack: Attack
     await attack.is_refused("TOO_FEW_SIGNATURES", "2.root.json")
 
 
+@pytest.mark.long
 async def test_the_same_signature_twice_is_one(attack: Attacked) -> None:
     targets = read(Targets, (await attack.state()).targets)
     targets.signed.version += 1

@@ -72,7 +72,9 @@ async def left(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ALL)
+@pytest.mark.parametrize(
+    "stage", [one if one in ("BUILD", "STORE") else pytest.param(one, marks=pytest.mark.long) for one in ALL]
+)
 async def test_the_only_worker_goes_on_where_it_was_killed(folder: Path, left: str, stage: str) -> None:
     async with worker(folder, left, f"dies_in={stage}") as first:
         before = await told(first)

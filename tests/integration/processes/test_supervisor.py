@@ -115,7 +115,7 @@ async def test_agents_of_a_killed_gateway_go_on_at_the_others_and_it_is_started_
     effects.close()
 
 
-@pytest.mark.parametrize("part", ["gateway-1", "worker"])
+@pytest.mark.parametrize("part", ["gateway-1", pytest.param("worker", marks=pytest.mark.long)])
 async def test_a_part_that_is_stopped_is_killed_and_started_again(
     folder: Path, database_url: str, part: str
 ) -> None:
