@@ -132,7 +132,16 @@ async def test_a_package_is_installed_over_a_connection_that_is_cut(site: Instal
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "place", sorted(p for p in PLACES if p.startswith("agent.install_") and p not in ONLY_WHERE_IT_FAILS)
+    "place",
+    [
+        # Before the switch, in the midst of it, and before its last word; the others with all that is long.
+        place
+        if place.endswith(("_staged", "_switching", "_committing"))
+        else pytest.param(place, marks=pytest.mark.long)
+        for place in sorted(
+            p for p in PLACES if p.startswith("agent.install_") and p not in ONLY_WHERE_IT_FAILS
+        )
+    ],
 )
 async def test_a_killed_agent_finishes_or_takes_back_what_it_had_begun_and_says_so(
     site: InstallingSite, place: str

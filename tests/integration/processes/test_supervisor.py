@@ -131,6 +131,7 @@ async def test_a_part_that_is_stopped_is_killed_and_started_again(
         assert await server.terminate() == 0
 
 
+@pytest.mark.long
 async def test_a_part_that_drains_for_longer_than_silence_is_borne_is_not_killed(
     folder: Path, database_url: str
 ) -> None:
